@@ -1,0 +1,401 @@
+"""The settings of a run: one definition per setting.
+
+A definition (name, type, default, range, one line of help) gives the option of the command line, the key of
+the YAML file, the line saved in the run and the check. `None` stands for "chosen by the program": `choose`
+fills such settings in from the size of the text, and says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
+
+from charlm.errors import CharlmError, nearest
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with its one line of help and its range: low <= value <= high, above < value < below."""
+    bounds = {">=": low, "<=": high, ">": above, "<": below}
+    metadata = {"help": help, "bounds": {sign: bound for sign, bound in bounds.items() if bound is not None}}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DataConfig:
+    """The text and how it is cut."""
+
+    text: list[str] = setting([], "files, folders, globs or - for standard input; none: the built-in corpus")
+    val: str | None = setting(
+        None, "validation text (file, folder or glob), instead of a fraction of the text"
+    )
+    test: str | None = setting(None, "test text (file, folder or glob), instead of a fraction of the text")
+    val_fraction: float = setting(0.1, "share of the text kept for validation", low=0, below=1)
+    test_fraction: float = setting(
+        0.0, "share of the text kept for the test, after the validation part", low=0, below=1
+    )
+    pattern: str = setting("*.txt", "which files of a folder are read, at any depth")
+    encoding: str = setting("utf-8", "character encoding of the files")
+    unit: Literal["stream", "line", "document"] = setting(
+        "stream", "one long text, or separate items: a line each, or documents parted by blank lines"
+    )
+    batch_size: int | None = setting(
+        None, "lanes read side by side: places in the text (or items) a step", low=1
+    )
+    seq_length: int | None = setting(
+        None, "tokens a lane advances a step, through which gradients flow", low=1
+    )
+
+
+@dataclass
+class TokenizerConfig:
+    """What a token is."""
+
+    kind: str = setting("char", "what a token is: {tokenizers}")
+    size: int | None = setting(
+        None, "most tokens in the vocabulary (word, classic: 50,000; bpe, unigram: 4,096)", low=2
+    )
+    min_frequency: int | None = setting(None, "a token occurs at least so often (word: 2, others: 1)", low=1)
+    lowercase: bool = setting(False, "read and write lower case only")
+
+
+@dataclass
+class ModelConfig:
+    """The network."""
+
+    cell: str = setting("lstm", "the recurrence: {cells}")
+    layers: int | None = setting(None, "recurrent layers, one above the other", low=1)
+    hidden: int | None = setting(None, "units of each layer", low=1)
+    embedding: int | None = setting(None, "numbers that stand for one token", low=1)
+    dropout: float | None = setting(None, "share of each layer's outputs dropped in training", low=0, below=1)
+    input_dropout: float = setting(
+        0.0, "share of the embedding's outputs dropped in training", low=0, below=1
+    )
+    tie: bool | None = setting(None, "embedding and output projection share one matrix")
+    residual: bool = setting(False, "add each layer's input to its output (second layer and up)")
+    layer_norm: bool = setting(
+        False, "normalise what enters the second layer and up, and the output projection"
+    )
+    forget_bias: float = setting(1.0, "initial bias of the forget gate, where the cell has one")
+
+
+@dataclass
+class OptimizerConfig:
+    """How the weights follow the gradient."""
+
+    name: Literal["adamw", "adam", "sgd", "rmsprop", "muon"] = setting("adamw", "the optimiser")
+    lr: float | None = setting(None, "learning rate at its highest", above=0)
+    beta1: float = setting(0.9, "decay of the mean of gradients (adam, adamw)", low=0, below=1)
+    beta2: float = setting(
+        0.99, "decay of the mean of squared gradients (adam, adamw, rmsprop)", low=0, below=1
+    )
+    momentum: float = setting(0.0, "momentum (sgd, rmsprop)", low=0, below=1)
+    weight_decay: float = setting(0.01, "decay of the weights", low=0)
+    schedule: Literal["cosine", "linear", "constant", "plateau", "step"] = setting(
+        "cosine", "how the learning rate falls over the run"
+    )
+    warmup: int = setting(50, "steps over which the learning rate rises from zero", low=0)
+    final_lr: float = setting(
+        0.02, "share of the learning rate left at the end (cosine, linear)", low=0, high=1
+    )
+    decay: float = setting(0.5, "factor of one fall (plateau, step)", above=0, high=1)
+    decay_every: int = setting(5, "epochs between falls (step), validations without gain (plateau)", low=1)
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what; names and meanings are those of Lightning's Trainer."""
+
+    max_epochs: int | None = setting(None, "passes over the training text", low=1)
+    max_time: str | None = setting(
+        None, "end after this time: 90s, 3m, 1h30m or DD:HH:MM:SS; the schedule follows it"
+    )
+    max_steps: int | None = setting(None, "end after so many steps", low=1)
+    accelerator: str = setting("auto", "auto, cpu, gpu, cuda, mps, ...")
+    devices: str = setting("auto", "how many devices, or which")
+    num_nodes: int = setting(1, "how many machines", low=1)
+    strategy: str = setting("auto", "auto, ddp, ...")
+    precision: str = setting(
+        "auto", "auto (bf16 where the processor is quick at it), 32, bf16-mixed, 16-mixed, 64"
+    )
+    gradient_clip_val: float = setting(1.0, "longest gradient let through (0: any)", low=0)
+    gradient_clip_algorithm: Literal["norm", "value"] = setting("norm", "clip the norm of all or each value")
+    accumulate_grad_batches: int = setting(1, "windows whose gradients are added before a step", low=1)
+    val_check_interval: int | None = setting(None, "windows between validations (none: once an epoch)", low=1)
+    log_every_n_steps: int = setting(20, "steps between two logged numbers", low=1)
+    deterministic: bool = setting(False, "only operations that repeat exactly (GPU)")
+
+
+@dataclass
+class CheckpointConfig:
+    """When the run is saved, and when it has learnt enough."""
+
+    every: int | None = setting(None, "steps between checkpoints", low=1)
+    minutes: float = setting(2.0, "minutes between checkpoints (0: only at the ends of epochs)", low=0)
+    patience: int = setting(5, "validations without gain before training ends early (0: never)", low=0)
+
+
+@dataclass
+class SamplesConfig:
+    """The texts that show the network learning, written at initialisation and after epochs."""
+
+    prompts: list[str] = setting([""], "what the samples start with")
+    length: int = setting(300, "tokens a sample", low=1)
+    temperature: float = setting(
+        0.8, "below 1 bolder, above 1 more surprising, 0 always the likeliest", low=0
+    )
+    count: int = setting(1, "samples for each prompt", low=1)
+    every: int = setting(1, "epochs between samples", low=1)
+    seed: int = setting(1, "seed of the first sample; the same at every epoch", low=0)
+
+
+@dataclass
+class Config:
+    """Everything that decides what a run learns."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    init_from: str | None = setting(None, "start from the weights of this run; the tokens both know are kept")
+    seed: int = setting(1, "seed of everything random", low=0)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """Settings from nested plain values, checked; missing ones keep their defaults.
+
+        Raises:
+            CharlmError: an unknown key, a value of the wrong type or out of its range.
+        """
+        config: Config = build(cls, values)
+        config.check()
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as nested plain values, in the order of their definitions."""
+        return dataclasses.asdict(self)
+
+    def check(self) -> None:
+        """Raise CharlmError for the first value out of its range or at odds with another."""
+        check_ranges(self)
+        if self.data.val_fraction + self.data.test_fraction >= 1:
+            raise CharlmError(
+                "nothing is left to train on: --data.val_fraction and --data.test_fraction together "
+                "must stay below 1"
+            )
+        if not self.samples.prompts:
+            self.samples.prompts = [""]
+        seconds(self.trainer.max_time)
+        if self.trainer.num_nodes > 1 and self.trainer.strategy == "auto":
+            self.trainer.strategy = "ddp"
+
+
+@dataclass
+class GenerateConfig:
+    """What to write, and how. The logits processors (temperature, top_k, ...) bring their own options."""
+
+    prompt: str = setting("", "what the text starts with")
+    prompt_file: str | None = setting(None, "a file that holds the prompt")
+    length: int = setting(
+        500, "tokens to write (characters of a character model, words of a word model)", low=1
+    )
+    samples: int = setting(1, "how many texts", low=1)
+    seed: int | None = setting(
+        None, "the same seed gives the same text (none: a new one, told on standard error)", low=0
+    )
+    stop: list[str] = setting([], "the text ends before any of these")
+    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
+    device: str = setting("cpu", "cpu, cuda or auto")
+    json: bool = setting(False, "print JSON, a line for each text")
+
+
+@dataclass
+class EvaluateConfig:
+    """Which text, and how it is read."""
+
+    split: Literal["train", "val", "test"] = setting(
+        "val", "which part of the run's own text, if no text is named"
+    )
+    encoding: str = setting("utf-8", "character encoding of the files")
+    lanes: int = setting(1, "places in the text read side by side: 1 is exact, more are quicker", low=1)
+    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
+    device: str = setting("auto", "cpu, cuda or auto")
+    json: bool = setting(False, "print JSON")
+
+
+@dataclass
+class ReelConfig:
+    """Which of the samples written during training are shown."""
+
+    prompt: str | None = setting(None, "only samples of this prompt")
+    epoch: float | None = setting(None, "only samples of this epoch (0: initialisation)", low=0)
+    json: bool = setting(False, "print JSON, a line for each sample")
+
+
+class Setting(NamedTuple):
+    """One setting: its dotted name, value, type, line of help and range."""
+
+    name: str
+    value: Any
+    type: Any
+    help: str
+    bounds: dict[str, float]
+
+
+def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every setting of a config, or of a config class: then with its default."""
+    cls = config if isinstance(config, type) else type(config)
+    hints = typing.get_type_hints(cls)
+    for definition in fields(cls):
+        name = f"{prefix}{definition.name}"
+        group = definition.default_factory
+        if isinstance(config, type):
+            value = definition.default if group is dataclasses.MISSING else group()
+        else:
+            value = getattr(config, definition.name)
+        if dataclasses.is_dataclass(value):
+            yield from settings(value, f"{name}.")
+        else:
+            yield Setting(name, value, hints[definition.name], **definition.metadata)
+
+
+def build(cls: Any, values: Any, prefix: str = "") -> Any:
+    """An instance of a settings class from nested plain values or their texts.
+
+    Raises:
+        CharlmError: an unknown key or a value of the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise CharlmError(
+            f"{prefix.rstrip('.') or 'the settings'} must be a group of settings, not {values!r}"
+        )
+    known = {definition.name: definition for definition in fields(cls)}
+    hints = typing.get_type_hints(cls)
+    made = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise CharlmError(f"there is no setting {name!r}{nearest(str(key), known)}")
+        group = known[key].default_factory
+        if dataclasses.is_dataclass(group):
+            made[key] = build(group, value, f"{name}.")
+        else:
+            made[key] = convert(name, hints[key], value)
+    return cls(**made)
+
+
+def convert(name: str, hint: Any, value: Any) -> Any:
+    """`value`, or what its text stands for, as the type `hint`, for the few types that settings have."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        if value in options:
+            return value
+        raise CharlmError(
+            f"--{name} must be one of {', '.join(map(str, options))}, not {value!r}{nearest(str(value), options)}"
+        )
+    if type(None) in options:
+        if value is None or value == "null":
+            return None
+        hint = next(option for option in options if option is not type(None))
+    if typing.get_origin(hint) is list:
+        values = [value] if isinstance(value, str) else value
+        if isinstance(values, list | tuple) and all(isinstance(item, str) for item in values):
+            return list(values)
+    elif hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    elif hint is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    elif hint in (int, float) and isinstance(value, str | int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number) and hint is float:
+            return number
+        if math.isfinite(number) and number == int(number):
+            return int(number)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    raise CharlmError(f"--{name} must be {words.get(hint, 'a list of texts')}, not {value!r}")
+
+
+def nest(flat: dict[str, Any]) -> dict[str, Any]:
+    """Dotted names to nested dictionaries: {"model.hidden": 1} to {"model": {"hidden": 1}}."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, key = name.split(".")
+        inner = nested
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = value
+    return nested
+
+
+def merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings in which `upper` wins over `lower`."""
+    merged = dict(lower)
+    for key, value in upper.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def check_ranges(config: Any) -> None:
+    """Raise CharlmError for the first value out of its range."""
+    for setting in settings(config):
+        check_range(setting.name, setting.bounds, setting.value)
+
+
+def check_range(name: str, bounds: Mapping[str, float], value: Any) -> None:
+    """Raise CharlmError if the value of the option `name` is not within its bounds; None is within any."""
+    compare = {
+        ">=": (operator.ge, "at least"),
+        "<=": (operator.le, "at most"),
+        ">": (operator.gt, "above"),
+        "<": (operator.lt, "below"),
+    }
+    for sign, bound in bounds.items():
+        holds, words = compare[sign]
+        if value is not None and not holds(value, bound):
+            raise CharlmError(f"--{name} must be {words} {bound}, not {value}")
+
+
+def seconds(text: str | None) -> float | None:
+    """A length of time in seconds from `90s`, `3m`, `1h30m`, a plain number or Lightning's `DD:HH:MM:SS`.
+
+    Raises:
+        CharlmError: the text is none of these, or no time at all.
+    """
+    if text is None:
+        return None
+    text = text.strip()
+    total = None
+    if re.fullmatch(r"\d+(:\d+){1,3}", text):
+        total = 0.0
+        for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False):
+            total += int(part) * unit
+    elif re.fullmatch(r"\d+(\.\d+)?", text):
+        total = float(text)
+    elif text and re.fullmatch(r"(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?", text):
+        units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+        total = sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
+    if not total:
+        raise CharlmError(f"--trainer.max_time is not a time: {text!r}; write 90s, 3m, 1h30m or 00:00:03:00")
+    return total

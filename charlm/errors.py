@@ -1,0 +1,34 @@
+"""What can go wrong in a way that the person at the keyboard can put right.
+
+``CharlmError`` is the only exception that the command line turns into one line and exit status 2.
+Everything else keeps its traceback: it is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class CharlmError(Exception):
+    """A mistake that a user can fix: the message is one line that says what is wrong and what to do."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The choice most like `name` as a hint to append to a message, or an empty string.
+
+    >>> nearest("lsmt", ["lstm", "gru"])
+    "; did you mean 'lstm'?"
+    """
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class Interrupted(Exception):  # noqa: N818 (an event, not an error)
+    """Training was asked to stop by a signal (Ctrl-C, SIGTERM) and has saved itself in the directory `run`."""
+
+    def __init__(self, signal: int, run: Path) -> None:
+        super().__init__(f"interrupted by signal {signal}; {run} can go on")
+        self.signal = signal
+        self.run = run

@@ -1,0 +1,138 @@
+"""How well a model predicts a text: nats, bits a character, perplexity.
+
+Nats and characters are summed apart and divided once at the end, so that a model of characters, one of words
+and one of bytes can be compared: the loss per token cannot be, for their tokens differ in length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from charlm.errors import CharlmError
+from charlm.network.model import LanguageModel
+from charlm.text.batching import IGNORED, Batch, batches
+from charlm.text.stream import Counts, TokenStream
+
+LOGITS = 2**24
+"""Scores held in memory at once; a larger window of a larger vocabulary is projected in pieces."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The measures of one text under one model.
+
+    Args:
+        nats: Sum over all predicted tokens of -ln p(token | what came before).
+        predicted: What the predicted tokens stand for: tokens, characters, bytes, words.
+        unknown: Tokens of the text that the vocabulary lacks.
+        lanes: Places in the text that were read side by side; with more than one the numbers are an
+            approximation, for each lane but the first starts without knowing what came before it.
+    """
+
+    nats: float
+    predicted: Counts
+    unknown: int
+    lanes: int
+
+    @property
+    def loss(self) -> float:
+        """Nats a token."""
+        return self.nats / self.predicted.tokens
+
+    @property
+    def bits_per_token(self) -> float:
+        return self.loss / math.log(2)
+
+    @property
+    def bits_per_character(self) -> float:
+        return self.nats / math.log(2) / self.predicted.characters
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nats / math.log(2) / self.predicted.bytes
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats a token): among how many equally likely tokens the model hesitates."""
+        return _exp(self.loss)
+
+    @property
+    def word_perplexity(self) -> float:
+        """exp(nats a word), a word being white-space separated text or a line's end (Mikolov's count)."""
+        return _exp(self.nats / max(1, self.predicted.words))
+
+    @property
+    def exact(self) -> bool:
+        return self.lanes == 1
+
+    def to_dict(self) -> dict[str, float | int | bool]:
+        """Plain values under the names that `charlm evaluate --json` prints."""
+        return {
+            "nats_per_token": self.loss,
+            "bits_per_token": self.bits_per_token,
+            "bits_per_character": self.bits_per_character,
+            "bits_per_byte": self.bits_per_byte,
+            "perplexity_per_token": self.perplexity,
+            "perplexity_per_word": self.word_perplexity,
+            "tokens": self.predicted.tokens,
+            "characters": self.predicted.characters,
+            "bytes": self.predicted.bytes,
+            "words": self.predicted.words,
+            "unknown_tokens": self.unknown,
+            "lanes": self.lanes,
+            "exact": self.exact,
+        }
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def evaluate(model: LanguageModel, stream: TokenStream, *, lanes: int = 1, window: int = 512) -> Evaluation:
+    """Run a whole text through a model, the state carried from its first token to its last.
+
+    Args:
+        model: The model; it is put into evaluation mode for the time being.
+        stream: The text; its first token is what the second is predicted from.
+        lanes: How many places of the text are read side by side. One is exact, whatever the window.
+        window: Tokens of a lane in one call.
+
+    Raises:
+        CharlmError: the text has fewer than two tokens, so that there is nothing to predict.
+    """
+    if stream.predicted.tokens < 1:
+        raise CharlmError("the text is too short to evaluate: it needs at least two tokens")
+    if stream.starts is None:
+        lanes = max(1, min(lanes, stream.predicted.tokens))
+    nats = total_nats(model, batches(stream, lanes, window, whole=True))
+    items = stream.starts is not None  # the state is reset between items: side by side changes nothing
+    return Evaluation(nats, stream.predicted, stream.unknown_tokens, 1 if items else lanes)
+
+
+@torch.no_grad()
+def total_nats(model: LanguageModel, windows: Iterable[Batch]) -> float:
+    """The summed cross-entropy of consecutive windows, in nats."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64)
+    state = None
+    try:
+        for batch in windows:
+            features, state = model.hidden(batch.inputs.to(device), None if batch.fresh else state)
+            rows, targets = features.flatten(0, 1), batch.targets.flatten().to(device)
+            size = max(1, LOGITS // model.shape.vocabulary)
+            for start in range(0, len(targets), size):
+                part = slice(start, start + size)
+                nats = F.cross_entropy(
+                    model.project(rows[part]).float(), targets[part], reduction="sum", ignore_index=IGNORED
+                )
+                total += nats.cpu().double()
+    finally:
+        model.train(training)
+    return float(total)

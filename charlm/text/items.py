@@ -1,0 +1,111 @@
+"""Where a text may be cut: into lines, items and blocks.
+
+Everything that reads text uses these rules, so the ids of a text never depend on how it was read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from charlm.errors import CharlmError
+
+Unit = Literal["stream", "line", "document"]
+
+BLOCK = 4_000_000  # characters: the most that is held of a text at once, a few times over
+LONGEST_LINE = 16_384  # characters: a longer line is cut, so that no single piece makes a tokenizer slow
+LONGEST_ITEM = 4_000_000  # characters: an item is held whole
+
+BETWEEN: dict[Unit, str] = {"line": "\n", "document": "\n\n"}  # what stands between two items
+
+
+def lines(text: str) -> list[str]:
+    r"""The lines of a text, each with its `\n`, those past `LONGEST_LINE` characters cut; joined they are the text.
+
+    Only `\n` ends a line: form feeds, carriage returns and Unicode separators are characters like any other.
+    """
+    parts = text.split("\n")
+    last = parts.pop()
+    whole = [part + "\n" for part in parts]
+    if last:
+        whole.append(last)
+    if max(map(len, whole), default=0) <= LONGEST_LINE:
+        return whole
+    return [
+        line[start : start + LONGEST_LINE] for line in whole for start in range(0, len(line), LONGEST_LINE)
+    ]
+
+
+def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
+    r"""A text that comes in arbitrary pieces, cut anew where `lines` cuts it, into blocks of at most `size`.
+
+    Args:
+        pieces: The text.
+        size: Characters of the largest block, at least `LONGEST_LINE`.
+    """
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        while len(rest) > size:
+            cut = rest.rfind("\n", 0, size) + 1 or size - size % LONGEST_LINE
+            yield rest[:cut]
+            rest = rest[cut:]
+    if rest:
+        yield rest
+
+
+def items(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
+    r"""The items of a text: its lines, or its documents, which blank lines part; empty ones are left out.
+
+    An item comes without the line end (`\n` or `\r\n`) that closes it; within a document line ends are kept.
+
+    Raises:
+        CharlmError: an item is longer than `LONGEST_ITEM` characters, so the text is hardly made of items.
+    """
+    if unit == "line":
+        yield from (line.rstrip("\r\n") for line in _whole_lines(pieces, unit) if line.strip())
+        return
+    for blank, group in itertools.groupby(_whole_lines(pieces, unit), lambda line: not line.strip()):
+        if blank:
+            continue
+        parts, length = [], 0
+        for line in group:
+            length += len(line)
+            _check_length(length, unit)
+            parts.append(line)
+        yield "".join(parts).rstrip("\r\n")
+
+
+def _whole_lines(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
+    rest = ""
+    for piece in pieces:
+        parts = (rest + piece).split("\n")
+        rest = parts.pop()
+        _check_length(len(rest), unit)
+        for part in parts:
+            yield part + "\n"
+    if rest:
+        yield rest
+
+
+def _check_length(length: int, unit: Unit) -> None:
+    if length > LONGEST_ITEM:
+        raise CharlmError(
+            f"a {unit} of the text is longer than {LONGEST_ITEM:,} characters; "
+            "is it one long text? then use --data.unit stream"
+        )
+
+
+def batched(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
+    """Consecutive texts in lists of about so many characters together (a longer text stands alone)."""
+    group: list[str] = []
+    total = 0
+    for text in texts:
+        if group and total + len(text) > characters:
+            yield group
+            group, total = [], 0
+        group.append(text)
+        total += len(text) + 1
+    if group:
+        yield group

@@ -1,0 +1,333 @@
+"""What happens between two steps, in this order: validate, sample, save, report, stop.
+
+Everything is done at the end of a step and nothing in the middle of one, so that a checkpoint always stands
+between two steps with the validation and the samples of that step behind it. That is what makes a run that
+was interrupted anywhere go on exactly.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from charlm.config import settings
+from charlm.errors import CharlmError, Interrupted
+from charlm.files import atomic
+from charlm.generation.sampling import write
+from charlm.generation.stepper import NumpyStepper
+from charlm.measure.evaluation import Evaluation, evaluate
+from charlm.run import Run, Sample
+from charlm.text.stream import TokenStream
+from charlm.training.module import PATIENCE, LanguageModule
+from charlm.training.record import Record
+from charlm.watcher import Watcher
+
+VALIDATION_TOKENS = 512
+"""Fewest tokens of a lane in validation: the start of a lane is read without knowing what came before."""
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Checkpoints written whole or not at all, and read without executing code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with atomic(path, "wb") as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
+        return load_checkpoint(path)
+
+
+def load_checkpoint(path: Any) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; only tensors and plain values are accepted."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CharlmError(
+            f"there is no checkpoint {path}; the run was stopped before its first one"
+        ) from None
+    except Exception as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CharlmError(f"the checkpoint {path} is damaged ({line}); train again") from None
+
+
+def epoch_ends(trainer: lightning.Trainer, batch_idx: int) -> bool:
+    """Whether the window just trained on is the last of its epoch."""
+    return batch_idx + 1 >= int(trainer.num_training_batches)
+
+
+def epochs_done(trainer: lightning.Trainer, batch_idx: int) -> float:
+    """Epochs trained so far, with the fraction of the one under way."""
+    return trainer.current_epoch + (batch_idx + 1) / int(trainer.num_training_batches)
+
+
+def step_complete(trainer: lightning.Trainer, batch_idx: int) -> bool:
+    """Whether no gradient waits for more windows (accumulation); those that wait are not in a checkpoint."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or epoch_ends(trainer, batch_idx)
+
+
+class Limits(Callback):
+    """Decides at every step whether it is the run's last one."""
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not step_complete(trainer, batch_idx):
+            return
+        total = module.total_steps
+        over = module.share >= 1.0 or (total is not None and trainer.global_step >= total)
+        if trainer.world_size > 1:
+            over = trainer.strategy.reduce_boolean_decision(over, all=False)
+        if over:
+            module.finished = True
+            trainer.should_stop = True
+
+
+class Validation(Callback):
+    """Validates at the end of an epoch (or every N windows), keeps the best, stops when nothing is gained.
+
+    The whole split is read, in a few long lanes with the state carried; `charlm evaluate` reads it in one.
+    """
+
+    def __init__(self, run: Run, record: Record | None, watcher: Watcher, stream: TokenStream | None) -> None:
+        self.run = run
+        self.record = record
+        self.watcher = watcher
+        self.stream = stream
+        self.best: float | None = None
+        self.best_epoch = 0.0
+        self.stale = 0
+        self.improved = False  # at this step
+        self.best_bits = 0.0  # a character
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("best", "best_bits", "best_epoch", "stale")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for key, value in state_dict.items():
+            setattr(self, key, value)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        every = self.run.config.trainer.val_check_interval
+        due = trainer.global_step % every == 0 if every else epoch_ends(trainer, batch_idx)
+        due = due and step_complete(trainer, batch_idx)
+        self.improved = False
+        if not (due or module.finished):
+            return
+        epoch = epochs_done(trainer, batch_idx)
+        if self.stream is None:
+            self.improved = True  # without validation text the newest weights are the best known
+            return
+        result: Evaluation | None = self._evaluate(trainer, module) if trainer.global_rank == 0 else None
+        if trainer.world_size > 1:
+            result = trainer.strategy.broadcast(result)
+        assert result is not None
+        module.schedule.validated(result.loss)
+        self.improved = self.best is None or result.loss < self.best
+        if self.improved:
+            self.best, self.best_bits, self.best_epoch = result.loss, result.bits_per_character, epoch
+        self.stale = 0 if self.improved else self.stale + 1
+        patience = self.run.config.checkpoint.patience
+        if patience and self.stale >= patience and not module.finished:
+            module.finished = trainer.should_stop = True
+            self.watcher.say(
+                f"stopping early: {patience} validations without gain since epoch {self.best_epoch:.3g} "
+                "(--checkpoint.patience)"
+            )
+        if self.record is not None:
+            values = {
+                "val/loss": result.loss,
+                "val/bits_per_character": result.bits_per_character,
+                "val/perplexity": result.perplexity,
+                "val/word_perplexity": result.word_perplexity,
+            }
+            self.record.add(trainer.global_step, epoch, module.elapsed, values)
+            self.watcher.validated(trainer.global_step, epoch, result, self.improved)
+
+    def _evaluate(self, trainer: lightning.Trainer, module: LanguageModule) -> Evaluation:
+        assert self.stream is not None
+        lanes = self.run.config.data.batch_size or 1
+        if self.stream.starts is None:
+            lanes = max(1, min(lanes, self.stream.predicted.tokens // VALIDATION_TOKENS))
+        with trainer.precision_plugin.forward_context():
+            return evaluate(module.model, self.stream, lanes=lanes)
+
+
+class Reel(Callback):
+    """Writes text from the same prompts and seeds at initialisation and after epochs."""
+
+    def __init__(self, run: Run, record: Record, watcher: Watcher) -> None:
+        self.run = run
+        self.record = record
+        self.watcher = watcher
+
+    def on_train_start(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        if trainer.global_step == 0:
+            self._sample(trainer, module, 0.0)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        every = self.run.config.samples.every
+        due = epoch_ends(trainer, batch_idx) and (trainer.current_epoch + 1) % every == 0
+        if due or module.finished:
+            self._sample(trainer, module, epochs_done(trainer, batch_idx))
+
+    def _sample(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float) -> None:
+        config = self.run.config.samples
+        weights = {name: value.float().cpu().numpy() for name, value in module.model.state_dict().items()}
+        stepper = NumpyStepper(weights, self.run.shape)
+        for prompt in config.prompts:
+            for number in range(config.count):
+                seed = config.seed + number
+                pieces = write(
+                    stepper,
+                    self.run.tokenizer,
+                    prompt,
+                    length=config.length,
+                    seed=seed,
+                    temperature=config.temperature,
+                )
+                text = "".join(row[0] for row in pieces)
+                sample = Sample(round(epoch, 4), trainer.global_step, prompt, seed, config.temperature, text)
+                self.run.add_sample(sample)
+                self.record.add_sample(sample)
+                self.watcher.sampled(sample)
+
+
+class Saving(Callback):
+    """Saves the run every so many steps or minutes, at the end of epochs, and when it is asked to stop.
+
+    The first Ctrl-C (or SIGTERM) lets the step end, saves and leaves; the second leaves at once.
+    """
+
+    def __init__(self, run: Run, validation: Validation) -> None:
+        self.run = run
+        self.validation = validation
+        self.signal: int | None = None
+        self.saved_at = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._asked)
+        self.saved_at = time.monotonic()
+        if trainer.global_step == 0:
+            self._save(trainer, module)
+
+    def _asked(self, number: int, frame: Any) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not step_complete(trainer, batch_idx):
+            return
+        config = self.run.config.checkpoint
+        due = module.finished or self.validation.improved or epoch_ends(trainer, batch_idx)
+        due = due or bool(config.every) and trainer.global_step % (config.every or 1) == 0
+        timely = bool(config.minutes) and time.monotonic() - self.saved_at >= 60 * config.minutes
+        asked, hopeless = self.signal is not None, module.bad_steps >= PATIENCE
+        if trainer.world_size > 1:  # every process has a clock and a keyboard of its own
+            timely, asked = (trainer.strategy.reduce_boolean_decision(x, all=False) for x in (timely, asked))
+        if due or timely or asked or hopeless:
+            self._save(trainer, module)
+        if hopeless:
+            module.give_up(self.run.path)
+        if asked and not module.finished:
+            raise Interrupted(self.signal or signal.SIGINT, self.run.path)
+
+    def _save(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        folder = self.run.path / "checkpoints"
+        trainer.save_checkpoint(folder / "last.ckpt")
+        if trainer.global_rank == 0:
+            weights = module.model.state_dict()
+            self.run.save_weights(weights, "last")
+            if self.validation.improved or trainer.global_step == 0:
+                self.run.save_weights(weights, "best")
+                best = folder / "best.ckpt"
+                link = folder / ".best.ckpt.tmp"
+                link.unlink(missing_ok=True)
+                os.link(folder / "last.ckpt", link)
+                link.replace(best)
+        self.saved_at = time.monotonic()
+
+    def teardown(self, trainer: lightning.Trainer, module: LanguageModule, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+
+class Report(Callback):
+    """Logs the numbers of training now and then, and tells whoever is watching how far the run is."""
+
+    def __init__(self, run: Run, record: Record, watcher: Watcher, validation: Validation) -> None:
+        self.run = run
+        self.record = record
+        self.watcher = watcher
+        self.validation = validation
+        self._shown = self._logged = time.monotonic()
+        self._tokens = 0
+        self._losses: list[torch.Tensor] = []
+        self._skipped = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        self._shown = self._logged = time.monotonic()
+        self._tokens, self._skipped = module.tokens, module.skipped
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._losses.append(module.loss)
+        step = trainer.global_step
+        if module.skipped > self._skipped:
+            self._skipped = module.skipped
+            self.watcher.say(f"step {step}: the loss or a gradient was not finite; the step was skipped")
+        due = step % self.run.config.trainer.log_every_n_steps == 0 or module.finished
+        now = time.monotonic()
+        if due:
+            self._log(trainer, module, epochs_done(trainer, batch_idx), now)
+        elif now - self._shown > 0.5:
+            self.watcher.trained(
+                module.share, step, epochs_done(trainer, batch_idx), module.elapsed, None, None
+            )
+            self._shown = now
+
+    def _log(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, now: float) -> None:
+        losses = [
+            value for value in torch.stack(self._losses).tolist() if value == value and abs(value) < 1e30
+        ]
+        self._losses.clear()
+        speed = (module.tokens - self._tokens) / max(1e-9, now - self._logged)
+        self._tokens, self._logged = module.tokens, now
+        values = {
+            "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train/gradient_norm": float(module.norm),
+            "train/tokens_per_second": speed,
+            "train/skipped_steps": float(module.skipped),
+        }
+        loss = sum(losses) / len(losses) if losses else None
+        if loss is not None:
+            values["train/loss"] = loss
+        self.record.add(trainer.global_step, epoch, module.elapsed, values)
+        self.watcher.trained(module.share, trainer.global_step, epoch, module.elapsed, loss, speed)
+        self._shown = now
+
+    def on_train_end(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        best = self.validation.best
+        if best is not None:
+            results = {"val_loss": best, "val_bits_per_character": self.validation.best_bits}
+            values = {setting.name: setting.value for setting in settings(self.run.config)}
+            self.record.add_settings(values, results)

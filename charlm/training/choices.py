@@ -1,0 +1,179 @@
+"""Settings that nobody named, chosen from the size of the text and the machine, each with its reason."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charlm.config import Config
+
+Choice = tuple[str, Any, str]
+"""Dotted name of a setting, its value, and why."""
+
+WORDS_LIKE = 1000
+"""Vocabulary from which a model is treated as one of words rather than characters."""
+
+
+def choose(config: Config, tokens: int, vocabulary: int, gpu: bool) -> list[Choice]:
+    """Fill in every setting that is None; a setting that was named is left alone.
+
+    Args:
+        config: The settings; filled in place.
+        tokens: Tokens of the training text.
+        vocabulary: Distinct tokens.
+        gpu: Whether the run has a GPU.
+
+    Returns:
+        The choices that were made, for printing.
+    """
+    made: list[Choice] = []
+
+    def fill(group: Any, name: str, value: Any, reason: str) -> Any:
+        section, key = name.split(".")
+        if getattr(group, key) is None:
+            setattr(group, key, value)
+            made.append((f"{section}.{key}", value, reason))
+        return getattr(group, key)
+
+    _choose_model(config, tokens, vocabulary, gpu, fill)
+    _choose_reading(config, tokens, gpu, fill)
+    _choose_length(config, tokens, gpu, fill)
+    return made
+
+
+Fill = Callable[[Any, str, Any, str], Any]
+
+
+def _choose_model(config: Config, tokens: int, vocabulary: int, gpu: bool, fill: Fill) -> None:
+    model = config.model
+    words = vocabulary >= WORDS_LIKE
+    size = f"{tokens:,} tokens of training text"
+    if tokens < 150_000:
+        layers, hidden, dropout = 1, 128, 0.1
+    elif tokens < 600_000:
+        layers, hidden, dropout = 2, 192 if not gpu else 256, 0.1
+    elif tokens < 20_000_000 or not gpu:
+        layers, hidden, dropout = 2, 512 if gpu else 256, 0.3 if gpu else 0.05
+    else:
+        layers, hidden, dropout = 2, 1024, 0.1
+    where = "a GPU" if gpu else "a CPU"
+    fill(model, "model.layers", layers, size)
+    hidden = fill(model, "model.hidden", hidden, f"{size}, on {where}")
+    if words:
+        fill(model, "model.embedding", hidden, f"as wide as the layers, for {vocabulary:,} distinct tokens")
+        tie = fill(
+            model,
+            "model.tie",
+            True,
+            "one matrix for reading and writing: fewer weights for a large vocabulary",
+        )
+        dropout = 0.4 if tie else dropout
+    else:
+        fill(model, "model.embedding", min(64, hidden), f"enough for {vocabulary:,} distinct tokens")
+        fill(model, "model.tie", False, "a small vocabulary gains nothing from sharing")
+    if config.trainer.max_time is not None and not words and not gpu:
+        dropout = min(dropout, 0.05)
+    fill(model, "model.dropout", dropout, f"{size}: the fewer, the more is dropped")
+
+
+def _choose_reading(config: Config, tokens: int, gpu: bool, fill: Fill) -> None:
+    data = config.data
+    items = data.unit != "stream"
+    if gpu:
+        lanes = 128
+    elif items:
+        lanes = 128 if data.unit == "line" else 32
+    else:
+        lanes = 32
+    while lanes > 8 and tokens / lanes < 2000:
+        lanes //= 2
+    fill(
+        data,
+        "data.batch_size",
+        lanes,
+        "enough to keep the processor busy, few enough for many steps an epoch",
+    )
+    fill(
+        data,
+        "data.seq_length",
+        128 if gpu or items else 64,
+        "gradients reach back so far; the state reaches further",
+    )
+    hidden = config.model.hidden or 256
+    lr = 6e-3 if hidden <= 256 else 4e-3 if hidden <= 512 else 2e-3
+    if (
+        config.model.tie and config.optimizer.name in ("adamw", "adam", "muon")
+    ) or config.model.cell == "rnn":
+        lr = min(lr, 3e-3)
+    if config.optimizer.name in ("sgd", "rmsprop"):
+        lr = 1.0 if config.optimizer.name == "sgd" else 2e-3
+    fill(
+        config.optimizer,
+        "optimizer.lr",
+        lr,
+        f"what {config.optimizer.name} bears with {hidden} units a layer",
+    )
+
+
+def _choose_length(config: Config, tokens: int, gpu: bool, fill: Fill) -> None:
+    trainer = config.trainer
+    if trainer.max_time is None and trainer.max_steps is None:
+        aim = 200_000_000 if gpu else 12_000_000
+        epochs = max(1, min(50, round(aim / max(1, tokens))))
+        fill(
+            trainer,
+            "trainer.max_epochs",
+            epochs,
+            f"about {aim / 1e6:g} million tokens read in all, at most 50 times each",
+        )
+
+
+def choose_precision(name: str, gpu: bool) -> tuple[str, str]:
+    """Lightning's name for a precision, and the reason if it was left to the program."""
+    if name != "auto":
+        return {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(
+            name, name
+        ), "named"
+    if gpu:
+        if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16-mixed", "the GPU multiplies bf16 natively"
+        return "32-true", "the GPU has no fast bf16"
+    if quick_bf16():
+        return "bf16-mixed", "the processor multiplies bf16 natively"
+    return "32-true", "the processor has no fast bf16"
+
+
+@cache
+def cpu_flags() -> tuple[str, frozenset[str]]:
+    """The processor's vendor and its feature flags, where the system tells (Linux)."""
+    path = Path("/proc/cpuinfo")
+    vendor, flags = platform.processor(), frozenset[str]()
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "vendor_id":
+                vendor = value.strip()
+            elif name.strip() == "flags":
+                flags = frozenset(value.split())
+                break
+    return vendor, flags
+
+
+def quick_bf16() -> bool:
+    """Whether this processor has instructions for bf16; without them autocast is several times slower."""
+    return bool(cpu_flags()[1] & {"avx512_bf16", "amx_bf16"})
+
+
+def matmul_precision() -> str:
+    """The setting of `torch.set_float32_matmul_precision` for training in fp32 on this processor.
+
+    On AMD processors "medium" sends fp32 products to oneDNN, which is twice as quick there as MKL and as exact
+    (measured: gradients differ by 2e-7); on Intel MKL is quicker, and with AMX "medium" would round to bf16.
+    """
+    vendor, flags = cpu_flags()
+    return "medium" if vendor == "AuthenticAMD" and "amx_bf16" not in flags else "highest"

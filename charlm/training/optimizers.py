@@ -1,0 +1,172 @@
+"""How far and which way the weights move: optimisers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from charlm.config import OptimizerConfig
+from charlm.errors import CharlmError
+from charlm.network.model import LanguageModel
+
+
+def build_optimizer(model: LanguageModel, config: OptimizerConfig, lr: float) -> Optimizer:
+    """The optimiser of that name over the model's parameters; vectors (biases, gains) do not decay.
+
+    Raises:
+        CharlmError: this torch does not have the optimiser.
+    """
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    betas = (config.beta1, config.beta2)
+    match config.name:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, betas=betas)
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, betas=betas)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=lr, alpha=config.beta2, momentum=config.momentum)
+        case "muon":
+            return MuonWithAdamW(model, config, lr)
+    raise CharlmError(f"there is no optimiser {config.name!r}")
+
+
+class MuonWithAdamW(Optimizer):
+    """Muon (Jordan et al. 2024) on the matrices of the recurrent layers, AdamW on everything else.
+
+    A layer keeps the matrices of its gates stacked in one parameter. Muon makes the step of a matrix
+    orthogonal, which only means something for each gate by itself, so each gate is handed to it as a view.
+    `param_groups` are AdamW's; Muon's learning rate follows the first group's.
+    """
+
+    def __init__(self, model: LanguageModel, config: OptimizerConfig, lr: float) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise CharlmError("--optimizer.name muon needs torch 2.9 or newer; use adamw")
+        recurrent = [p for p in model.layers.parameters() if p.ndim == 2]
+        taken = {id(p) for p in recurrent}
+        others = [p for p in model.parameters() if id(p) not in taken]
+        hidden = model.shape.hidden
+        self.sources = recurrent
+        self.gates = [[nn.Parameter(gate) for gate in p.data.split(hidden)] for p in recurrent]
+        self.adamw = torch.optim.AdamW(
+            [
+                {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
+                {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=lr,
+            betas=(config.beta1, config.beta2),
+        )
+        # "match_rms_adamw" scales the step to the size of AdamW's, so that one learning rate serves both.
+        self.muon = torch.optim.Muon(
+            [gate for gates in self.gates for gate in gates],
+            lr=lr,
+            weight_decay=config.weight_decay,
+            momentum=0.95,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        super().__init__([{"params": recurrent}, *self.adamw.param_groups], {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for source, gates in zip(self.sources, self.gates, strict=True):
+            if source.grad is not None:
+                hidden = gates[0].shape[0]
+                for gate, data, grad in zip(
+                    gates, source.data.split(hidden), source.grad.split(hidden), strict=True
+                ):
+                    gate.data, gate.grad = data, grad
+        for group in self.adamw.param_groups + self.muon.param_groups:
+            group["lr"] = self.param_groups[0]["lr"]
+        self.adamw.step()
+        self.muon.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "adamw": self.adamw.state_dict(),
+            "muon": self.muon.state_dict(),
+            "lr": self.param_groups[0]["lr"],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.adamw.load_state_dict(state_dict["adamw"])
+        self.muon.load_state_dict(state_dict["muon"])
+        for group in self.param_groups:
+            group["lr"] = state_dict["lr"]
+
+
+class Schedule:
+    """The learning rate over a run, as a factor of its highest value.
+
+    The factor is a function of the share of the run that is over (of its steps or of its time, whichever
+    is further), so that a run that ends by the clock ends annealed. `plateau` falls when validations stop
+    gaining; what it remembers goes into the checkpoint.
+    """
+
+    def __init__(self, config: OptimizerConfig) -> None:
+        self.config = config
+        self.falls = 0
+        self.best = math.inf
+        self.stale = 0
+
+    def factor(self, step: int, share: float, epoch: int) -> float:
+        """The factor at a step (from 0), `share` of the run being over (0 to 1) in an epoch (from 0)."""
+        config = self.config
+        warm = min(1.0, (step + 1) / (config.warmup + 1))
+        share = min(1.0, max(0.0, share))
+        match config.schedule:
+            case "cosine":
+                fall = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share))
+            case "linear":
+                fall = config.final_lr + (1 - config.final_lr) * (1 - share)
+            case "step":
+                fall = config.decay ** (epoch // config.decay_every)
+            case "plateau":
+                fall = config.decay**self.falls
+            case _:
+                fall = 1.0
+        return warm * fall
+
+    def validated(self, loss: float) -> None:
+        """Tell `plateau` the newest validation loss."""
+        if loss < self.best:
+            self.best, self.stale = loss, 0
+        else:
+            self.stale += 1
+            if self.stale >= self.config.decay_every:
+                self.falls, self.stale = self.falls + 1, 0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"falls": self.falls, "best": self.best, "stale": self.stale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.falls, self.best, self.stale = state["falls"], state["best"], state["stale"]
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, algorithm: str) -> torch.Tensor:
+    """Clip by the norm of all gradients or by value, and return the norm before clipping, a scalar tensor.
+
+    A limit of 0 clips nothing. Norm: Pascanu, Mikolov, Bengio 2013; value: char-rnn's clamp.
+    """
+    parameters = [p for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit > 0 and algorithm == "norm":
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    elif limit > 0:
+        nn.utils.clip_grad_value_(parameters, limit)
+    return norm

@@ -1,0 +1,127 @@
+"""The numbers of a run: TensorBoard and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+from charlm.files import atomic
+from charlm.run import Sample
+
+COLUMNS = {
+    "train/loss": "nats a token",
+    "val/loss": "nats a token",
+    "val/bits_per_character": "bits",
+    "val/perplexity": "per token",
+    "val/word_perplexity": "per word",
+    "train/learning_rate": "",
+    "train/gradient_norm": "before clipping",
+    "train/tokens_per_second": "",
+    "train/skipped_steps": "not finite",
+}
+"""Every logged number with its unit; the columns of metrics.csv after step, epoch and seconds."""
+
+LAYOUT = {
+    "Learning": {
+        "loss (nats a token): train and validation": ["Multiline", ["train/loss", "val/loss"]],
+        "bits a character": ["Multiline", ["val/bits_per_character"]],
+    },
+    "Training": {
+        "learning rate": ["Multiline", ["train/learning_rate"]],
+        "gradient norm before clipping": ["Multiline", ["train/gradient_norm"]],
+        "tokens a second": ["Multiline", ["train/tokens_per_second"]],
+    },
+}
+
+
+class Record:
+    """Writes numbers and samples where people look for them.
+
+    Args:
+        path: The run directory.
+        resume_step: None for a new run; else rows after this step are dropped, for they will come again.
+    """
+
+    def __init__(self, path: Path, resume_step: int | None = None) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TensorBoard's own imports
+            from torch.utils.tensorboard import SummaryWriter
+
+        self.table = path / "metrics.csv"
+        rows = [
+            row for row in read_metrics(self.table) if resume_step is not None and row["step"] <= resume_step
+        ]
+        with atomic(self.table) as file:
+            writer = csv.DictWriter(file, ["step", "epoch", "seconds", *COLUMNS], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        purge = {} if resume_step is None else {"purge_step": resume_step + 1}
+        self.writer = SummaryWriter(str(path), **purge)
+        if resume_step is None:
+            self.writer.add_custom_scalars(LAYOUT)
+
+    def add(self, step: int, epoch: float, seconds: float, values: dict[str, float]) -> None:
+        """Log numbers of one step under the names in `COLUMNS`."""
+        row = {"step": step, "epoch": round(epoch, 4), "seconds": round(seconds, 3)}
+        line = io.StringIO()
+        csv.DictWriter(line, ["step", "epoch", "seconds", *COLUMNS], lineterminator="\n").writerow(
+            row | {name: f"{value:.6g}" for name, value in values.items()}
+        )
+        with self.table.open("a", encoding="utf-8", newline="") as file:
+            file.write(line.getvalue())  # one write: a row is there or it is not
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def add_sample(self, sample: Sample) -> None:
+        """Show a sample in the Text tab, fenced so that new lines and markup stay as they are."""
+        fence = "`" * max(3, _longest_run(sample.prompt + sample.text, "`") + 1)
+        prompt = f"prompt {sample.prompt!r}, " if sample.prompt else ""
+        tag = (
+            f"samples/{sample.prompt[:40]!r} seed {sample.seed}"
+            if sample.prompt
+            else f"samples/seed {sample.seed}"
+        )
+        self.writer.add_text(
+            tag,
+            f"epoch {sample.epoch:g}, step {sample.step}, {prompt}temperature {sample.temperature:g}\n\n"
+            f"{fence}text\n{sample.prompt}{sample.text}\n{fence}\n",
+            sample.step,
+        )
+
+    def add_settings(self, settings: dict[str, Any], results: dict[str, float]) -> None:
+        """Enter the run's settings with its final numbers into the HParams tab."""
+        plain = {
+            name: value if isinstance(value, int | float | str | bool) else repr(value)
+            for name, value in settings.items()
+        }
+        self.writer.add_hparams(
+            plain, {f"final/{name}": value for name, value in results.items()}, run_name="."
+        )
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv with numbers for text; a row cut short by a kill is left out."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    rows = []
+    for row in csv.DictReader(lines):
+        if row.get("step") and None not in row.values():
+            kept = {name: float(value) for name, value in row.items() if value not in ("", None)}
+            rows.append(kept | {"step": int(row["step"])})
+    return rows
+
+
+def _longest_run(text: str, character: str) -> int:
+    longest = run = 0
+    for one in text:
+        run = run + 1 if one == character else 0
+        longest = max(longest, run)
+    return longest

@@ -1,0 +1,129 @@
+"""Tokens a second of generation, batch 1, on a CPU: the numpy stepper against nn.LSTM called once a token.
+
+    python scripts/benchmark_generation.py
+    python scripts/benchmark_generation.py --hidden 1024 --cell gru
+
+Short blocks of each contender take turns, for a machine's speed drifts; what is printed are medians over the
+blocks, and medians of the ratios within one round. Every token is drawn at temperature 1: by `generate` and
+`Sampler` in charlm, by softmax and `torch.multinomial` in torch. The weights are random: speed does not depend
+on them. Last comes what a process pays once: reading the weights and building the stepper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+
+from charlm.generation.sampling import Sampler, generate
+from charlm.generation.stepper import NumpyStepper
+from charlm.network.cells import cells
+from charlm.network.model import LanguageModel
+from charlm.network.recurrence import Layer
+from charlm.network.shape import ModelShape
+
+
+def torch_tokens(model: LanguageModel) -> Iterator[int]:
+    """Tokens of the same network built of torch.nn modules, the stack called once for each of them."""
+    shape, layer = model.shape, model.layers[0]
+    assert isinstance(layer, Layer)
+    assert layer.cell.fused is not None
+    recurrent = getattr(nn, layer.cell.fused)(shape.embedding, shape.hidden, shape.layers, batch_first=True)
+    ids, state = torch.zeros(1, 1, dtype=torch.long), None
+    weight: Tensor = model.output["weight"]
+    with torch.no_grad():
+        while True:
+            outputs, state = recurrent(model.embedding(ids), state)
+            logits = nn.functional.linear(outputs[:, 0], weight, model.output["bias"])
+            ids = torch.multinomial(logits.softmax(-1), 1)
+            yield int(ids)
+
+
+def seconds(tokens: Iterator[object], count: int) -> float:
+    """Time of the next `count` tokens."""
+    start = time.perf_counter()
+    for _ in itertools.islice(tokens, count):
+        pass
+    return time.perf_counter() - start
+
+
+def without_onednn(tokens: Iterator[int]) -> Callable[[int], float]:
+    """The timer of an iterator that runs with oneDNN switched off."""
+
+    def timer(count: int) -> float:
+        with torch.backends.mkldnn.flags(enabled=False):
+            return seconds(tokens, count)
+
+    return timer
+
+
+def compare(shape: ModelShape, rounds: int, block: float) -> None:
+    """Print tokens a second of each contender and the ratios to charlm."""
+    model = LanguageModel(shape)
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    ours, on, off = (
+        generate(NumpyStepper(weights, shape), [0], Sampler(1)),
+        torch_tokens(model),
+        torch_tokens(model),
+    )
+    name = f"nn.{cells[shape.cell].fused} once a token"
+    timers: dict[str, Callable[[int], float]] = {
+        "charlm, numpy": lambda count: seconds(ours, count),
+        name: lambda count: seconds(on, count),
+        f"{name}, oneDNN off": without_onednn(off),
+    }
+    counts = {}
+    for key, timer in timers.items():
+        timer(20)  # warm up
+        counts[key] = max(20, int(block / timer(50) * 50))
+    speeds: dict[str, list[float]] = {key: [] for key in timers}
+    for _ in range(rounds):
+        for key, timer in timers.items():
+            speeds[key].append(counts[key] / timer(counts[key]))
+    print(f"{shape.cell} {shape.layers} x {shape.hidden}, {shape.vocabulary} tokens, {rounds} rounds of {block} s")
+    for key, values in speeds.items():
+        ratios = [own / other for own, other in zip(speeds["charlm, numpy"], values, strict=True)]
+        print(f"  {key:35} {statistics.median(values):8.0f} tokens/s   charlm {statistics.median(ratios):5.2f} x")
+    print(f"  {'reading and building the stepper':35} {start_up(weights, shape):8.1f} ms", flush=True)
+
+
+def start_up(weights: dict[str, np.ndarray], shape: ModelShape) -> float:
+    """Median milliseconds from a file of weights to a stepper that is ready."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_file(weights, path)
+        for _ in range(9):
+            start = time.perf_counter()
+            NumpyStepper(load_file(path), shape)
+            times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Parse the options and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cell", default="lstm", choices=[name for name in cells if cells[name].fused])
+    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--vocabulary", type=int, default=65)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--block", type=float, default=0.15, help="seconds of one block")
+    options = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}")
+    for hidden in options.hidden:
+        shape = ModelShape(options.vocabulary, options.cell, options.layers, hidden, hidden)
+        compare(shape, options.rounds, options.block)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The house stands: a wing imports only from floors below its own, and light commands stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import charlm
+
+PACKAGE = Path(charlm.__file__).parent
+FLOORS = {
+    "errors": 1,
+    "config": 2, "registry": 2, "files": 2, "watcher": 2,
+    "text": 3, "network": 3,
+    "generation": 4, "measure": 4,
+    "run": 5,
+    "training": 6, "views": 6,
+    "cli": 7,
+    "__main__": 8, "__init__": 8,
+}  # fmt: skip
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def wing(path: Path) -> str:
+    part = path.relative_to(PACKAGE).parts[0]
+    return part.removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of everything a module imports, at its top or inside a function, but not for types only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_floors_below(path: Path) -> None:
+    own = wing(path)
+    for name in imports(path):
+        root, *rest = name.split(".")
+        if root == "charlm" and rest:
+            other = rest[0] if rest[0] in FLOORS else "__init__"
+            if name == "charlm.__version__":
+                continue
+            assert other == own or FLOORS[other] < FLOORS[own], f"{own} must not import {name}"
+        if root in ("lightning", "pytorch_lightning"):
+            assert own == "training", f"{path.name} must not import {name}"
+
+
+def test_every_module_has_its_floor() -> None:
+    assert {wing(path) for path in MODULES} == set(FLOORS)
+
+
+def modules_after(*arguments: str) -> tuple[set[str], str]:
+    """The modules that a command has imported when it ends, and what it printed."""
+    code = (
+        "import sys\nfrom charlm.cli import main\n"
+        f"try: main({list(arguments)!r})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print('MODULES', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    printed, _, modules = done.stdout.rpartition("MODULES")
+    return {name.split(".")[0] for name in modules.split()}, printed
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["generate", "--help"], ["samples", "--help"]]
+)
+def test_help_needs_no_torch(arguments: list[str]) -> None:
+    loaded, printed = modules_after(*arguments)
+    assert printed.startswith("usage: charlm")
+    assert not loaded & {"torch", "lightning", "tensorboard"}
+
+
+def test_generate_and_samples_need_neither_torch_nor_lightning(tiny_run: Path) -> None:
+    loaded, printed = modules_after("generate", str(tiny_run), "--length", "20", "--seed", "1")
+    assert len(printed) >= 20
+    assert not loaded & {"torch", "lightning", "tensorboard"}
+    loaded, printed = modules_after("samples", str(tiny_run))
+    assert "initialisation" in printed
+    assert not loaded & {"torch", "lightning", "tensorboard"}
+
+
+def test_evaluate_needs_no_lightning(tiny_run: Path) -> None:
+    loaded, printed = modules_after("evaluate", str(tiny_run))
+    assert "bits per character" in printed
+    assert "lightning" not in loaded

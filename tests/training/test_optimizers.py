@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from charlm.config import Config, OptimizerConfig
+from charlm.network.model import LanguageModel
+from charlm.network.shape import ModelShape
+from charlm.training.optimizers import MuonWithAdamW, Schedule, build_optimizer, clip_gradients
+
+
+def small_model() -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(ModelShape(vocabulary=5, cell="lstm", layers=2, hidden=6, embedding=4))
+
+
+def optimizer_config(**values: object) -> OptimizerConfig:
+    return Config.from_dict({"optimizer": values}).optimizer
+
+
+def train_a_little(model: LanguageModel, optimizer: torch.optim.Optimizer, steps: int) -> list[float]:
+    ids = torch.arange(20).remainder(5).repeat(3, 1)
+    losses = []
+    for _ in range(steps):
+        logits, _ = model(ids[:, :-1])
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "muon"])
+def test_every_optimiser_learns_and_its_state_goes_on_exactly(name: str) -> None:
+    config = optimizer_config(name=name, momentum=0.9 if name == "sgd" else 0.0)
+    lr = 1.0 if name == "sgd" else 0.03
+    model = small_model()
+    optimizer = build_optimizer(model, config, lr)
+    losses = train_a_little(model, optimizer, 40)
+    assert losses[-1] < 0.8 * losses[0]
+
+    copy = small_model()
+    copy.load_state_dict(model.state_dict())
+    other = build_optimizer(copy, config, lr)
+    other.load_state_dict(optimizer.state_dict())
+    assert train_a_little(model, optimizer, 3) == train_a_little(copy, other, 3)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_vectors_do_not_decay(name: str) -> None:
+    model = small_model()
+    optimizer = build_optimizer(model, optimizer_config(name=name, weight_decay=0.5), 0.1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for key, value in model.state_dict().items():
+        if value.ndim < 2:
+            assert torch.equal(value, before[key]), key
+        elif name == "adamw":
+            torch.testing.assert_close(value, 0.95 * before[key])
+
+
+def test_muon_steps_each_gate_by_an_orthogonal_matrix() -> None:
+    model = small_model()
+    optimizer = build_optimizer(model, optimizer_config(name="muon", weight_decay=0.0), 0.1)
+    assert isinstance(optimizer, MuonWithAdamW)
+    torch.manual_seed(1)
+    before = model.layers[1].U.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    for change in (model.layers[1].U.detach() - before).split(6):
+        values = torch.linalg.svdvals(change)
+        assert values.min() > 0.5 * values.max()  # the Newton-Schulz iteration is rough on purpose
+        assert values.max() > 0
+
+
+def schedule(**values: object) -> Schedule:
+    return Schedule(optimizer_config(**{"warmup": 0, **values}))
+
+
+def test_cosine_and_linear_fall_to_the_final_share() -> None:
+    cosine, linear = schedule(schedule="cosine", final_lr=0.1), schedule(schedule="linear", final_lr=0.1)
+    assert cosine.factor(0, 0.0, 0) == linear.factor(0, 0.0, 0) == 1.0
+    assert cosine.factor(9, 0.5, 0) == pytest.approx(0.55)
+    assert linear.factor(9, 0.25, 0) == pytest.approx(0.775)
+    assert cosine.factor(9, 1.0, 0) == linear.factor(9, 1.5, 0) == pytest.approx(0.1)
+
+
+def test_warm_up_rises_from_near_zero_to_one() -> None:
+    warm = schedule(schedule="constant", warmup=4)
+    assert [warm.factor(step, 0.0, 0) for step in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+
+
+def test_step_falls_every_so_many_epochs() -> None:
+    falling = schedule(schedule="step", decay=0.5, decay_every=2)
+    assert [falling.factor(0, 0.0, epoch) for epoch in range(5)] == [1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def test_plateau_falls_when_validations_stop_gaining_and_remembers() -> None:
+    plateau = schedule(schedule="plateau", decay=0.5, decay_every=2)
+    for loss in (3.0, 2.0, 2.5, 2.0):
+        plateau.validated(loss)
+    assert plateau.factor(0, 0.0, 0) == 0.5
+    other = schedule(schedule="plateau", decay=0.5, decay_every=2)
+    other.load_state_dict(plateau.state_dict())
+    for one in (plateau, other):
+        one.validated(1.0)
+        one.validated(1.5)
+        one.validated(1.5)
+        assert one.factor(0, 0.0, 0) == 0.25
+
+
+def parameter(*gradient: float) -> nn.Parameter:
+    made = nn.Parameter(torch.zeros(len(gradient)))
+    made.grad = torch.tensor(gradient)
+    return made
+
+
+def test_clipping_by_norm_and_by_value_report_the_norm_before() -> None:
+    a, b, without = parameter(3.0), parameter(0.0, 4.0), nn.Parameter(torch.zeros(2))
+    assert clip_gradients([a, b, without], 1.0, "norm").item() == 5.0
+    assert a.grad is not None
+    assert b.grad is not None
+    torch.testing.assert_close(torch.cat([a.grad, b.grad]), torch.tensor([0.6, 0.0, 0.8]))
+    a, b = parameter(3.0), parameter(-0.5, 4.0)
+    assert clip_gradients([a, b], 1.0, "value").item() == pytest.approx(math.sqrt(9 + 0.25 + 16))
+    assert a.grad is not None
+    assert b.grad is not None
+    assert torch.cat([a.grad, b.grad]).tolist() == [1.0, -0.5, 1.0]
+
+
+def test_a_limit_of_zero_clips_nothing() -> None:
+    a = parameter(30.0)
+    assert clip_gradients([a], 0.0, "norm").item() == 30.0
+    assert a.grad is not None
+    assert a.grad.item() == 30.0
