@@ -31,9 +31,9 @@ ENVIRONMENT = "CHARLM_"
 
 FAMILIAR = {
     "rnn_size": "model.hidden", "hidden_size": "model.hidden", "nhid": "model.hidden", "n_embd": "model.embedding",
-    "emsize": "model.embedding", "wordvec_size": "model.embedding", "num_layers": "model.layers", "nlayers": "model.layers",
-    "n_layer": "model.layers", "model_type": "model.cell", "rnn_type": "model.cell", "tied": "model.tie",
-    "bptt": "data.seq_length", "block_size": "data.seq_length", "chunk_len": "data.seq_length",
+    "emsize": "model.embedding", "wordvec_size": "model.embedding", "num_layers": "model.layers",
+    "nlayers": "model.layers", "n_layer": "model.layers", "model_type": "model.cell", "rnn_type": "model.cell",
+    "tied": "model.tie", "bptt": "data.seq_length", "block_size": "data.seq_length", "chunk_len": "data.seq_length",
     "epochs": "trainer.max_epochs", "num_epochs": "trainer.max_epochs", "n_epochs": "trainer.max_epochs",
     "max_iters": "trainer.max_steps", "learning_rate": "optimizer.lr", "grad_clip": "trainer.gradient_clip_val",
     "clip": "trainer.gradient_clip_val", "val_frac": "data.val_fraction", "test_frac": "data.test_fraction",
@@ -66,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        status = _fail(
-            "the disk is full; free some space and go on with charlm train --resume, nothing is lost"
-        )
+        status = _fail("the disk is full; free some space and go on with charlm train --resume, nothing is lost")
     sys.exit(status)
 
 
@@ -88,9 +86,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        raise CharlmError(
-            f"there is no command {name!r}; choose from {', '.join(COMMANDS)}{nearest(name, COMMANDS)}"
-        )
+        raise CharlmError(f"there is no command {name!r}; choose from {', '.join(COMMANDS)}{nearest(name, COMMANDS)}")
     return COMMANDS[name][1](rest)
 
 
@@ -122,9 +118,7 @@ def _train(arguments: list[str]) -> int:
     parser.add_argument(
         "--config", metavar="FILE", action="append", default=[], help="settings in YAML; may be repeated"
     )
-    parser.add_argument(
-        "--run", metavar="DIR", help="where to put the run (default: a free name under runs/)"
-    )
+    parser.add_argument("--run", metavar="DIR", help="where to put the run (default: a free name under runs/)")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run")
     parser.add_argument("--print_config", action="store_true", help="print the settings as YAML and exit")
     _add_settings(parser, Config, skip=("data.text",))
@@ -190,9 +184,7 @@ def _watched(work: Callable[[], Any], terminal: Any) -> int:
         raise
     finally:
         terminal.close()
-    terminal.say(
-        f"done; generate with: charlm generate {run.path}    watch with: tensorboard --logdir {run.path}"
-    )
+    terminal.say(f"done; generate with: charlm generate {run.path}    watch with: tensorboard --logdir {run.path}")
     print(run.path)
     return 0
 
@@ -264,11 +256,7 @@ def _print_texts(run: Any, prompt: str, texts: list[str], seed: int, as_json: bo
         import json
 
         for number, text in enumerate(texts):
-            print(
-                json.dumps(
-                    {"prompt": prompt, "text": text, "seed": seed, "sample": number}, ensure_ascii=False
-                )
-            )
+            print(json.dumps({"prompt": prompt, "text": text, "seed": seed, "sample": number}, ensure_ascii=False))
     elif run.config.data.unit == "line":
         for text in texts:
             print(prompt + text)
@@ -312,9 +300,7 @@ def _evaluate(arguments: list[str]) -> int:
 
 
 def _samples(arguments: list[str]) -> int:
-    parser = _parser(
-        "samples", "The texts a run wrote while it learnt, from initialisation to the last epoch."
-    )
+    parser = _parser("samples", "The texts a run wrote while it learnt, from initialisation to the last epoch.")
     parser.add_argument("run", metavar="RUN", help="the directory of a training")
     _add_settings(parser, ReelConfig)
     named = _parse(parser, arguments)
@@ -407,9 +393,7 @@ def _option(setting: Setting) -> dict[str, Any]:
 
 def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, Any]:
     known, unknown = parser.parse_known_intermixed_args(arguments)
-    options = [
-        flag[2:] for action in parser._actions for flag in action.option_strings if flag.startswith("--")
-    ]
+    options = [flag[2:] for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
     if unknown:
         first = unknown[0].split("=")[0]
         name = first.lstrip("-").replace("-", "_")
@@ -431,9 +415,7 @@ def _environment() -> dict[str, str]:
     names = [setting.name for setting in settings(Config)]
     known = {name: f"{ENVIRONMENT}{name.upper().replace('.', '__')}" for name in names}
     strangers = {
-        name
-        for name in os.environ
-        if name.startswith(ENVIRONMENT) and "__" in name and name not in known.values()
+        name for name in os.environ if name.startswith(ENVIRONMENT) and "__" in name and name not in known.values()
     }
     if strangers:
         first = sorted(strangers)[0]

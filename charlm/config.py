@@ -41,9 +41,7 @@ class DataConfig:
     """The text and how it is cut."""
 
     text: list[str] = setting([], "files, folders, globs or - for standard input; none: the built-in corpus")
-    val: str | None = setting(
-        None, "validation text (file, folder or glob), instead of a fraction of the text"
-    )
+    val: str | None = setting(None, "validation text (file, folder or glob), instead of a fraction of the text")
     test: str | None = setting(None, "test text (file, folder or glob), instead of a fraction of the text")
     val_fraction: float = setting(0.1, "share of the text kept for validation", low=0, below=1)
     test_fraction: float = setting(
@@ -54,12 +52,8 @@ class DataConfig:
     unit: Literal["stream", "line", "document"] = setting(
         "stream", "one long text, or separate items: a line each, or documents parted by blank lines"
     )
-    batch_size: int | None = setting(
-        None, "lanes read side by side: places in the text (or items) a step", low=1
-    )
-    seq_length: int | None = setting(
-        None, "tokens a lane advances a step, through which gradients flow", low=1
-    )
+    batch_size: int | None = setting(None, "lanes read side by side: places in the text (or items) a step", low=1)
+    seq_length: int | None = setting(None, "tokens a lane advances a step, through which gradients flow", low=1)
 
 
 @dataclass
@@ -83,14 +77,10 @@ class ModelConfig:
     hidden: int | None = setting(None, "units of each layer", low=1)
     embedding: int | None = setting(None, "numbers that stand for one token", low=1)
     dropout: float | None = setting(None, "share of each layer's outputs dropped in training", low=0, below=1)
-    input_dropout: float = setting(
-        0.0, "share of the embedding's outputs dropped in training", low=0, below=1
-    )
+    input_dropout: float = setting(0.0, "share of the embedding's outputs dropped in training", low=0, below=1)
     tie: bool | None = setting(None, "embedding and output projection share one matrix")
     residual: bool = setting(False, "add each layer's input to its output (second layer and up)")
-    layer_norm: bool = setting(
-        False, "normalise what enters the second layer and up, and the output projection"
-    )
+    layer_norm: bool = setting(False, "normalise what enters the second layer and up, and the output projection")
     forget_bias: float = setting(1.0, "initial bias of the forget gate, where the cell has one")
 
 
@@ -101,18 +91,14 @@ class OptimizerConfig:
     name: Literal["adamw", "adam", "sgd", "rmsprop", "muon"] = setting("adamw", "the optimiser")
     lr: float | None = setting(None, "learning rate at its highest", above=0)
     beta1: float = setting(0.9, "decay of the mean of gradients (adam, adamw)", low=0, below=1)
-    beta2: float = setting(
-        0.99, "decay of the mean of squared gradients (adam, adamw, rmsprop)", low=0, below=1
-    )
+    beta2: float = setting(0.99, "decay of the mean of squared gradients (adam, adamw, rmsprop)", low=0, below=1)
     momentum: float = setting(0.0, "momentum (sgd, rmsprop)", low=0, below=1)
     weight_decay: float = setting(0.01, "decay of the weights", low=0)
     schedule: Literal["cosine", "linear", "constant", "plateau", "step"] = setting(
         "cosine", "how the learning rate falls over the run"
     )
     warmup: int = setting(50, "steps over which the learning rate rises from zero", low=0)
-    final_lr: float = setting(
-        0.02, "share of the learning rate left at the end (cosine, linear)", low=0, high=1
-    )
+    final_lr: float = setting(0.02, "share of the learning rate left at the end (cosine, linear)", low=0, high=1)
     decay: float = setting(0.5, "factor of one fall (plateau, step)", above=0, high=1)
     decay_every: int = setting(5, "epochs between falls (step), validations without gain (plateau)", low=1)
 
@@ -122,17 +108,13 @@ class TrainerConfig:
     """How long and on what; names and meanings are those of Lightning's Trainer."""
 
     max_epochs: int | None = setting(None, "passes over the training text", low=1)
-    max_time: str | None = setting(
-        None, "end after this time: 90s, 3m, 1h30m or DD:HH:MM:SS; the schedule follows it"
-    )
+    max_time: str | None = setting(None, "end after this time: 90s, 3m, 1h30m or DD:HH:MM:SS; the schedule follows it")
     max_steps: int | None = setting(None, "end after so many steps", low=1)
     accelerator: str = setting("auto", "auto, cpu, gpu, cuda, mps, ...")
     devices: str = setting("auto", "how many devices, or which")
     num_nodes: int = setting(1, "how many machines", low=1)
     strategy: str = setting("auto", "auto, ddp, ...")
-    precision: str = setting(
-        "auto", "auto (bf16 where the processor is quick at it), 32, bf16-mixed, 16-mixed, 64"
-    )
+    precision: str = setting("auto", "auto (bf16 where the processor is quick at it), 32, bf16-mixed, 16-mixed, 64")
     gradient_clip_val: float = setting(1.0, "longest gradient let through (0: any)", low=0)
     gradient_clip_algorithm: Literal["norm", "value"] = setting("norm", "clip the norm of all or each value")
     accumulate_grad_batches: int = setting(1, "windows whose gradients are added before a step", low=1)
@@ -156,9 +138,7 @@ class SamplesConfig:
 
     prompts: list[str] = setting([""], "what the samples start with")
     length: int = setting(300, "tokens a sample", low=1)
-    temperature: float = setting(
-        0.8, "below 1 bolder, above 1 more surprising, 0 always the likeliest", low=0
-    )
+    temperature: float = setting(0.8, "below 1 bolder, above 1 more surprising, 0 always the likeliest", low=0)
     count: int = setting(1, "samples for each prompt", low=1)
     every: int = setting(1, "epochs between samples", low=1)
     seed: int = setting(1, "seed of the first sample; the same at every epoch", low=0)
@@ -198,8 +178,7 @@ class Config:
         check_ranges(self)
         if self.data.val_fraction + self.data.test_fraction >= 1:
             raise CharlmError(
-                "nothing is left to train on: --data.val_fraction and --data.test_fraction together "
-                "must stay below 1"
+                "nothing is left to train on: --data.val_fraction and --data.test_fraction together must stay below 1"
             )
         if not self.samples.prompts:
             self.samples.prompts = [""]
@@ -214,9 +193,7 @@ class GenerateConfig:
 
     prompt: str = setting("", "what the text starts with")
     prompt_file: str | None = setting(None, "a file that holds the prompt")
-    length: int = setting(
-        500, "tokens to write (characters of a character model, words of a word model)", low=1
-    )
+    length: int = setting(500, "tokens to write (characters of a character model, words of a word model)", low=1)
     samples: int = setting(1, "how many texts", low=1)
     seed: int | None = setting(
         None, "the same seed gives the same text (none: a new one, told on standard error)", low=0
@@ -231,9 +208,7 @@ class GenerateConfig:
 class EvaluateConfig:
     """Which text, and how it is read."""
 
-    split: Literal["train", "val", "test"] = setting(
-        "val", "which part of the run's own text, if no text is named"
-    )
+    split: Literal["train", "val", "test"] = setting("val", "which part of the run's own text, if no text is named")
     encoding: str = setting("utf-8", "character encoding of the files")
     lanes: int = setting(1, "places in the text read side by side: 1 is exact, more are quicker", low=1)
     checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
@@ -284,9 +259,7 @@ def build(cls: Any, values: Any, prefix: str = "") -> Any:
         CharlmError: an unknown key or a value of the wrong type.
     """
     if not isinstance(values, dict):
-        raise CharlmError(
-            f"{prefix.rstrip('.') or 'the settings'} must be a group of settings, not {values!r}"
-        )
+        raise CharlmError(f"{prefix.rstrip('.') or 'the settings'} must be a group of settings, not {values!r}")
     known = {definition.name: definition for definition in fields(cls)}
     hints = typing.get_type_hints(cls)
     made = {}

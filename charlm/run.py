@@ -74,14 +74,10 @@ class Run:
             hint = " (it is a file)" if self.path.exists() else ""
             raise CharlmError(f"there is no run at {self.path}{hint}; `ls runs` shows what there is")
         if not (self.path / "config.yaml").is_file():
-            raise CharlmError(
-                f"{self.path} is not a run: it has no config.yaml; name the directory of a training"
-            )
+            raise CharlmError(f"{self.path} is not a run: it has no config.yaml; name the directory of a training")
         for name in ("tokenizer.json", "model.json"):
             if not (self.path / name).is_file():
-                raise CharlmError(
-                    f"the run {self.path} is half-written: it has no {name}; delete it and train again"
-                )
+                raise CharlmError(f"the run {self.path} is half-written: it has no {name}; delete it and train again")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -152,9 +148,7 @@ class Run:
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
-            raise CharlmError(
-                f"the weights of {self.path} do not fit its model.json: {_first_line(error)}"
-            ) from None
+            raise CharlmError(f"the weights of {self.path} do not fit its model.json: {_first_line(error)}") from None
         return model.eval().to(torch_device(device))
 
     def load_stepper(self, checkpoint: Checkpoint = "best", device: str = "cpu") -> Stepper:
@@ -214,7 +208,14 @@ class Run:
             processors: temperature, top_k, top_p, min_p and whatever else `charlm generate --help` lists.
         """
         pieces = self.write(
-            prompt, length=length, seed=seed, stop=stop, checkpoint=checkpoint, device=device, **processors
+            prompt,
+            length=length,
+            seed=seed,
+            stop=stop,
+            samples=1,
+            checkpoint=checkpoint,
+            device=device,
+            **processors,
         )
         return "".join(piece[0] for piece in pieces)
 
@@ -249,9 +250,7 @@ class Run:
         data = DataConfig(text=list(texts), val_fraction=0.0, encoding=encoding, unit=self.config.data.unit)
         with tempfile.TemporaryDirectory() as folder:
             corpus = read_corpus(data)
-            _, streams = build(
-                corpus, self.config.tokenizer, Path(folder), tokenizer=self.tokenizer
-            )
+            _, streams = build(corpus, self.config.tokenizer, Path(folder), tokenizer=self.tokenizer)
             return streams["train"]
 
     def stream(self, split: str) -> TokenStream:
@@ -332,9 +331,7 @@ def torch_device(name: str) -> Any:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CharlmError(
-            f"there is no device {name!r} here ({_first_line(error)}); use --device cpu"
-        ) from None
+        raise CharlmError(f"there is no device {name!r} here ({_first_line(error)}); use --device cpu") from None
     return device
 
 

@@ -23,9 +23,7 @@ def test_texts_become_the_type_of_the_setting() -> None:
         True,
         None,
     )
-    assert isinstance(
-        Config.from_dict({"trainer": {"gradient_clip_val": 2}}).trainer.gradient_clip_val, float
-    )
+    assert isinstance(Config.from_dict({"trainer": {"gradient_clip_val": 2}}).trainer.gradient_clip_val, float)
 
 
 def test_every_setting_has_help_and_a_default_within_its_range() -> None:

@@ -77,9 +77,7 @@ def modules_after(*arguments: str) -> tuple[set[str], str]:
     return {name.split(".")[0] for name in modules.split()}, printed
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["generate", "--help"], ["samples", "--help"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["generate", "--help"], ["samples", "--help"]])
 def test_help_needs_no_torch(arguments: list[str]) -> None:
     loaded, printed = modules_after(*arguments)
     assert printed.startswith("usage: charlm")

@@ -30,14 +30,10 @@ def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
     assert str(error.value) == "there is no shape 'sqare'; choose from circle, square; did you mean 'square'?"
 
 
-def test_modules_of_the_package_are_imported_when_first_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_modules_of_the_package_are_imported_when_first_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "shapes_for_test"
     package.mkdir()
-    (package / "__init__.py").write_text(
-        "from charlm.registry import Registry\nshapes = Registry('shape', __name__)\n"
-    )
+    (package / "__init__.py").write_text("from charlm.registry import Registry\nshapes = Registry('shape', __name__)\n")
     (package / "round.py").write_text("from shapes_for_test import shapes\nshapes.register('circle')(0)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     from shapes_for_test import shapes  # type: ignore[import-not-found]

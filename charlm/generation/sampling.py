@@ -49,20 +49,20 @@ class Sampler:
             CharlmError: the scores are not finite, as after a training that diverged.
         """
         values = logits.astype(np.float64)
-        if not np.isfinite(values.max(-1)).all():
-            raise CharlmError("the model's scores are not finite: its training diverged; use another checkpoint")
         for processor, value in self._processors:
             values = processor(values, value)
-        return np.exp(values - values.max(-1, keepdims=True))
+        highest = values.max(-1, keepdims=True)
+        if not np.isfinite(highest).all():
+            raise CharlmError("the model's scores are not finite: its training diverged; use another checkpoint")
+        np.subtract(values, highest, values)
+        return np.exp(values, values)
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
         """One token id for each row of the scores (batch, vocabulary), by inversion of the cumulative sum."""
         sums = self.weights(logits).cumsum(-1)
-        total = sums[:, -1]
-        draws = np.array([generator.random() for generator in self._generators]) * total
-        # The product may round up to the total itself, which no cumulative sum exceeds.
-        draws = np.minimum(draws, np.nextafter(total, 0))
-        return (sums > draws[:, None]).argmax(-1)
+        # Above 0 and at most the total, so that a token is always found, and never one of probability 0.
+        draws = sums[:, -1:] * [[1 - generator.random()] for generator in self._generators]
+        return (sums >= draws).argmax(-1)
 
 
 def generate(stepper: Stepper, prompt: ArrayLike, sampler: Sampler, state: Any = None) -> Iterator[NDArray[np.int64]]:

@@ -24,6 +24,7 @@ SKIPPED = {
     "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "ensurepip", "turtledemo",
     "pydoc_data", "__pycache__", "config",
 }  # fmt: skip
+COLUMNS = re.compile(r"[^.!?:)\s] {2,}\S|\S {3,}\S")  # two blanks after a sentence are no column
 
 
 def source() -> Source:
@@ -74,7 +75,7 @@ def make() -> bytes:
     Raises:
         CharlmError: this Python came without its documentation.
     """
-    texts = dict(_topics()) | dict(_docstrings(_library()))
+    texts = {name: text for name, text in (*_topics(), *_docstrings(_library())) if text}
     if not texts:
         raise CharlmError("this Python carries no documentation to learn from; name a text file")
     order = sorted(texts, key=lambda name: hashlib.blake2b(name.encode()).digest())
@@ -105,9 +106,7 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str]]:
             continue
         kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         found = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
-        text = "\n\n".join(filter(None, map(_tidied, filter(None, found))))
-        if text:
-            yield f"module {'/'.join(parts)}", text
+        yield f"module {'/'.join(parts)}", "\n\n".join(filter(None, map(_tidied, filter(None, found))))
 
 
 def _tidied(text: str) -> str:
@@ -117,6 +116,11 @@ def _tidied(text: str) -> str:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Whether a paragraph is English rather than code: mostly letters, and no prompt of the interpreter."""
-    letters = sum(c.isalpha() or c == " " for c in paragraph)
-    return ">>>" not in paragraph and letters > 0.8 * len(paragraph)
+    """Whether a paragraph is English: some words, mostly letters, no session of the interpreter, no columns."""
+    solid = "".join(paragraph.split())
+    return (
+        len(paragraph.split()) >= 4
+        and sum(map(str.isalpha, solid)) > 0.85 * len(solid)
+        and ">>>" not in paragraph
+        and not COLUMNS.search(paragraph)
+    )

@@ -73,7 +73,7 @@ class Corpus:
         self._text = text
         self._own = own
         val, test = shares
-        # Rounded, for in floating point 1 - 0.1 - 0.2 is a little less than 0.7.
+        # Rounded, for in floating point 1 - 0.8 - 0.1 is a little less than 0.1.
         first, second = int(round(1 - val - test, 12) * whole), int(round(1 - test, 12) * whole)
         self._ranges = {"train": (0, first), "val": (first, second), "test": (second, whole)}
         self._drawn = np.zeros(whole if text.unit == "line" else 0, np.uint8)
@@ -91,6 +91,12 @@ class Corpus:
         """The items of a split in the order of the text, without what parts them (unit line or document)."""
         between = BETWEEN[self.unit]
         return (piece.removesuffix(between) for piece in self._pieces(split))
+
+    def _length(self, split: str) -> int:
+        if self.unit == "stream":
+            start, stop = self._ranges[split]
+            return stop - start
+        return sum(map(len, self._pieces(split)))
 
     def _pieces(self, split: str) -> Iterator[str]:
         if split not in SPLITS:
@@ -146,26 +152,22 @@ def read_corpus(data: DataConfig, progress: Progress = silent) -> Corpus:
     else:
         text = _Text([builtin.source()], "utf-8", data.unit)
     named = {"val": data.val, "test": data.test}
-    own = {
-        split: _Text(find(place, data.pattern), encoding, data.unit) for split, place in named.items() if place
-    }
+    own = {split: _Text(find(place, data.pattern), encoding, data.unit) for split, place in named.items() if place}
     reading = _Reading(progress, sum(source.size for part in (text, *own.values()) for source in part.sources))
     characters, lines = reading.measure(text)
     counts = {split: reading.measure(part)[0] for split, part in own.items()}
     for name, part, count in (("text", text, characters), *((f"{s} text", own[s], counts[s]) for s in own)):
         if not count:
-            files = ", ".join(source.name for source in part.sources[:3])
-            raise CharlmError(f"the {name} is empty ({files}); name a file with text in it")
+            names = ", ".join(source.name for source in part.sources[:3])
+            raise CharlmError(f"the {name} is empty ({names}); name a file with text in it")
     shares = (0.0 if data.val else data.val_fraction, 0.0 if data.test else data.test_fraction)
     corpus = Corpus(text, own, shares, lines if data.unit == "line" else characters)
-    for split in SPLITS:
-        if split in own:
-            corpus.characters[split] = counts[split]
-        elif data.unit == "stream":
-            start, stop = corpus._ranges[split]
-            corpus.characters[split] = stop - start
-        else:
-            corpus.characters[split] = sum(map(len, corpus._pieces(split)))
+    corpus.characters = {split: counts.get(split) or corpus._length(split) for split in SPLITS}
+    if not corpus.characters["train"]:
+        raise CharlmError(
+            "the text is too short to be split: nothing is left to train on; "
+            "give a longer text or lower --data.val_fraction"
+        )
     corpus.fingerprint = reading.fingerprint(f"{encoding} {data.unit} {shares} {sorted(own)}")
     files = len(text.sources) + sum(len(part.sources) for part in own.values())
     what = f"{files:,} file{'s' if files > 1 else ''}" if data.text else f"the built-in corpus ({builtin.WHAT})"
@@ -192,7 +194,8 @@ class _Reading:
 
     def _seen(self, data: bytes) -> None:
         # The length in front keeps "ab" + "c" from looking like "a" + "bc" in two files.
-        self.hash.update(len(data).to_bytes(8, "little") + data)
+        self.hash.update(len(data).to_bytes(8, "little"))
+        self.hash.update(data)
         self.done += len(data)
         self.progress("reading", min(self.done, self.total), max(self.done, self.total))
 

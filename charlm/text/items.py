@@ -32,9 +32,7 @@ def lines(text: str) -> list[str]:
         whole.append(last)
     if max(map(len, whole), default=0) <= LONGEST_LINE:
         return whole
-    return [
-        line[start : start + LONGEST_LINE] for line in whole for start in range(0, len(line), LONGEST_LINE)
-    ]
+    return [line[start : start + LONGEST_LINE] for line in whole for start in range(0, len(line), LONGEST_LINE)]
 
 
 def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:

@@ -59,7 +59,7 @@ def find(place: str, pattern: str) -> list[Source]:
         with path.open("rb") as pipe:
             return [_spooled(pipe, place)]
     if glob.has_magic(place):
-        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
         if found := [match for match in matches if match.is_file()]:
             return [Source(match, str(match)) for match in found]
         raise CharlmError(f"no file fits {place!r}; look at the folder and the pattern")

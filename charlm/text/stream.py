@@ -20,9 +20,11 @@ from charlm.text.tokenization import SURROGATE, Tokenizer
 CHUNK = 1 << 16  # characters looked at together: what fits the processor's cache
 NAMED = 20  # unknown pieces that are kept by name
 KEPT = 100_000  # unknown pieces that are counted by name while a text is read
-# Whether a code point is white space, as bytes " " and "x"; the last entry stands for all above, of which none is.
-SPACE = np.frombuffer(b"".join(b" " if chr(code).isspace() else b"x" for code in range(0x3001)) + b"x", np.uint8)
-ASCII_SPACE = SPACE[:256].tobytes()
+LINE_END, SPACE, WORD = 0, 1, 2  # classes of characters
+# Class of each code point; the last entry stands for all above, of which none is white space.
+CLASSES = np.array([SPACE if chr(code).isspace() else WORD for code in range(0x3001)] + [WORD], np.uint8)
+CLASSES[ord("\n")] = LINE_END
+ASCII_CLASSES = CLASSES[:256].tobytes()
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,7 @@ def encode_text(tokenizer: Tokenizer, text: str, unit: Unit = "stream") -> Token
     encoding = Encoding(tokenizer, unit)
     pieces: Iterable[str] = items.blocks([text]) if unit == "stream" else items.items([text], unit)
     ids, starts = zip(*encoding.of(pieces), strict=True)
-    return TokenStream(
-        np.concatenate(ids), None if unit == "stream" else np.concatenate(starts), **encoding.facts()
-    )
+    return TokenStream(np.concatenate(ids), None if unit == "stream" else np.concatenate(starts), **encoding.facts())
 
 
 def id_type(vocabulary: int) -> np.dtype[Any]:
@@ -131,7 +131,7 @@ class Encoding:
         self.opening = Counts()  # what the first token stands for, which nothing predicts
         self.unknown: Counter[str] = Counter()
         self.unknown_tokens = 0
-        self._after_space = True
+        self._in_word = False
         self._dtype = id_type(len(tokenizer))
 
     def of(self, pieces: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -162,11 +162,13 @@ class Encoding:
         return ids.astype(self._dtype), first + np.cumsum(lengths) - lengths
 
     def _count(self, text: str, ids: np.ndarray) -> None:
-        words, length = text.count("\n"), 0
+        words = length = 0
         for start in range(0, len(text), CHUNK):
-            spaces, size = _spaces(text[start : start + CHUNK])
-            words += spaces.count(b" x") + (self._after_space and spaces[:1] == b"x")
-            self._after_space = spaces[-1:] == b" "
+            classes, size = _classes(text[start : start + CHUNK])
+            inside = classes == WORD
+            words += int(np.count_nonzero(inside[1:] & ~inside[:-1])) + bool(inside[0] and not self._in_word)
+            words += int(np.count_nonzero(classes == LINE_END))
+            self._in_word = bool(inside[-1])
             length += size
         self.counts += Counts(len(ids), len(text), length, words)
         unknown = self.tokenizer.unknown
@@ -194,16 +196,16 @@ class Encoding:
         }
 
 
-def _spaces(text: str) -> tuple[bytes, int]:
-    """A text with " " for each white space and "x" for every other character, and its size in bytes."""
+def _classes(text: str) -> tuple[np.ndarray, int]:
+    """The class of each character, `(characters,)`, and the bytes of the text."""
     if text.isascii():
-        return text.encode("ascii").translate(ASCII_SPACE), len(text)
+        return np.frombuffer(text.encode("ascii").translate(ASCII_CLASSES), np.uint8), len(text)
     try:
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     except UnicodeEncodeError as error:
         raise CharlmError(SURROGATE) from error
     size = len(text) + sum(int(np.count_nonzero(codes >= least)) for least in (0x80, 0x800, 0x10000))
-    return SPACE.take(codes, mode="clip").tobytes(), size
+    return CLASSES.take(codes, mode="clip"), size
 
 
 def _words(text: str) -> int:

@@ -142,10 +142,7 @@ class Tokenizer:
             return Counter()
         part = self.library.pre_tokenizer.pre_tokenize_str
         return Counter(
-            piece
-            for line in lines(text)
-            for piece, _ in part(self._normalise(line))
-            if piece not in self._ids_by_name
+            piece for line in lines(text) for piece, _ in part(self._normalise(line)) if piece not in self._ids_by_name
         )
 
     def _normalise(self, text: str) -> str:
@@ -186,9 +183,7 @@ class Tokenizer:
         except OSError as error:
             raise CharlmError(f"cannot read the vocabulary {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise CharlmError(
-                f"{path} is damaged or was not written by charlm; copy it anew from its run"
-            ) from error
+            raise CharlmError(f"{path} is damaged or was not written by charlm; copy it anew from its run") from error
 
     def definition(self) -> str:
         """The text of `tokenizer.json`."""

@@ -7,6 +7,7 @@ was interrupted anywhere go on exactly.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -50,47 +51,47 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CharlmError(
-            f"there is no checkpoint {path}; the run was stopped before its first one"
-        ) from None
+        raise CharlmError(f"there is no checkpoint {path}; the run was stopped before its first one") from None
     except Exception as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CharlmError(f"the checkpoint {path} is damaged ({line}); train again") from None
 
 
-def epoch_ends(trainer: lightning.Trainer, batch_idx: int) -> bool:
-    """Whether the window just trained on is the last of its epoch."""
-    return batch_idx + 1 >= int(trainer.num_training_batches)
+class BetweenSteps(Callback):
+    """Acts when a step is complete; a window whose gradients wait for more windows is in the middle of one."""
 
-
-def epochs_done(trainer: lightning.Trainer, batch_idx: int) -> float:
-    """Epochs trained so far, with the fraction of the one under way."""
-    return trainer.current_epoch + (batch_idx + 1) / int(trainer.num_training_batches)
-
-
-def step_complete(trainer: lightning.Trainer, batch_idx: int) -> bool:
-    """Whether no gradient waits for more windows (accumulation); those that wait are not in a checkpoint."""
-    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or epoch_ends(trainer, batch_idx)
-
-
-class Limits(Callback):
-    """Decides at every step whether it is the run's last one."""
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, LanguageModule)
+        self.started(trainer, pl_module)
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not step_complete(trainer, batch_idx):
-            return
-        total = module.total_steps
-        over = module.share >= 1.0 or (total is not None and trainer.global_step >= total)
+        assert isinstance(pl_module, LanguageModule)
+        windows = int(trainer.num_training_batches)
+        epoch_ends = batch_idx + 1 >= windows
+        if epoch_ends or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.stepped(trainer, pl_module, trainer.current_epoch + (batch_idx + 1) / windows, epoch_ends)
+
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        """Training begins or goes on."""
+
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
+        """A step is done: `epoch` epochs so far, with a fraction; `epoch_ends` if it was the last of one."""
+
+
+class Limits(BetweenSteps):
+    """Decides whether the run's last step is done."""
+
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
+        over = module.share >= 1.0
         if trainer.world_size > 1:
             over = trainer.strategy.reduce_boolean_decision(over, all=False)
         if over:
-            module.finished = True
-            trainer.should_stop = True
+            module.finished = trainer.should_stop = True
 
 
-class Validation(Callback):
+class Validation(BetweenSteps):
     """Validates at the end of an epoch (or every N windows), keeps the best, stops when nothing is gained.
 
     The whole split is read, in a few long lanes with the state carried; `charlm evaluate` reads it in one.
@@ -114,16 +115,12 @@ class Validation(Callback):
         for key, value in state_dict.items():
             setattr(self, key, value)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         every = self.run.config.trainer.val_check_interval
-        due = trainer.global_step % every == 0 if every else epoch_ends(trainer, batch_idx)
-        due = due and step_complete(trainer, batch_idx)
+        due = trainer.global_step % every == 0 if every else epoch_ends
         self.improved = False
         if not (due or module.finished):
             return
-        epoch = epochs_done(trainer, batch_idx)
         if self.stream is None:
             self.improved = True  # without validation text the newest weights are the best known
             return
@@ -162,7 +159,7 @@ class Validation(Callback):
             return evaluate(module.model, self.stream, lanes=lanes)
 
 
-class Reel(Callback):
+class Reel(BetweenSteps):
     """Writes text from the same prompts and seeds at initialisation and after epochs."""
 
     def __init__(self, run: Run, record: Record, watcher: Watcher) -> None:
@@ -170,17 +167,15 @@ class Reel(Callback):
         self.record = record
         self.watcher = watcher
 
-    def on_train_start(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         if trainer.global_step == 0:
             self._sample(trainer, module, 0.0)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         every = self.run.config.samples.every
-        due = epoch_ends(trainer, batch_idx) and (trainer.current_epoch + 1) % every == 0
+        due = epoch_ends and round(epoch) % every == 0
         if due or module.finished:
-            self._sample(trainer, module, epochs_done(trainer, batch_idx))
+            self._sample(trainer, module, epoch)
 
     def _sample(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float) -> None:
         config = self.run.config.samples
@@ -204,7 +199,7 @@ class Reel(Callback):
                 self.watcher.sampled(sample)
 
 
-class Saving(Callback):
+class Saving(BetweenSteps):
     """Saves the run every so many steps or minutes, at the end of epochs, and when it is asked to stop.
 
     The first Ctrl-C (or SIGTERM) lets the step end, saves and leaves; the second leaves at once.
@@ -217,7 +212,7 @@ class Saving(Callback):
         self.saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._asked)
@@ -230,13 +225,9 @@ class Saving(Callback):
             os._exit(128 + number)
         self.signal = number
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if not step_complete(trainer, batch_idx):
-            return
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         config = self.run.config.checkpoint
-        due = module.finished or self.validation.improved or epoch_ends(trainer, batch_idx)
+        due = module.finished or self.validation.improved or epoch_ends
         due = due or bool(config.every) and trainer.global_step % (config.every or 1) == 0
         timely = bool(config.minutes) and time.monotonic() - self.saved_at >= 60 * config.minutes
         asked, hopeless = self.signal is not None, module.bad_steps >= PATIENCE
@@ -264,13 +255,13 @@ class Saving(Callback):
                 link.replace(best)
         self.saved_at = time.monotonic()
 
-    def teardown(self, trainer: lightning.Trainer, module: LanguageModule, stage: str) -> None:
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
 
 
-class Report(Callback):
+class Report(BetweenSteps):
     """Logs the numbers of training now and then, and tells whoever is watching how far the run is."""
 
     def __init__(self, run: Run, record: Record, watcher: Watcher, validation: Validation) -> None:
@@ -280,17 +271,13 @@ class Report(Callback):
         self.validation = validation
         self._shown = self._logged = time.monotonic()
         self._tokens = 0
-        self._losses: list[torch.Tensor] = []
         self._skipped = 0
 
-    def on_train_start(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         self._shown = self._logged = time.monotonic()
         self._tokens, self._skipped = module.tokens, module.skipped
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: LanguageModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._losses.append(module.loss)
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         step = trainer.global_step
         if module.skipped > self._skipped:
             self._skipped = module.skipped
@@ -298,18 +285,13 @@ class Report(Callback):
         due = step % self.run.config.trainer.log_every_n_steps == 0 or module.finished
         now = time.monotonic()
         if due:
-            self._log(trainer, module, epochs_done(trainer, batch_idx), now)
+            self._log(trainer, module, epoch, now)
         elif now - self._shown > 0.5:
-            self.watcher.trained(
-                module.share, step, epochs_done(trainer, batch_idx), module.elapsed, None, None
-            )
+            self.watcher.trained(module.share, step, epoch, module.elapsed, None, None)
             self._shown = now
 
     def _log(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, now: float) -> None:
-        losses = [
-            value for value in torch.stack(self._losses).tolist() if value == value and abs(value) < 1e30
-        ]
-        self._losses.clear()
+        losses = [loss for loss in module.drain_losses() if math.isfinite(loss)]
         speed = (module.tokens - self._tokens) / max(1e-9, now - self._logged)
         self._tokens, self._logged = module.tokens, now
         values = {
@@ -325,7 +307,7 @@ class Report(Callback):
         self.watcher.trained(module.share, trainer.global_step, epoch, module.elapsed, loss, speed)
         self._shown = now
 
-    def on_train_end(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         best = self.validation.best
         if best is not None:
             results = {"val_loss": best, "val_bits_per_character": self.validation.best_bits}

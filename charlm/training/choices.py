@@ -106,9 +106,7 @@ def _choose_reading(config: Config, tokens: int, gpu: bool, fill: Fill) -> None:
     )
     hidden = config.model.hidden or 256
     lr = 6e-3 if hidden <= 256 else 4e-3 if hidden <= 512 else 2e-3
-    if (
-        config.model.tie and config.optimizer.name in ("adamw", "adam", "muon")
-    ) or config.model.cell == "rnn":
+    if (config.model.tie and config.optimizer.name in ("adamw", "adam", "muon")) or config.model.cell == "rnn":
         lr = min(lr, 3e-3)
     if config.optimizer.name in ("sgd", "rmsprop"):
         lr = 1.0 if config.optimizer.name == "sgd" else 2e-3
@@ -136,9 +134,7 @@ def _choose_length(config: Config, tokens: int, gpu: bool, fill: Fill) -> None:
 def choose_precision(name: str, gpu: bool) -> tuple[str, str]:
     """Lightning's name for a precision, and the reason if it was left to the program."""
     if name != "auto":
-        return {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(
-            name, name
-        ), "named"
+        return {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(name, name), "named"
     if gpu:
         if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16-mixed", "the GPU multiplies bf16 natively"

@@ -42,12 +42,12 @@ class LanguageModule(lightning.LightningModule):
         self.config = config
         self.schedule = Schedule(config.optimizer)
         self.state: Tensor | None = None
-        self.loss: Tensor = torch.tensor(float("nan"))
+        self.losses: list[Tensor] = []  # of the windows since they were last logged
         self.norm: Tensor = torch.tensor(float("nan"))
         self.tokens = 0  # predicted so far by all processes
         self.bad_steps = 0  # in a row
         self.skipped = 0  # in all
-        self.finished = False  # nothing is left to train, whatever max_epochs says
+        self.finished = False  # nothing is left to train
         self._elapsed = 0.0
         self._since: float | None = None
         self._random: dict[str, Tensor] | None = None
@@ -110,7 +110,7 @@ class LanguageModule(lightning.LightningModule):
         self.state = state.detach()
         loss = self._summed_loss(features.flatten(0, 1), batch.targets.flatten()) / batch.share
         self.tokens += int(batch.share) * self.trainer.world_size
-        self.loss = loss.detach()
+        self.losses.append(loss.detach())
         return loss
 
     def _summed_loss(self, features: Tensor, targets: Tensor) -> Tensor:
@@ -144,10 +144,8 @@ class LanguageModule(lightning.LightningModule):
         raw = getattr(optimizer, "optimizer", optimizer)
         if scaler is not None:
             scaler.unscale_(raw)
-        self.norm = clip_gradients(
-            self.model.parameters(), trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-        )
-        good = bool(torch.isfinite(self.norm + self.loss))
+        self.norm = clip_gradients(self.model.parameters(), trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+        good = bool(torch.isfinite(self.norm + self.losses[-1]))
         if self.trainer.world_size > 1:
             good = self.trainer.strategy.reduce_boolean_decision(good, all=True)
         if good:
@@ -164,12 +162,17 @@ class LanguageModule(lightning.LightningModule):
         if scaler is not None:
             scaler.update()
 
+    def drain_losses(self) -> list[float]:
+        """The losses of the windows since the last call, in nats a token."""
+        losses, self.losses = self.losses, []
+        return torch.stack(losses).tolist() if losses else []
+
     def give_up(self, run: Path) -> None:
         """Raise the CharlmError of a run that cannot take a step any more."""
         optimizer, trainer = self.config.optimizer, self.config.trainer
         raise CharlmError(
-            f"the loss was not finite {PATIENCE} steps in a row (up to step {self.global_step}); {run} keeps the weights of "
-            f"the last good step; try a lower --optimizer.lr (now {optimizer.lr:g}), a lower "
+            f"the loss was not finite {PATIENCE} steps in a row (up to step {self.global_step}); {run} keeps the "
+            f"weights of the last good step; try a lower --optimizer.lr (now {optimizer.lr:g}), a lower "
             f"--trainer.gradient_clip_val (now {trainer.gradient_clip_val:g}) or --trainer.precision 32"
         )
 
@@ -183,6 +186,7 @@ class LanguageModule(lightning.LightningModule):
             "state": self._all_lanes(),
             "random": random,
             "elapsed": self.elapsed,
+            "losses": [float(loss) for loss in self.losses],
             "tokens": self.tokens,
             "skipped": self.skipped,
             "bad_steps": self.bad_steps,
@@ -200,6 +204,7 @@ class LanguageModule(lightning.LightningModule):
         self.state = state
         self._random = language["random"]
         self._elapsed = language["elapsed"]
+        self.losses = [torch.tensor(loss, device=self.device) for loss in language["losses"]]
         self.tokens, self.skipped, self.bad_steps = (
             language["tokens"],
             language["skipped"],

@@ -78,7 +78,7 @@ class MuonWithAdamW(Optimizer):
         super().__init__([{"params": recurrent}, *self.adamw.param_groups], {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -86,9 +86,7 @@ class MuonWithAdamW(Optimizer):
         for source, gates in zip(self.sources, self.gates, strict=True):
             if source.grad is not None:
                 hidden = gates[0].shape[0]
-                for gate, data, grad in zip(
-                    gates, source.data.split(hidden), source.grad.split(hidden), strict=True
-                ):
+                for gate, data, grad in zip(gates, source.data.split(hidden), source.grad.split(hidden), strict=True):
                     gate.data, gate.grad = data, grad
         for group in self.adamw.param_groups + self.muon.param_groups:
             group["lr"] = self.param_groups[0]["lr"]

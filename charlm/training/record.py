@@ -51,9 +51,7 @@ class Record:
             from torch.utils.tensorboard import SummaryWriter
 
         self.table = path / "metrics.csv"
-        rows = [
-            row for row in read_metrics(self.table) if resume_step is not None and row["step"] <= resume_step
-        ]
+        rows = [row for row in read_metrics(self.table) if resume_step is not None and row["step"] <= resume_step]
         with atomic(self.table) as file:
             writer = csv.DictWriter(file, ["step", "epoch", "seconds", *COLUMNS], lineterminator="\n")
             writer.writeheader()
@@ -79,11 +77,7 @@ class Record:
         """Show a sample in the Text tab, fenced so that new lines and markup stay as they are."""
         fence = "`" * max(3, _longest_run(sample.prompt + sample.text, "`") + 1)
         prompt = f"prompt {sample.prompt!r}, " if sample.prompt else ""
-        tag = (
-            f"samples/{sample.prompt[:40]!r} seed {sample.seed}"
-            if sample.prompt
-            else f"samples/seed {sample.seed}"
-        )
+        tag = f"samples/{sample.prompt[:40]!r} seed {sample.seed}" if sample.prompt else f"samples/seed {sample.seed}"
         self.writer.add_text(
             tag,
             f"epoch {sample.epoch:g}, step {sample.step}, {prompt}temperature {sample.temperature:g}\n\n"
@@ -97,9 +91,15 @@ class Record:
             name: value if isinstance(value, int | float | str | bool) else repr(value)
             for name, value in settings.items()
         }
-        self.writer.add_hparams(
-            plain, {f"final/{name}": value for name, value in results.items()}, run_name="."
-        )
+        from torch.utils.tensorboard.summary import hparams
+
+        # What SummaryWriter.add_hparams does, without its second event file.
+        named = {f"final/{name}": value for name, value in results.items()}
+        events = self.writer.file_writer
+        for summary in hparams(plain, named):
+            events.add_summary(summary)  # type: ignore[attr-defined]
+        for name, value in named.items():
+            self.writer.add_scalar(name, value)
 
     def close(self) -> None:
         self.writer.close()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import shutil
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 from charlm.config import Config, merge, nest, settings
 from charlm.errors import CharlmError
@@ -25,7 +26,8 @@ from charlm.run import Run, new_path, save_config
 from charlm.text.batching import fit_to
 from charlm.text.corpus import read_corpus
 from charlm.text.store import build
-from charlm.text.tokenization import tokenizers
+from charlm.text.stream import TokenStream
+from charlm.text.tokenization import Tokenizer, tokenizers
 from charlm.training.callbacks import (
     Limits,
     Reel,
@@ -65,7 +67,7 @@ def train(config: Config, run: str | Path | None = None, watcher: Watcher | None
     """
     watcher = watcher or Watcher()
     config.check()
-    if rank_zero_only.rank == 0:
+    if first_process():
         path = Path(run) if run is not None else new_path(config)
         prepare(config, path, watcher)
         os.environ[OTHER_PROCESSES] = str(path)
@@ -80,6 +82,7 @@ def prepare(config: Config, path: Path, watcher: Watcher) -> Run:
         raise CharlmError(
             f"{path} exists already and is never overwritten; choose another --run, or go on with --resume {path}"
         )
+    config = copy.deepcopy(config)
     cells[config.model.cell], tokenizers[config.tokenizer.kind]  # unknown names are found before long work
     source = _inherit(config) if config.init_from else None
     corpus = read_corpus(config.data, watcher.progress)
@@ -88,42 +91,55 @@ def prepare(config: Config, path: Path, watcher: Watcher) -> Run:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        tokenizer, streams = build(
-            corpus, config.tokenizer, partial / "tokens", progress=watcher.progress
-        )
-        vocabulary = len(tokenizer)
-        gpu = _has_gpu(config)
-        choices = choose(config, len(streams["train"].ids), vocabulary, gpu)
-        assert config.data.batch_size is not None
-        assert config.data.seq_length is not None
-        config.data.batch_size, config.data.seq_length, note = fit_to(
-            streams["train"],
-            config.data.batch_size,
-            config.data.seq_length,
-        )
-        shape = ModelShape(vocabulary=vocabulary, **vars(config.model))
-        for split, stream in streams.items():
-            unknown = f", {stream.unknown_tokens:,} unknown" if stream.unknown_tokens else ""
-            watcher.say(
-                f"{split}: {stream.counts.tokens:,} tokens, {stream.counts.characters:,} characters{unknown}"
-            )
-        watcher.say(f"vocabulary: {vocabulary:,} tokens ({tokenizer.kind})")
-        _warn_unknown(streams, watcher)
-        for name, value, reason in choices:
-            watcher.say(f"chosen: --{name} {value} ({reason})")
-        if note:
-            watcher.say(note)
-        run = Run.create(partial, config, tokenizer, shape)
+        tokenizer, streams = build(corpus, config.tokenizer, partial / "tokens", progress=watcher.progress)
+        _describe(tokenizer, streams, watcher)
+        _settle(config, tokenizer, streams, watcher)
+        Run.create(partial, config, tokenizer, ModelShape(vocabulary=len(tokenizer), **vars(config.model)))
         if source is not None:
-            known = set(source.tokenizer.tokens)
-            new = sum(token not in known for token in tokenizer.tokens)
-            watcher.say(f"starting from {source.path}: {vocabulary - new:,} tokens known, {new:,} new")
-        del run
+            known = len(set(tokenizer.tokens) & set(source.tokenizer.tokens))
+            watcher.say(
+                f"starting from the weights of {source.path}: it knows {known:,} of the {len(tokenizer):,} tokens, "
+                f"{len(tokenizer) - known:,} are new"
+            )
         partial.replace(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return Run(path)
+
+
+def _describe(tokenizer: Tokenizer, streams: dict[str, TokenStream], watcher: Watcher) -> None:
+    """Say what was read, and warn once about what the vocabulary lacks."""
+    for split, stream in streams.items():
+        watcher.say(f"{split}: {stream.counts.tokens:,} tokens, {stream.counts.characters:,} characters")
+    watcher.say(f"vocabulary: {len(tokenizer):,} tokens ({tokenizer.kind})")
+    total = sum(stream.unknown_tokens for stream in streams.values())
+    if total:
+        seen: Counter[str] = Counter()
+        for stream in streams.values():
+            seen.update(stream.unknown)
+        names = ", ".join(f"{piece!r} ({count:,})" for piece, count in seen.most_common(5))
+        watcher.say(
+            f"warning: {total:,} tokens are not in the vocabulary and become the unknown token, most often {names}"
+        )
+
+
+def _settle(config: Config, tokenizer: Tokenizer, streams: dict[str, TokenStream], watcher: Watcher) -> None:
+    """Choose every setting that nobody named, fit the windows to the text, and say why."""
+    for split in ("val", "test"):
+        if split in streams:
+            fit_to(streams[split], 1, 1, what={"val": "validation text", "test": "test text"}[split])
+    choices = choose(config, len(streams["train"]), len(tokenizer), _has_gpu(config))
+    data = config.data
+    assert data.batch_size is not None
+    assert data.seq_length is not None
+    data.batch_size, data.seq_length, note = fit_to(
+        streams["train"], data.batch_size, data.seq_length, world_size=_processes(config)
+    )
+    for name, value, reason in choices:
+        watcher.say(f"chosen: --{name} {value} ({reason})")
+    if note:
+        watcher.say(note)
 
 
 def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Watcher | None = None) -> Run:
@@ -143,18 +159,14 @@ def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Wat
     changed = {name: value for name, value in values.items() if current.get(name) != value}
     fixed = [name for name in changed if name.split(".")[0] not in RESUMABLE]
     if fixed:
-        raise CharlmError(
-            f"--{fixed[0]} cannot change when a run goes on; start a new one with --init_from {run.path}"
-        )
-    if changed and rank_zero_only.rank == 0:
+        raise CharlmError(f"--{fixed[0]} cannot change when a run goes on; start a new one with --init_from {run.path}")
+    if changed and first_process():
         save_config(run.path, Config.from_dict(merge(run.config.to_dict(), nest(changed))))
         run = Run(path)
     return fit(run, watcher or Watcher(), resuming=True)
 
 
-def fit(
-    run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequence[lightning.Callback] = ()
-) -> Run:
+def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequence[lightning.Callback] = ()) -> Run:
     """Train from a prepared run directory; every process of a run comes here.
 
     `callbacks` act after a step's validation, samples and report, before it is saved.
@@ -162,7 +174,7 @@ def fit(
     config = run.config
     checkpoint = run.path / "checkpoints" / "last.ckpt"
     step = int(load_checkpoint(checkpoint)["global_step"]) if resuming else None
-    first = rank_zero_only.rank == 0
+    first = first_process()
     torch.manual_seed(config.seed)
     model = LanguageModel(run.shape)
     if config.init_from and not resuming:
@@ -189,9 +201,7 @@ def fit(
         torch.set_float32_matmul_precision("high" if gpu else matmul_precision())
         try:
             data = LanguageData(run)
-            trainer.fit(
-                module, datamodule=data, ckpt_path=checkpoint if resuming else None, weights_only=True
-            )
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resuming else None, weights_only=True)
         finally:
             torch.set_float32_matmul_precision(matmul)
             if record is not None:
@@ -269,6 +279,12 @@ def _inherit(config: Config) -> Run:
     return source
 
 
+def first_process() -> bool:
+    """Whether this is the process that prepares the run (Lightning, torchrun and SLURM number theirs)."""
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") in ("0", "") for name in names)
+
+
 def _prepared(run: str | Path | None) -> Path:
     """The directory that the first process prepares, once it stands there."""
     named = run if run is not None else os.environ.get(OTHER_PROCESSES)
@@ -288,18 +304,16 @@ def _has_split(run: Run, split: str) -> bool:
     return (run.path / "tokens" / f"{split}.npy").is_file()
 
 
-def _warn_unknown(streams: dict[str, Any], watcher: Watcher) -> None:
-    total = sum(stream.unknown_tokens for stream in streams.values())
-    if total:
-        seen: dict[str, int] = {}
-        for stream in streams.values():
-            for piece, count in stream.unknown.items():
-                seen[piece] = seen.get(piece, 0) + count
-        most = sorted(seen, key=lambda piece: -seen[piece])[:5]
-        names = ", ".join(f"{piece!r} ({seen[piece]:,})" for piece in most)
-        watcher.say(
-            f"warning: {total:,} tokens are not in the vocabulary and become the unknown token: {names}"
-        )
+def _processes(config: Config) -> int:
+    """How many processes will share the lanes."""
+    devices = config.trainer.devices
+    if devices.isdigit():
+        count = int(devices)
+    elif "," in devices:
+        count = len([one for one in devices.split(",") if one.strip()])
+    else:  # auto and -1: all GPUs, or one process
+        count = torch.cuda.device_count() if _has_gpu(config) else 1
+    return max(1, count) * config.trainer.num_nodes
 
 
 @contextlib.contextmanager

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -132,9 +131,7 @@ def heading(sample: Sample) -> str:
     """The line above a sample."""
     when = "initialisation" if sample.step == 0 else f"epoch {sample.epoch:g}"
     prompt = f", prompt {sample.prompt!r}" if sample.prompt else ""
-    return (
-        f"── {when} (step {sample.step:,}{prompt}, seed {sample.seed}, temperature {sample.temperature:g}) ──"
-    )
+    return f"── {when} (step {sample.step:,}{prompt}, seed {sample.seed}, temperature {sample.temperature:g}) ──"
 
 
 def print_reel(samples: Iterable[Sample], console: Console | None = None) -> None:
@@ -149,7 +146,7 @@ def print_reel(samples: Iterable[Sample], console: Console | None = None) -> Non
         console.print(body)
 
 
-def print_evaluation(evaluation: Any, unit: str, file: Any = None) -> None:
+def print_evaluation(evaluation: Evaluation) -> None:
     """Print the measures of a text as a small table on standard output."""
     how = (
         "exact: the text was read once, the state carried through"
@@ -170,10 +167,9 @@ def print_evaluation(evaluation: Any, unit: str, file: Any = None) -> None:
         ),
         ("unknown tokens", f"{evaluation.unknown:,}"),
     ]
-    file = file or sys.stdout
     for name, value in rows:
-        print(f"{name:22} {value}", file=file)
-    print(how, file=file)
+        print(f"{name:22} {value}")
+    print(how)
 
 
 def _short(number: float) -> str:

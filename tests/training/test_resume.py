@@ -1,0 +1,143 @@
+"""A run that was interrupted anywhere ends as if it had not been: weights, optimiser, numbers and samples."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from charlm.config import Config
+from charlm.errors import CharlmError, Interrupted
+from charlm.run import Run
+from charlm.training.record import read_metrics
+from charlm.training.trainer import fit, prepare, resume, train
+from charlm.watcher import Watcher
+from conftest import small_settings, small_text
+
+STEPS = 22  # an epoch of 4 lanes, 337 tokens each, in windows of 16
+
+
+class StopAt(lightning.Callback):
+    """Sends this process a signal in the middle of a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step, self.number, self.sent = step, number, False
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *rest: Any) -> None:
+        if trainer.global_step + 1 == self.step and not self.sent:  # a second signal would end the process at once
+            self.sent = True
+            os.kill(os.getpid(), self.number)
+
+
+def numbers(run: Run) -> list[dict[str, float]]:
+    """What was logged, but for the clock."""
+    rows = read_metrics(run.path / "metrics.csv")
+    for row in rows:
+        row.pop("seconds")
+        row.pop("train/tokens_per_second", None)
+    return rows
+
+
+def plain(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without its clock."""
+    checkpoint["language"].pop("elapsed")
+    return checkpoint
+
+
+def assert_same(run: Run, other: Run) -> None:
+    for name in ("last.ckpt", "best.ckpt"):
+        a, b = (plain(torch.load(r.path / "checkpoints" / name, weights_only=True)) for r in (run, other))
+        for key in ("state_dict", "optimizer_states", "language", "callbacks", "global_step", "epoch"):
+            torch.testing.assert_close(a[key], b[key], rtol=0, atol=0, msg=f"{name}: {key}")
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (run.path / name).read_bytes() == (other.path / name).read_bytes(), name
+    assert run.samples == other.samples
+    assert numbers(run) == numbers(other)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(small_text(1500), encoding="utf-8")
+    return small_settings(path, trainer={"max_epochs": 3}, model={"dropout": 0.3}, checkpoint={"patience": 0})
+
+
+@pytest.fixture(scope="module")
+def unbroken(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(config, tmp_path_factory.mktemp("unbroken") / "run")
+
+
+def interrupted(config: Config, path: Path, step: int, number: int = signal.SIGINT) -> Run:
+    run = prepare(config, path, Watcher())
+    with pytest.raises(Interrupted) as stop:
+        fit(run, Watcher(), callbacks=[StopAt(step, number)])
+    assert stop.value.signal == number
+    assert torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
+    return run
+
+
+@pytest.mark.parametrize("step", [1, 10, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS, 3 * STEPS - 1])
+def test_resumed_is_unbroken(config: Config, unbroken: Run, tmp_path: Path, step: int) -> None:
+    run = interrupted(config, tmp_path / "run", step)
+    assert_same(resume(run.path), unbroken)
+
+
+def test_interrupted_twice_and_by_sigterm(config: Config, unbroken: Run, tmp_path: Path) -> None:
+    run = interrupted(config, tmp_path / "run", 5, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        fit(Run(run.path), Watcher(), resuming=True, callbacks=[StopAt(STEPS + 3)])
+    assert_same(resume(run.path), unbroken)
+
+
+def test_with_validation_in_mid_epoch_accumulation_and_plateau(config: Config, tmp_path: Path) -> None:
+    values = config.to_dict()
+    values["trainer"] |= {"val_check_interval": 3, "accumulate_grad_batches": 2}
+    values["optimizer"] |= {"schedule": "plateau", "decay_every": 1}
+    values["checkpoint"] |= {"every": 4}
+    other = Config.from_dict(values)
+    whole = train(other, tmp_path / "whole")
+    assert torch.load(whole.path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 33
+    for step in (3, 11, 14):
+        run = interrupted(other, tmp_path / f"run-{step}", step)
+        assert_same(resume(run.path), whole)
+
+
+@pytest.mark.parametrize("unit", ["line", "document"])
+def test_items_go_on_in_the_same_order(tmp_path: Path, unit: str) -> None:
+    text = tmp_path / "items.txt"
+    text.write_text(small_text(3000).replace("\n", "\n\n" if unit == "document" else "\n"), encoding="utf-8")
+    config = small_settings(text, data={"unit": unit, "seq_length": 12}, trainer={"max_epochs": 2})
+    whole = train(config, tmp_path / "whole")
+    for step in (7, 30):
+        assert_same(resume(interrupted(config, tmp_path / f"run-{step}", step).path), whole)
+
+
+def test_more_epochs_go_on_training(config: Config, tmp_path: Path) -> None:
+    run = train(config, tmp_path / "run")
+    more = resume(run.path, {"trainer.max_epochs": 4})
+    assert more.config.trainer.max_epochs == 4
+    assert torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4 * STEPS
+    assert [sample.epoch for sample in more.samples] == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_finished_run_says_that_nothing_is_left(config: Config, unbroken: Run) -> None:
+    lines: list[str] = []
+
+    class Listener(Watcher):
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    before = (unbroken.path / "last.safetensors").read_bytes()
+    resume(unbroken.path, {}, Listener())
+    assert any("nothing left to train" in line for line in lines)
+    assert (unbroken.path / "last.safetensors").read_bytes() == before
+
+
+def test_what_was_learned_cannot_change_half_way(unbroken: Run) -> None:
+    with pytest.raises(CharlmError, match=r"--model.hidden cannot change when a run goes on"):
+        resume(unbroken.path, {"model.hidden": 99})
