@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from charlm.config import Config
+# Before anything imports torch: tests run side by side, and their small networks gain nothing from threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from charlm.config import Config  # noqa: E402
 
 WORDS = "the cat sat on the mat and the dog ran to the old house by the sea where nobody was at home".split()
 

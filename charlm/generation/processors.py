@@ -82,7 +82,7 @@ def temperature(logits: Logits, value: float) -> Logits:
         likeliest = np.arange(logits.shape[-1]) == logits.argmax(-1)[:, None]
         return np.where(likeliest, logits, -np.inf)
     # The highest score is moved to 0 first, so that a tiny temperature cannot overflow.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         return (logits - logits.max(-1, keepdims=True)) / value
 
 

@@ -49,11 +49,13 @@ class Sampler:
             CharlmError: the scores are not finite, as after a training that diverged.
         """
         values = logits.astype(np.float64)
-        for processor, value in self._processors:
-            values = processor(values, value)
         highest = values.max(-1, keepdims=True)
         if not np.isfinite(highest).all():
             raise CharlmError("the model's scores are not finite: its training diverged; use another checkpoint")
+        if self._processors:
+            for processor, value in self._processors:
+                values = processor(values, value)
+            highest = values.max(-1, keepdims=True)
         np.subtract(values, highest, values)
         return np.exp(values, values)
 

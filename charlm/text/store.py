@@ -179,7 +179,7 @@ def _is_whole(entry: Path) -> bool:
         for split in facts["splits"]:
             TokenStream.load(entry, split)
         return all(_checksum(entry / name) == checksum for name, checksum in facts["checksums"].items())
-    except (OSError, ValueError, KeyError, TypeError, CharlmError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, CharlmError):
         return False
 
 

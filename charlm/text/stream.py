@@ -18,6 +18,7 @@ from charlm.text.items import BETWEEN, Unit
 from charlm.text.tokenization import SURROGATE, Tokenizer
 
 CHUNK = 1 << 16  # characters looked at together: what fits the processor's cache
+GROUP = 1 << 20  # characters of the items that are encoded together
 NAMED = 20  # unknown pieces that are kept by name
 KEPT = 100_000  # unknown pieces that are counted by name while a text is read
 LINE_END, SPACE, WORD = 0, 1, 2  # classes of characters
@@ -98,7 +99,7 @@ class TokenStream:
             if len(ids) != counts.tokens or (starts is not None and len(starts) != items):
                 raise ValueError("wrong length")
             return cls(ids, starts, counts, predicted, **facts)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise CharlmError(
                 f"the tokens of the {split} text in {folder} are missing or damaged; train anew on the same text"
             ) from error
@@ -150,7 +151,7 @@ class Encoding:
         self._count(between, boundary)
         self.opening = self.counts
         yield boundary, np.empty(0, np.int64)
-        for group in items.batched(pieces, 1 << 20):
+        for group in items.batched(pieces, GROUP):
             yield self._items(group, boundary, between)
 
     def _items(self, group: list[str], boundary: np.ndarray, between: str) -> tuple[np.ndarray, np.ndarray]:

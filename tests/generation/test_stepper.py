@@ -1,0 +1,215 @@
+"""Steppers: numpy and torch, one token and many, give the same scores; every registered cell."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+from charlm.generation import stepper as stepper_module
+from charlm.generation.stepper import NumpyFunctions, NumpyStepper, Stepper, TorchStepper
+from charlm.network.cells import Cell, cells
+from charlm.network.model import LanguageModel
+from charlm.network.shape import ModelShape
+
+VARIANTS: list[dict[str, Any]] = [
+    {"tie": tie, "residual": residual, "layer_norm": layer_norm, "embedding": embedding}
+    for tie, residual, layer_norm, embedding in itertools.product((False, True), (False, True), (False, True), (6, 8))
+]
+VOCABULARY, HIDDEN, TIME = 20, 8, 9
+
+
+def make_model(cell: str, **options: Any) -> LanguageModel:
+    """A model of random parameters, biases and gains included."""
+    torch.manual_seed(1)
+    sizes = {"vocabulary": VOCABULARY, "layers": 3, "hidden": HIDDEN, "embedding": HIDDEN}
+    model = LanguageModel(ModelShape(cell=cell, **{**sizes, **options})).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model.eval()
+
+
+def make_stepper(model: LanguageModel) -> NumpyStepper:
+    return NumpyStepper({name: value.numpy() for name, value in model.state_dict().items()}, model.shape)
+
+
+def make_ids(batch: int, time: int = TIME) -> np.ndarray:
+    return np.random.default_rng(2).integers(VOCABULARY, size=(batch, time))
+
+
+def agree(model: LanguageModel, batch: int) -> None:
+    """Reading at once and step by step, in numpy and in torch, gives what the model gives."""
+    ids = make_ids(batch)
+    with torch.no_grad():
+        logits, last = model(torch.from_numpy(ids))
+    steppers: list[Stepper] = [make_stepper(model), TorchStepper(model)]
+    for stepper in steppers:
+        read, state = stepper.read(ids, stepper.initial_state(batch))
+        assert read.shape == (batch, VOCABULARY)
+        np.testing.assert_allclose(read, logits[:, -1], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(state, last, rtol=0, atol=1e-12)
+        state = stepper.initial_state(batch)
+        for time in range(TIME):
+            scores, state = stepper.step(ids[:, time], state)
+            np.testing.assert_allclose(scores, logits[:, time], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(state, last, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("cell", cells)
+def test_numpy_is_torch(cell: str, options: dict[str, Any], batch: int) -> None:
+    if not cells[cell].gates:
+        options = {**options, "embedding": HIDDEN}
+    agree(make_model(cell, **options), batch)
+
+
+class GRUCho(Cell):
+    """Two products, one of them of something else than the state (Cho et al. 2014)."""
+
+    gates, products = 3, {"U": 2, "V": 1}
+
+    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+        (h,) = state
+        x_r, x_z, x_n = f.split(x, 3)
+        u_r, u_z = f.split(w.U(h), 2)
+        r, z = f.sigmoid(x_r + u_r), f.sigmoid(x_z + u_z)
+        n = f.tanh(x_n + w.V(r * h))
+        return (n + z * (h - n),)
+
+
+class NormalisedLSTM(Cell):
+    """Layer normalisation inside the step (Ba et al. 2016)."""
+
+    gates, slots, products = 4, 2, {"U": 4}
+    vectors, ones = {"gain": 4, "bias": 4}, ("gain",)
+
+    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+        h, c = state
+        i, j, g, o = f.split(x + f.norm(w.U(h), w.gain, w.bias), 4)
+        c = f.sigmoid(j) * c + f.sigmoid(i) * f.tanh(g)
+        return f.sigmoid(o) * f.tanh(c), c
+
+
+class Mogrifier(Cell):
+    """Reads its input unprojected (Melis et al. 2020)."""
+
+    gates, slots, products, vectors = 0, 2, {"Q": 1, "R": 1, "W": 4, "U": 4}, {"b": 4}
+
+    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+        h, c = state
+        x = 2 * f.sigmoid(w.Q(h)) * x
+        h = 2 * f.sigmoid(w.R(x)) * h
+        i, j, g, o = f.split(w.W(x) + w.U(h) + w.b, 4)
+        c = f.sigmoid(j) * c + f.sigmoid(i) * f.tanh(g)
+        return f.sigmoid(o) * f.tanh(c), c
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", [GRUCho, NormalisedLSTM, Mogrifier])
+def test_numpy_is_torch_for_any_cell_that_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, cell: type[Cell], batch: int
+) -> None:
+    monkeypatch.setitem(cells._load(), "example", cell)
+    agree(make_model("example", residual=True), batch)
+
+
+@pytest.mark.parametrize("cell", cells)
+def test_a_first_layer_too_large_to_fold_gives_the_same(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    monkeypatch.setattr(stepper_module, "FOLDED", 0)
+    agree(make_model(cell), 1)
+    agree(make_model(cell), 3)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_long_prompt_is_read_in_windows(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(stepper_module, "WINDOW", 6)  # 9 tokens: 6 + 3 for one row, 2 each for three
+    agree(make_model("lstm"), batch)
+
+
+@pytest.mark.parametrize("cell", cells)
+def test_a_step_leaves_the_state_it_was_given(cell: str) -> None:
+    model = make_model(cell)
+    steppers: list[Stepper] = [make_stepper(model), TorchStepper(model)]
+    for stepper in steppers:
+        _, state = stepper.read(make_ids(2), stepper.initial_state(2))
+        before = torch.as_tensor(state).clone()
+        first, _ = stepper.step(np.array([3, 4]), state)
+        second, _ = stepper.step(np.array([3, 4]), state)
+        assert np.array_equal(first, second)
+        assert torch.equal(torch.as_tensor(state), before)
+
+
+@pytest.mark.parametrize("cell", cells)
+def test_rows_can_be_reordered_by_the_state(cell: str) -> None:
+    stepper = make_stepper(make_model(cell))
+    _, state = stepper.read(make_ids(3), stepper.initial_state(3))
+    logits, _ = stepper.step(np.array([5, 5, 5]), state)
+    chosen, _ = stepper.step(np.array([5]), state[:, :, [2]])
+    np.testing.assert_allclose(chosen, logits[2:], rtol=0, atol=1e-12)
+
+
+def test_weights_come_straight_from_a_file(tmp_path: Path) -> None:
+    model = make_model("lstm", tie=True, embedding=6, layer_norm=True).float()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    stepper = NumpyStepper(load_file(tmp_path / "model.safetensors"), model.shape)
+    ids = make_ids(1)
+    logits, state = stepper.read(ids, stepper.initial_state(1))
+    expected, _ = model(torch.from_numpy(ids))
+    assert logits.dtype == state.dtype == np.float32
+    np.testing.assert_allclose(logits, expected[:, -1].detach(), rtol=0, atol=1e-5)
+
+
+def test_generation_on_a_cpu_imports_no_torch(tmp_path: Path) -> None:
+    model = make_model("gru").float()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    code = f"""
+import sys
+import charlm.generation.stepper
+from itertools import islice
+from safetensors.numpy import load_file
+from charlm.generation.sampling import Sampler, generate
+from charlm.network.shape import ModelShape
+shape = ModelShape({VOCABULARY}, "gru", 3, {HIDDEN}, {HIDDEN})
+stepper = charlm.generation.stepper.NumpyStepper(load_file({str(tmp_path / "model.safetensors")!r}), shape)
+print(len(list(islice(generate(stepper, [1, 2], Sampler(1, temperature=0.5, top_p=0.9)), 10))))
+print([name for name in ("torch", "lightning") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "10\n[]\n"
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    model = make_model("lstm")
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"there is no layers\.1\.U$"):
+        NumpyStepper({name: value for name, value in weights.items() if name != "layers.1.U"}, model.shape)
+    with pytest.raises(ValueError, match=r"output\.bias has the shape \(19,\), not \(20,\)"):
+        NumpyStepper({**weights, "output.bias": weights["output.bias"][1:]}, model.shape)
+
+
+def test_the_torch_stepper_switches_dropout_off_and_back() -> None:
+    model = make_model("lstm", dropout=0.5).train()
+    stepper = TorchStepper(model)
+    ids = make_ids(2)
+    first, _ = stepper.read(ids, stepper.initial_state(2))
+    second, state = stepper.read(ids, stepper.initial_state(2))
+    assert np.array_equal(first, second)
+    assert not state.requires_grad
+    assert model.training
+
+
+def test_the_sigmoid_holds_at_the_ends() -> None:
+    x = np.array([-1000, -1, 0, 1, 1000], dtype=np.float32)
+    result = NumpyFunctions.sigmoid(x)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, [0, 1 / (1 + np.e), 0.5, np.e / (1 + np.e), 1], rtol=1e-6)
+    assert x[0] == -1000
