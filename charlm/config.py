@@ -64,7 +64,7 @@ class TokenizerConfig:
     size: int | None = setting(
         None, "most tokens in the vocabulary (word, classic: 50,000; bpe, unigram: 4,096)", low=2
     )
-    min_frequency: int | None = setting(None, "a token occurs at least so often (word: 2, others: 1)", low=1)
+    min_frequency: int | None = setting(None, "a token occurs at least so often (word, bpe: 2, others: 1)", low=1)
     lowercase: bool = setting(False, "read and write lower case only")
 
 
@@ -117,7 +117,7 @@ class TrainerConfig:
     precision: str = setting("auto", "auto (bf16 where the processor is quick at it), 32, bf16-mixed, 16-mixed, 64")
     gradient_clip_val: float = setting(1.0, "longest gradient let through (0: any)", low=0)
     gradient_clip_algorithm: Literal["norm", "value"] = setting("norm", "clip the norm of all or each value")
-    accumulate_grad_batches: int = setting(1, "windows whose gradients are added before a step", low=1)
+    accumulate_grad_batches: int = setting(1, "windows whose gradients are averaged for a step", low=1)
     val_check_interval: int | None = setting(None, "windows between validations (none: once an epoch)", low=1)
     log_every_n_steps: int = setting(20, "steps between two logged numbers", low=1)
     deterministic: bool = setting(False, "only operations that repeat exactly (GPU)")
@@ -156,7 +156,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     init_from: str | None = setting(None, "start from the weights of this run; the tokens both know are kept")
-    seed: int = setting(1, "seed of everything random", low=0)
+    seed: int = setting(1, "seed of everything random", low=0, below=2**63)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:

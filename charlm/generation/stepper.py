@@ -114,7 +114,7 @@ class NumpyStepper:
 
     def step(self, ids: Array, state: Array) -> tuple[Array, Array]:
         """Read one token of each row, (batch,): scores (batch, vocabulary) of the next, the new state."""
-        features, state = self._window(ids[None], state)
+        features, state = self._forward(ids, state, _Layer.step)
         return self._scores(features), state
 
     def read(self, ids: Array, state: Array) -> tuple[Array, Array]:
@@ -122,20 +122,21 @@ class NumpyStepper:
         batch, time = ids.shape
         size = max(1, WINDOW // batch)
         for start in range(0, time, size):
-            features, state = self._window(ids[:, start : start + size].T, state)
-        return self._scores(features), state
+            features, state = self._forward(ids[:, start : start + size].T, state, _Layer.run)
+        return self._scores(features[-1]), state
 
-    def _window(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Read (time, batch) tokens: the last layer's output at the last of them and the new state."""
-        if len(state[0, 0]) == 1:
-            ids = ids[:, 0]  # rows without a batch axis: products with a vector are quicker
-        x = self._table[ids]
+    def _forward(self, ids: Array, state: Array, run: Callable[..., Array]) -> tuple[Array, Array]:
+        """The last layer's outputs for ids ([time,] batch), and the new state."""
         new = np.empty_like(state)
+        now, then = state, new
+        if state.shape[2] == 1:  # without the batch axis: a product with a vector is quicker than with a row
+            ids, now, then = ids[..., 0], state[:, :, 0], new[:, :, 0]
+        x = self._table[ids]
         for index, layer in enumerate(self._layers):
             projected = x if self._folded and not index else layer.project(self._norms[index](x))
-            y = layer.run(projected, state[index], new[index])
+            y = run(layer, projected, now[index], then[index])
             x = x + y if self.shape.residual and index else y
-        return x[-1], new
+        return x, new
 
     def _scores(self, features: Array) -> Array:
         x = self._norm(features)
@@ -148,7 +149,7 @@ class _Layer:
     """One recurrent layer: the arrays of a cell and its steps over a window."""
 
     def __init__(self, cell: Cell, take: _Weights, prefix: str, features: int, hidden: int) -> None:
-        self._step, self._hidden = cell.step, hidden
+        self._cell_step = cell.step
         self._W: Array | None = None
         if cell.gates:
             self._W = take(prefix + "W", cell.gates * hidden, features).T
@@ -159,19 +160,21 @@ class _Layer:
 
     def project(self, x: Array) -> Array:
         """W x + b for inputs (..., features)."""
-        if self._W is None:
-            return x
-        rows = x.reshape(-1, x.shape[-1])
-        if len(rows) == 1:
-            rows = rows[0]  # the product with a vector is quicker than with a matrix of one row
-        return (rows.dot(self._W) + self._b).reshape(*x.shape[:-1], -1)
+        return x if self._W is None else x @ self._W + self._b
+
+    def step(self, projected: Array, state: Array, new: Array) -> Array:
+        """The output ([batch,] hidden) of one step; the state after it is written into `new`."""
+        parts = self._cell_step(NumpyFunctions, self._w, projected, *state)
+        for slot, part in enumerate(parts):
+            new[slot] = part
+        return parts[0]
 
     def run(self, projected: Array, state: Array, new: Array) -> Array:
-        """Outputs (time, [batch,] hidden) of a window; the state after it is written into `new`."""
-        now = tuple(state.reshape(len(state), *projected.shape[1:-1], self._hidden))
-        outputs = np.empty((*projected.shape[:-1], self._hidden), dtype=projected.dtype)
+        """The outputs (time, [batch,] hidden) of a window; the state after it is written into `new`."""
+        now = tuple(state)
+        outputs = np.empty((len(projected), *state.shape[1:]), dtype=state.dtype)
         for time, x in enumerate(projected):
-            now = self._step(NumpyFunctions, self._w, x, *now)
+            now = self._cell_step(NumpyFunctions, self._w, x, *now)
             outputs[time] = now[0]
         for slot, part in enumerate(now):
             new[slot] = part
@@ -190,7 +193,9 @@ class _Weights:
         array = self._weights[name]
         if array.shape != shape:
             raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
-        return np.ascontiguousarray(array, dtype=np.float64 if array.dtype == np.float64 else np.float32)
+        # A copy: it stays as it is while a model goes on training, and numpy places large arrays where the
+        # processor reads them sooner (aligned, on huge pages) than in the middle of a file's bytes.
+        return np.array(array, dtype=np.float64 if array.dtype == np.float64 else np.float32, order="C")
 
 
 def _product(matrix: Array) -> Callable[[Array], Array]:

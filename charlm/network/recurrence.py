@@ -100,11 +100,10 @@ class Layer(nn.Module):
         weights = next(self.parameters()).dtype
         double = weights == torch.float64
         device = inputs.device.type
-        mixed = torch.is_autocast_enabled(device) and not double
-        # Under autocast the state stays float32 and the kernels round it themselves; a layer of bf16 weights
-        # without autocast wants everything in bf16. Autocast must not reach the kernels of a float64 layer.
-        state = state.to(torch.float32 if mixed else weights).contiguous()
-        if not mixed:
+        state = state.to(weights).contiguous()
+        # Autocast rounds inputs and weights itself, the float32 state as the kernel likes; but it must not reach
+        # the kernels of a float64 layer.
+        if double or not torch.is_autocast_enabled(device):
             inputs = inputs.to(weights)
         with torch.autocast(device, enabled=False) if double else contextlib.nullcontext():
             outputs, state = (self._step_through if self.stepped else self._fuse)(inputs, state)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import io
 import re
 import sys
 import sysconfig
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from charlm.errors import CharlmError
 from charlm.files import atomic
 from charlm.text import cache
-from charlm.text.sources import Source
+from charlm.text.sources import Source, spooled
 
 WHAT = "the documentation inside Python"
 FORMAT = 1  # to be raised when the rules below change
@@ -35,6 +35,7 @@ def source() -> Source:
     name = "the built-in corpus"
     if _whole(path):
         cache.touch(path)
+        cache.touch(_digest(path))
         return Source(path, name)
     text = make()
     try:
@@ -45,10 +46,7 @@ def source() -> Source:
             file.write(hashlib.blake2b(text).hexdigest())
         return Source(path, name)
     except OSError:  # no cache here: the text lives as long as the run
-        spool = tempfile.NamedTemporaryFile(prefix="charlm-")  # noqa: SIM115
-        spool.write(text)
-        spool.flush()
-        return Source(Path(spool.name), name, spool)
+        return spooled(io.BytesIO(text), name)
 
 
 def _digest(path: Path) -> Path:

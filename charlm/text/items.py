@@ -44,11 +44,12 @@ def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
     """
     rest = ""
     for piece in pieces:
-        rest += piece
-        while len(rest) > size:
-            cut = rest.rfind("\n", 0, size) + 1 or size - size % LONGEST_LINE
-            yield rest[:cut]
-            rest = rest[cut:]
+        text, start = rest + piece, 0
+        while len(text) - start > size:
+            end = text.rfind("\n", start, start + size) + 1 or start + size - size % LONGEST_LINE
+            yield text[start:end]
+            start = end
+        rest = text[start:]
     if rest:
         yield rest
 

@@ -7,14 +7,16 @@ import encodings.aliases
 import fnmatch
 import glob
 import gzip
+import os
 import shutil
 import sys
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from charlm.errors import CharlmError, nearest
 
@@ -27,7 +29,6 @@ class Source:
 
     path: Path
     name: str
-    keep: Any = field(default=None, repr=False, compare=False)  # a temporary file lives as long as this
 
     @property
     def size(self) -> int:
@@ -46,7 +47,7 @@ def find(place: str, pattern: str) -> list[Source]:
         CharlmError: there is no such file, or nothing in the folder fits.
     """
     if place == "-":
-        return [_spooled(sys.stdin.buffer, "standard input")]
+        return [spooled(sys.stdin.buffer, "standard input")]
     path = Path(place).expanduser()
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.is_file() and _fits(file, path, pattern))
@@ -57,7 +58,7 @@ def find(place: str, pattern: str) -> list[Source]:
         return [Source(path, place)]
     if path.exists():  # a pipe can be read only once
         with path.open("rb") as pipe:
-            return [_spooled(pipe, place)]
+            return [spooled(pipe, place)]
     if glob.has_magic(place):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
         if found := [match for match in matches if match.is_file()]:
@@ -73,11 +74,21 @@ def _fits(file: Path, folder: Path, pattern: str) -> bool:
     return fnmatch.fnmatch(file.name, pattern) or fnmatch.fnmatch(file.name.removesuffix(".gz"), pattern)
 
 
-def _spooled(stream: IO[bytes], name: str) -> Source:
-    spool = tempfile.NamedTemporaryFile(prefix="charlm-")  # noqa: SIM115 - it lives as long as the source
-    shutil.copyfileobj(stream, spool, READ)
-    spool.flush()
-    return Source(Path(spool.name), name, spool)
+def spooled(stream: IO[bytes], name: str) -> Source:
+    """What can be read only once, in a temporary file that goes when nobody holds the source any more.
+
+    Raises:
+        CharlmError: the temporary file cannot be written.
+    """
+    descriptor, path = tempfile.mkstemp(prefix="charlm-")
+    source = Source(Path(path), name)
+    weakref.finalize(source, source.path.unlink, missing_ok=True)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(stream, file, READ)
+    except OSError as error:
+        raise CharlmError(f"cannot keep {name} in {path}: {error.strerror}; make room or set TMPDIR") from error
+    return source
 
 
 def check_encoding(name: str) -> str:
@@ -88,6 +99,7 @@ def check_encoding(name: str) -> str:
     """
     try:
         "".encode(name)
+        codecs.getincrementaldecoder(name)
         return codecs.lookup(name).name
     except (LookupError, ValueError) as error:
         known = {*encodings.aliases.aliases.values(), "utf-8", "latin-1", "utf-16"}

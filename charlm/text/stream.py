@@ -17,7 +17,7 @@ from charlm.text import items
 from charlm.text.items import BETWEEN, Unit
 from charlm.text.tokenization import SURROGATE, Tokenizer
 
-CHUNK = 1 << 16  # characters looked at together: what fits the processor's cache
+CHUNK = 1 << 14  # characters looked at together: what fits the processor's cache
 GROUP = 1 << 20  # characters of the items that are encoded together
 NAMED = 20  # unknown pieces that are kept by name
 KEPT = 100_000  # unknown pieces that are counted by name while a text is read

@@ -189,10 +189,6 @@ class Tokenizer:
         """The text of `tokenizer.json`."""
         return self._definition
 
-    def describe(self) -> str:
-        """A few words for a person: `65 tokens (char)`."""
-        return f"{len(self):,} tokens ({self.kind}{', lower case' if self.lowercase else ''})"
-
 
 def from_definition(definition: str) -> Tokenizer:
     """The tokenizer that a `tokenizer.json` defines; ValueError or KeyError if it defines none of our kinds."""

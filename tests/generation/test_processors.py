@@ -112,6 +112,7 @@ def test_top_p() -> None:
     a, b, c, d = logits[0].tolist()
     assert apply("top_p", 0.0, logits) == [[-INF, b, -INF, -INF]]
     assert apply("top_p", 0.4, logits) == [[-INF, b, -INF, -INF]]
+    assert apply("top_p", 0.5, logits) == [[-INF, b, -INF, -INF]]  # reached exactly
     assert apply("top_p", 0.6, logits) == [[-INF, b, c, -INF]]
     assert apply("top_p", 0.74, logits) == [[-INF, b, c, -INF]]
     assert apply("top_p", 0.8, logits) == [[a, b, c, d]]  # the two last are equal

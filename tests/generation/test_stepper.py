@@ -113,8 +113,18 @@ class Mogrifier(Cell):
         return f.sigmoid(o) * f.tanh(c), c
 
 
+class Delayed(Cell):
+    """Hands a part of its state on as it is."""
+
+    slots, products = 2, {"U": 1, "V": 1}
+
+    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+        h, before = state
+        return f.tanh(x + w.U(h) + w.V(before)), h
+
+
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("cell", [GRUCho, NormalisedLSTM, Mogrifier])
+@pytest.mark.parametrize("cell", [GRUCho, NormalisedLSTM, Mogrifier, Delayed])
 def test_numpy_is_torch_for_any_cell_that_can_be_written(
     monkeypatch: pytest.MonkeyPatch, cell: type[Cell], batch: int
 ) -> None:
@@ -185,6 +195,17 @@ print([name for name in ("torch", "lightning") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "10\n[]\n"
+
+
+def test_a_stepper_keeps_its_weights_while_the_model_goes_on_training() -> None:
+    model = make_model("lstm", tie=True)
+    stepper, ids = make_stepper(model), make_ids(1)
+    before, _ = stepper.read(ids, stepper.initial_state(1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    after, _ = stepper.read(ids, stepper.initial_state(1))
+    assert np.array_equal(before, after)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

@@ -125,7 +125,7 @@ def test_an_empty_text_is_refused(tmp_path: Path, unit: str) -> None:
 
 
 def test_a_text_too_short_to_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CharlmError, match="nothing is left to train on; .* lower --data.val_fraction"):
+    with pytest.raises(CharlmError, match=r"nothing is left to train on; .* lower --data.val_fraction"):
         corpus_of(tmp_path, "one line\n", unit="line")
 
 

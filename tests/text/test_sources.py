@@ -51,6 +51,9 @@ def test_standard_input_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> No
     (source,) = find("-", "*.txt")
     assert "".join(decoded(source, "utf-8")) == "".join(decoded(source, "utf-8")) == "naïve\r\n"
     assert source.name == "standard input"
+    path = source.path
+    del source
+    assert not path.exists()
 
 
 def test_a_pipe_can_be_read_again(tmp_path: Path) -> None:
@@ -118,13 +121,24 @@ def test_missing_things_are_named_with_the_nearest(tmp_path: Path) -> None:
         check_encoding("utf8x")
     with pytest.raises(CharlmError, match="there is no encoding 'hex'"):
         check_encoding("hex")
+    with pytest.raises(CharlmError, match="there is no encoding 'punycode2'"):
+        check_encoding("punycode2")
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(CharlmError, match=r"cannot keep standard input in .*: No space left on device; make room"):
+        sources.spooled(io.BytesIO(b"x"), "standard input")
 
 
 def test_a_damaged_gz_is_named(tmp_path: Path) -> None:
     whole = gzip.compress(os.urandom(1000))
     for data in (whole[:500], b"not packed at all", whole[:-8] + b"\0" * 8):
         path = write(tmp_path / "a.txt.gz", data)
-        with pytest.raises(CharlmError, match="a.txt.gz is not a whole gzip file"):
+        with pytest.raises(CharlmError, match=r"a.txt.gz is not a whole gzip file"):
             read(path, "latin-1")
 
 

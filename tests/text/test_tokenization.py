@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def by_library(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def test_the_registry_has_every_kind() -> None:
     assert list(tokenizers) == sorted(KINDS)
-    with pytest.raises(CharlmError, match="there is no tokenizer 'chars'; .* did you mean 'char'"):
+    with pytest.raises(CharlmError, match=r"there is no tokenizer 'chars'; .* did you mean 'char'"):
         made("chars", "abc")
 
 
@@ -188,9 +189,9 @@ def test_lower_case_is_that_of_the_library() -> None:
         ("word", {"min_frequency": 100}, "fewer than two different tokens; .*--tokenizer.min_frequency"),
     ],
 )
-def test_a_vocabulary_out_of_reach(kind: str, limits: dict[str, int], message: str) -> None:
+def test_a_vocabulary_out_of_reach(kind: str, limits: dict[str, Any], message: str) -> None:
     with pytest.raises(CharlmError, match=message):
-        made(kind, "some words, some more words", **limits)
+        made(kind, "some words, some more words", "stream", **limits)
 
 
 def test_one_letter_is_no_text() -> None:
@@ -211,7 +212,7 @@ def test_an_endless_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
-    with pytest.raises(CharlmError, match="tokenizer.json is damaged or was not written by charlm"):
+    with pytest.raises(CharlmError, match=r"tokenizer.json is damaged or was not written by charlm"):
         Tokenizer.load(path)
     path.unlink()
     with pytest.raises(CharlmError, match=r"cannot read the vocabulary .*tokenizer.json: No such file"):

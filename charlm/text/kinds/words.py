@@ -22,13 +22,13 @@ from charlm.text.tokenization import (
     tokenizers,
 )
 
-CHUNK = 1 << 16  # characters looked up at once: what fits the processor's cache
+CHUNK = 1 << 14  # characters looked up at once: what fits the processor's cache
 
 # A word carries the blank before it, so that decoding is joining. All else stands alone, character by character.
 WORD = r" ?[^\W_]+(?:['’][^\W_]+)*| ?[^\w\s]| ?_|\s"
 
 
-class _Words(Tokenizer):
+class Pieces(Tokenizer):
     """Kinds with a flat list of known pieces; any other piece becomes the unknown token."""
 
     @classmethod
@@ -70,7 +70,7 @@ class _Words(Tokenizer):
 
 
 @tokenizers.register("char")
-class CharTokenizer(_Words):
+class CharTokenizer(Pieces):
     """Unicode code points."""
 
     kind = "char"
@@ -142,7 +142,7 @@ def _code_points(text: str) -> Iterator[np.ndarray]:
 
 
 @tokenizers.register("grapheme")
-class GraphemeTokenizer(_Words):
+class GraphemeTokenizer(Pieces):
     """What a reader calls a character: a letter with its combining marks, an emoji of several code points."""
 
     kind = "grapheme"
@@ -156,7 +156,7 @@ class GraphemeTokenizer(_Words):
 
 
 @tokenizers.register("word")
-class WordTokenizer(_Words):
+class WordTokenizer(Pieces):
     """Words with the blank before them, punctuation and white space: joined again they are the text."""
 
     kind = "word"
@@ -183,7 +183,7 @@ class _ClassicDecoder(Decoder):
 
 
 @tokenizers.register("classic")
-class ClassicTokenizer(_Words):
+class ClassicTokenizer(Pieces):
     r"""Words parted by white space and one token for the end of a line.
 
     This is how Penn Treebank (Mikolov et al., 2010) and WikiText (Merity et al., 2016) are scored. A literal
