@@ -122,9 +122,11 @@ def write(
         raise CharlmError("a stop string must not be empty; leave --stop out to write on to the length")
     if length < 0:
         raise CharlmError(f"--length must be at least 0, not {length}")
-    ids = _prompt_ids(tokenizer, prompt)
+    read = tokenizer.prompt(prompt)
+    ids = _prompt_ids(tokenizer, read)
     sampler = Sampler(seed, samples, **values)
-    rows = [_Row(tokenizer, stop) for _ in range(samples)]
+    blank = " " if prompt.endswith(" ") and not read.endswith(" ") else ""  # stands in the prompt already
+    rows = [_Row(tokenizer, stop, blank) for _ in range(samples)]
 
     def pieces() -> Iterator[list[str]]:
         for _, drawn in zip(range(length), generate(stepper, ids, sampler), strict=False):
@@ -157,8 +159,9 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 class _Row:
     """One sample on its way from tokens to text: whole characters, cut before the first stop string."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], blank: str = "") -> None:
         self.ended = False
+        self._blank = blank  # left out where the text starts with it
         self._boundary = tokenizer.boundary
         self._decoder = tokenizer.decoder()
         self._stop = stop
@@ -170,7 +173,10 @@ class _Row:
             return ""
         if token == self._boundary:
             return self.flush()
-        return self._release(self._decoder.push(token))
+        text = self._decoder.push(token)
+        if text and self._blank:
+            text, self._blank = text.removeprefix(self._blank), ""
+        return self._release(text)
 
     def flush(self) -> str:
         """What is left of a sample that ends here."""

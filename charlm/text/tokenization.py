@@ -154,6 +154,10 @@ class Tokenizer:
         except TypeError as error:
             raise CharlmError(SURROGATE) from error
 
+    def prompt(self, text: str) -> str:
+        """A text in the form in which this kind goes on with it; kinds whose tokens carry blanks may move one."""
+        return text
+
     def start(self) -> int:
         """The id fed before a text that has no prompt: the boundary, else a line end, else the first token."""
         if self.boundary is not None:

@@ -82,6 +82,9 @@ class Alphabet:
     def encode(self, text: str) -> np.ndarray:
         return np.array([self.tokens.index(character) for character in text], dtype=np.int32)
 
+    def prompt(self, text: str) -> str:
+        return text
+
     def unknowns(self, text: str) -> Counter[str]:
         return Counter(character for character in text if character not in self.tokens)
 
@@ -117,6 +120,13 @@ class Utf8Decoder:
 
     def flush(self) -> str:
         return self.decoder.decode(b"", final=True)
+
+
+class BlankFirst(Alphabet):
+    """Tokens carry the blank before them: one at the end of a prompt is left to the next."""
+
+    def prompt(self, text: str) -> str:
+        return text.removesuffix(" ")
 
 
 LETTERS = Alphabet(list("abcdefghij\n"))
@@ -380,3 +390,9 @@ def test_bad_arguments_are_an_error_at_once() -> None:
         write(Successor(11), cast(Tokenizer, LETTERS), "a", length=-1, seed=1)
     with pytest.raises(CharlmError, match="--top_p must be at most 1, not 2"):
         write(Successor(11), cast(Tokenizer, LETTERS), "a", length=5, seed=1, top_p=2)
+
+
+def test_a_blank_that_ends_the_prompt_is_not_written_again() -> None:
+    tokenizer = BlankFirst(["a", " b", " c"])
+    assert written(Successor(3), tokenizer, "a ", length=2) == ["b c"]
+    assert written(Successor(3), tokenizer, "a", length=2) == [" b c"]

@@ -109,3 +109,12 @@ def test_bpe_joins_the_most_frequent_pair_first() -> None:
     assert made("bpe", "ab ab cd\n" * 9, size=257).tokens[-1] == "ab"
     # A pair that occurs once is no pattern.
     assert len(made("bpe", "one two six", size=300)) == 256
+
+
+def test_a_word_prompt_leaves_its_blanks_where_the_vocabulary_has_them() -> None:
+    tokenizer = learn(TokenizerConfig(kind="word", min_frequency=1), ["Once the cat sat"])
+    assert tokenizer.prompt("Once the ") == "Once the"
+    assert tokenizer.prompt("cat") == " cat"
+    assert tokenizer.prompt("Once") == "Once"
+    assert tokenizer.prompt("dog ") == "dog"
+    assert learn(TokenizerConfig(kind="char"), ["Once the cat "]).prompt("the ") == "the "

@@ -19,8 +19,8 @@ from charlm.errors import CharlmError
 from charlm.text.items import LONGEST_LINE, Unit, blocks, lines
 from charlm.text.tokenization import UNKNOWN, Tokenizer, learn, tokenizers
 
-KINDS = ["char", "grapheme", "word", "classic", "byte", "bpe", "unigram"]
-REVERSIBLE = ["char", "grapheme", "word", "byte", "bpe"]
+KINDS = list(tokenizers)
+REVERSIBLE = [kind for kind in KINDS if tokenizers[kind].reversible]
 # What is awkward: line ends, controls, a literal unknown token, marks without a letter, joiners, capitals whose
 # lower case is longer, other scripts, a byte-order mark, the replacement character itself.
 AWKWARD = (
@@ -43,7 +43,7 @@ def by_library(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def test_the_registry_has_every_kind() -> None:
-    assert list(tokenizers) == sorted(KINDS)
+    assert {"char", "grapheme", "word", "classic", "byte", "bpe", "unigram"} <= set(tokenizers)
     with pytest.raises(CharlmError, match=r"there is no tokenizer 'chars'; .* did you mean 'char'"):
         made("chars", "abc")
 

@@ -170,6 +170,11 @@ class WordTokenizer(Pieces):
         library.decoder = decoders.Fuse()
         return library
 
+    def prompt(self, text: str) -> str:
+        """A blank at the end belongs to the word to come, and the first word may be known only with one before it."""
+        text = text.removesuffix(" ")
+        return f" {text}" if self.unknowns(text) and not self.unknowns(f" {text}") else text
+
 
 class _ClassicDecoder(Decoder):
     def __init__(self, tokenizer: Tokenizer) -> None:
