@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import errno
+import io
 import os
+import signal
 import sys
+import threading
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +18,6 @@ from charlm.config import (
     EvaluateConfig,
     GenerateConfig,
     ReelConfig,
-    Setting,
     build,
     check_ranges,
     merge,
@@ -26,29 +25,22 @@ from charlm.config import (
     settings,
 )
 from charlm.errors import CharlmError, Interrupted, nearest
+from charlm.files import trouble
+from charlm.options import add_settings, from_environment, parse, parser_of, read_text, read_yaml
+from charlm.watcher import Watcher
 
-ENVIRONMENT = "CHARLM_"
-
-FAMILIAR = {
-    "rnn_size": "model.hidden", "hidden_size": "model.hidden", "nhid": "model.hidden", "n_embd": "model.embedding",
-    "emsize": "model.embedding", "wordvec_size": "model.embedding", "num_layers": "model.layers",
-    "nlayers": "model.layers", "n_layer": "model.layers", "model_type": "model.cell", "rnn_type": "model.cell",
-    "tied": "model.tie", "bptt": "data.seq_length", "block_size": "data.seq_length", "chunk_len": "data.seq_length",
-    "epochs": "trainer.max_epochs", "num_epochs": "trainer.max_epochs", "n_epochs": "trainer.max_epochs",
-    "max_iters": "trainer.max_steps", "learning_rate": "optimizer.lr", "grad_clip": "trainer.gradient_clip_val",
-    "clip": "trainer.gradient_clip_val", "val_frac": "data.val_fraction", "test_frac": "data.test_fraction",
-    "out_dir": "run", "checkpoint_dir": "run", "input_txt": "data.text", "data_dir": "data.text", "input": "data.text",
-    "primetext": "prompt", "start_text": "prompt", "start": "prompt", "prefix": "prompt", "max_new_tokens": "length",
-    "num_samples": "samples", "words": "length", "level": "tokenizer.kind", "vocab_size": "tokenizer.size",
-    "gpu": "trainer.accelerator", "gpuid": "trainer.accelerator", "cuda": "trainer.accelerator",
-}  # fmt: skip
-"""What other programs call an option, so that the error message can name ours."""
+if typing.TYPE_CHECKING:
+    from charlm.run import Run
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 when it went well, 2 with one line when a user can fix it, 130 after Ctrl-C."""
     # Two busy threads beside another busy program slow each other down unless they sleep while they wait.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threading.excepthook = _thread_failed
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # characters the terminal lacks
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _run(arguments)
@@ -58,21 +50,29 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except Interrupted as interrupted:
         status = 128 + interrupted.signal
     except KeyboardInterrupt:
+        _fail("interrupted")
         status = 130
     except BrokenPipeError:
         # Whoever read our output has gone; what is left in the buffer must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        words = trouble(error)
+        if words is None:
             raise
-        status = _fail("the disk is full; free some space and go on with charlm train --resume, nothing is lost")
+        status = _fail(words)
     sys.exit(status)
 
 
 def _fail(message: str) -> int:
     print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread; a full disk there is raised again where the next number is logged."""
+    if not (isinstance(failure.exc_value, OSError) and trouble(failure.exc_value)):
+        threading.__excepthook__(failure)
 
 
 def _run(arguments: list[str]) -> int:
@@ -107,7 +107,8 @@ def _overview() -> str:
 
 
 def _train(arguments: list[str]) -> int:
-    parser = _parser(
+    signal.signal(signal.SIGTERM, _terminated)
+    parser = parser_of(
         "train",
         "Learn a text: files, folders, globs or - for standard input; without any, the built-in corpus.",
         "Settings come from defaults, then --config files, then environment variables (CHARLM_MODEL__HIDDEN=256), "
@@ -121,80 +122,105 @@ def _train(arguments: list[str]) -> int:
     parser.add_argument("--run", metavar="DIR", help="where to put the run (default: a free name under runs/)")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run")
     parser.add_argument("--print_config", action="store_true", help="print the settings as YAML and exit")
-    _add_settings(parser, Config, skip=("data.text",))
-    named = _parse(parser, arguments)
+    add_settings(parser, Config, skip=("data.text",))
+    named = parse(parser, arguments)
     texts, files = named.pop("text"), named.pop("config")
     path, resumed, printing = named.pop("run", None), named.pop("resume", None), named.pop("print_config")
+    if resumed is not None:
+        if texts or path is not None or files:
+            raise CharlmError(
+                "--resume goes on in the run's own directory with its own text and settings; "
+                "leave TEXT, --run and --config out"
+            )
+        return _resume(resumed, named, printing)
     if texts:
         named["data.text"] = texts
-    if resumed is not None:
-        return _resume(resumed, named, files, path)
+    elif eaten := [prompt for prompt in named.get("samples.prompts", ()) if Path(prompt).is_file()]:
+        raise CharlmError(f"--samples.prompts took {eaten[0]} for a prompt; name the text before the options")
     values: dict[str, Any] = {}
     for file in files:
-        values = merge(values, _read_yaml(Path(file)))
-    config = Config.from_dict(merge(merge(values, nest(_environment())), nest(named)))
+        values = merge(values, read_yaml(Path(file)))
+    config = Config.from_dict(merge(merge(values, from_environment()), nest(named)))
     if printing:
-        import yaml
-
-        yaml.safe_dump(config.to_dict(), sys.stdout, sort_keys=False, allow_unicode=True)
-        return 0
+        return _print_config(config)
+    from charlm.run import first_process
     from charlm.views.terminal import Terminal
 
-    terminal = Terminal()
+    watcher = Terminal() if first_process() else Watcher()
     _check_early(config, path)
-    terminal.say("loading torch and lightning")
+    watcher.say("loading torch and lightning")
     from charlm.training.trainer import train
 
-    return _watched(lambda: train(config, path, terminal), terminal)
+    return _watched(lambda: train(config, path, watcher), watcher)
 
 
-def _resume(run: str, named: dict[str, Any], files: list[str], path: str | None) -> int:
-    if path is not None or files:
-        raise CharlmError(
-            "--resume goes on in the run's own directory with its own settings; leave --run and --config out"
-        )
-    from charlm.run import Run
+def _resume(run: str, named: dict[str, Any], printing: bool) -> int:
+    from charlm.run import Run, first_process
     from charlm.views.terminal import Terminal
 
     config = Config.from_dict(merge(Run(run).config.to_dict(), nest(named)))
+    if printing:
+        return _print_config(config)
     changes = {setting.name: setting.value for setting in settings(config) if setting.name in named}
-    terminal = Terminal()
-    terminal.say("loading torch and lightning")
+    watcher = Terminal() if first_process() else Watcher()
+    watcher.say("loading torch and lightning")
     from charlm.training.trainer import resume
 
-    return _watched(lambda: resume(run, changes, terminal), terminal)
+    return _watched(lambda: resume(run, changes, watcher), watcher)
+
+
+def _print_config(config: Config) -> int:
+    import yaml
+
+    yaml.safe_dump(config.to_dict(), sys.stdout, sort_keys=False, allow_unicode=True)
+    return 0
 
 
 def _check_early(config: Config, path: str | None) -> None:
     """Find the commonest mistakes before torch is loaded, which takes seconds."""
     from charlm.network.cells import cells
+    from charlm.run import first_process
+    from charlm.text.sources import find
     from charlm.text.tokenization import tokenizers
 
-    if path is not None and Path(path).exists() and "LOCAL_RANK" not in os.environ:
+    if path is not None and Path(path).exists() and first_process():
         raise CharlmError(f"{path} exists already; choose another --run, or go on with --resume {path}")
     cells[config.model.cell], tokenizers[config.tokenizer.kind]
+    for place in (*config.data.text, config.data.val, config.data.test):
+        if place not in (None, "-") and not Path(place).expanduser().exists():
+            find(place, config.data.pattern)  # says what is wrong, unless it is a pattern
 
 
-def _watched(work: Callable[[], Any], terminal: Any) -> int:
+def _watched(work: Callable[[], Run], watcher: Watcher) -> int:
     """Train, and say what to do next, however it ends."""
+    from charlm.run import first_process
+
     try:
         run = work()
     except Interrupted as interrupted:
-        terminal.say(f"interrupted and saved; go on with: charlm train --resume {interrupted.run}")
+        if not first_process():
+            return 0  # the launcher would kill the first process, which is still busy saying goodbye
+        watcher.say(f"interrupted and saved; go on with: charlm train --resume {interrupted.run}")
         raise
     finally:
-        terminal.close()
-    terminal.say(f"done; generate with: charlm generate {run.path}    watch with: tensorboard --logdir {run.path}")
-    print(run.path)
+        watcher.close()
+    watcher.say(f"done; generate with: charlm generate {run.path}    watch with: tensorboard --logdir {run.path}")
+    if first_process():
+        print(run.path)
     return 0
+
+
+def _terminated(number: int, frame: Any) -> NoReturn:
+    """SIGTERM before training has begun: leave as after Ctrl-C, with nothing half-done left behind."""
+    raise SystemExit(128 + number)
 
 
 def _generate(arguments: list[str]) -> int:
     from charlm.generation.processors import processors
 
-    parser = _parser("generate", "Write a text with a trained run, on standard output.")
+    parser = parser_of("generate", "Write a text with a trained run, on standard output.")
     parser.add_argument("run", metavar="RUN", help="the directory of a training")
-    _add_settings(parser, GenerateConfig)
+    add_settings(parser, GenerateConfig)
     for name, processor in processors.items():
         parser.add_argument(
             f"--{name}",
@@ -202,7 +228,7 @@ def _generate(arguments: list[str]) -> int:
             help=f"{processor.help} (default: {processor.default})",
             default=argparse.SUPPRESS,
         )
-    named = _parse(parser, arguments)
+    named = parse(parser, arguments)
     path = named.pop("run")
     values = {name: processors[name].parse(named.pop(name)) for name in processors if name in named}
     config: GenerateConfig = build(GenerateConfig, named)
@@ -218,7 +244,7 @@ def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> No
     if config.prompt_file is not None:
         if prompt:
             raise CharlmError("--prompt and --prompt_file exclude each other; use one")
-        prompt = _read_text(Path(config.prompt_file))
+        prompt = read_text(Path(config.prompt_file))
     seed = config.seed
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little")
@@ -234,12 +260,16 @@ def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> No
     )
     first = next(pieces, [""] * config.samples)  # a prompt that cannot be read fails before anything is shown
     if config.samples == 1 and not config.json:
+        from charlm.views.terminal import visible
+
         out = sys.stdout
-        out.write(prompt + first[0])
+        live = out.isatty()
+        shown = visible if live else str  # a pipe gets the text as it is
+        out.write(shown(prompt + first[0]))
         out.flush()
         for piece in pieces:
-            out.write(piece[0])
-            if out.isatty():
+            out.write(shown(piece[0]))
+            if live:
                 out.flush()
         out.write("\n")
     else:
@@ -266,23 +296,27 @@ def _print_texts(run: Any, prompt: str, texts: list[str], seed: int, as_json: bo
 
 
 def _evaluate(arguments: list[str]) -> int:
-    parser = _parser(
+    parser = parser_of(
         "evaluate",
         "How well a run predicts a text, or a part of its own text: bits a character, perplexity.",
         "The whole text is read to its last token with the state carried along.",
     )
     parser.add_argument("run", metavar="RUN", help="the directory of a training")
     parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs or -")
-    _add_settings(parser, EvaluateConfig)
-    named = _parse(parser, arguments)
+    add_settings(parser, EvaluateConfig)
+    named = parse(parser, arguments)
     path, texts = named.pop("run"), named.pop("text")
     config: EvaluateConfig = build(EvaluateConfig, named)
     check_ranges(config)
     from charlm.run import Run
 
     run = Run(path)
+    try:
+        stream = run.encode(texts, config.encoding) if texts else None
+    except CharlmError as error:  # the options of train are the same, in a group
+        raise CharlmError(str(error).replace("--data.", "--")) from None
     result = run.evaluate(
-        run.encode(texts, config.encoding) if texts else None,
+        stream,
         split=config.split,
         lanes=config.lanes,
         checkpoint=config.checkpoint,
@@ -300,10 +334,10 @@ def _evaluate(arguments: list[str]) -> int:
 
 
 def _samples(arguments: list[str]) -> int:
-    parser = _parser("samples", "The texts a run wrote while it learnt, from initialisation to the last epoch.")
+    parser = parser_of("samples", "The texts a run wrote while it learnt, from initialisation to the last epoch.")
     parser.add_argument("run", metavar="RUN", help="the directory of a training")
-    _add_settings(parser, ReelConfig)
-    named = _parse(parser, arguments)
+    add_settings(parser, ReelConfig)
+    named = parse(parser, arguments)
     path = named.pop("run")
     config: ReelConfig = build(ReelConfig, named)
     check_ranges(config)
@@ -339,111 +373,3 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "evaluate": ("measure how well a run predicts a text", _evaluate),
     "samples": ("show what a run wrote while it learnt", _samples),
 }
-
-
-# -- options
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise CharlmError(f"{message}; see charlm {self.prog.split()[-1]} --help")
-
-
-def _parser(command: str, about: str, more: str = "") -> argparse.ArgumentParser:
-    return _Parser(prog=f"charlm {command}", description=about, epilog=more, allow_abbrev=False)
-
-
-def _add_settings(parser: argparse.ArgumentParser, cls: type, skip: Sequence[str] = ()) -> None:
-    """An option for each setting of a class; values stay text, for `build` to read and check."""
-    groups: dict[str, Any] = {"": parser}
-    for definition in fields(cls):
-        if dataclasses.is_dataclass(definition.default_factory):
-            about = definition.default_factory.__doc__
-            groups[definition.name] = parser.add_argument_group(definition.name, about)
-    for setting in settings(cls):
-        if setting.name not in skip:
-            group = groups[setting.name.rpartition(".")[0]]
-            group.add_argument(f"--{setting.name}", default=argparse.SUPPRESS, **_option(setting))
-
-
-def _option(setting: Setting) -> dict[str, Any]:
-    """What argparse wants to know of a setting."""
-    words = setting.help
-    if "{cells}" in words:
-        from charlm.network.cells import cells
-
-        words = words.format(cells=", ".join(cells))
-    if "{tokenizers}" in words:
-        from charlm.text.tokenization import tokenizers
-
-        words = words.format(tokenizers=", ".join(tokenizers))
-    if isinstance(setting.value, int | float | str) and setting.value not in (False, ""):
-        words += f" (default: {setting.value})"
-    words = words.replace("%", "%%")
-    if setting.type is bool or setting.type == (bool | None):
-        return {"help": words, "nargs": "?", "const": "true", "metavar": "true|false"}
-    if typing.get_origin(setting.type) is list:
-        return {"help": words, "nargs": "+", "metavar": "TEXT"}
-    if typing.get_origin(setting.type) is typing.Literal:
-        return {"help": words, "metavar": "|".join(typing.get_args(setting.type))}
-    kinds = typing.get_args(setting.type) or (setting.type,)
-    name = setting.name.rpartition(".")[2].upper()
-    return {"help": words, "metavar": "N" if int in kinds else "X" if float in kinds else name}
-
-
-def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, Any]:
-    known, unknown = parser.parse_known_intermixed_args(arguments)
-    options = [flag[2:] for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
-    if unknown:
-        first = unknown[0].split("=")[0]
-        name = first.lstrip("-").replace("-", "_")
-        hint = _other_name(name, options) or nearest(f"--{name}", [f"--{option}" for option in options])
-        raise CharlmError(f"there is no option {first}{hint}; see {parser.prog} --help")
-    return vars(known)
-
-
-def _other_name(name: str, options: list[str]) -> str:
-    """A hint for a name that other programs use, or one whose group was left out."""
-    tails = [option for option in options if option.rpartition(".")[2] == name]
-    if FAMILIAR.get(name) in options:
-        tails = [FAMILIAR[name]]
-    return f"; did you mean --{tails[0]}?" if tails else ""
-
-
-def _environment() -> dict[str, str]:
-    """Settings from variables such as CHARLM_MODEL__HIDDEN and CHARLM_SEED."""
-    names = [setting.name for setting in settings(Config)]
-    known = {name: f"{ENVIRONMENT}{name.upper().replace('.', '__')}" for name in names}
-    strangers = {
-        name for name in os.environ if name.startswith(ENVIRONMENT) and "__" in name and name not in known.values()
-    }
-    if strangers:
-        first = sorted(strangers)[0]
-        raise CharlmError(f"the environment variable {first} is no setting{nearest(first, known.values())}")
-    return {name: os.environ[variable] for name, variable in known.items() if variable in os.environ}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(_read_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise CharlmError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise CharlmError(f"{path} must hold settings such as `model: {{hidden: 256}}`")
-    try:
-        build(Config, values)
-    except CharlmError as error:
-        raise CharlmError(f"{path}: {error}") from None
-    return values
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        raise CharlmError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise CharlmError(f"cannot read {path}: {error.strerror}") from None

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def trouble(error: OSError) -> str | None:
+    """What a user can do about a file that could not be written, in words; None if the error is another one."""
+    if error.errno in FULL:
+        return "the disk is full; free some space"
+    if error.errno in REFUSED:
+        return f"cannot use {error.filename}: {error.strerror}; choose another place or its permissions"
+    return None
 
 
 @contextlib.contextmanager

@@ -16,8 +16,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,8 +110,8 @@ class Run:
         path = self.path / "model.json"
         try:
             return ModelShape(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise CharlmError(f"{path} is damaged ({error}); train again") from None
+        except (ValueError, TypeError, CharlmError) as error:
+            raise CharlmError(f"{path} is damaged ({_first_line(error)}); train again") from None
 
     def weights(self, checkpoint: Checkpoint = "best") -> dict[str, np.ndarray]:
         """The weights as numpy arrays under the names of `LanguageModel.state_dict`."""
@@ -267,7 +269,11 @@ class Run:
     @property
     def samples(self) -> list[Sample]:
         """The samples written so far, oldest first."""
-        return [Sample(**line) for line in _json_lines(self.path / "samples.jsonl")]
+        path = self.path / "samples.jsonl"
+        try:
+            return [Sample(**line) for line in _json_lines(path)]
+        except TypeError as error:
+            raise CharlmError(f"{path} is damaged ({_first_line(error)}); delete it") from None
 
     def add_sample(self, sample: Sample) -> None:
         """Append a sample to `samples.jsonl`."""
@@ -280,6 +286,12 @@ class Run:
         with atomic(self.path / "samples.jsonl") as file:
             for sample in kept:
                 file.write(json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n")
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes the run (Lightning, torchrun and SLURM number theirs)."""
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") in ("0", "") for name in names)
 
 
 def new_path(config: Config) -> Path:
@@ -307,14 +319,11 @@ def load_config(path: Path) -> Config:
         CharlmError: not YAML, an unknown key, or a value that does not fit.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Config.from_dict(values or {})
-    except yaml.YAMLError as error:
-        raise CharlmError(f"{path} is not valid YAML: {_first_line(error)}") from None
-    except UnicodeDecodeError as error:
-        raise CharlmError(f"{path} is damaged: it is not UTF-8 ({error})") from None
+        return Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CharlmError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from None
     except CharlmError as error:
-        raise CharlmError(f"{path}: {error}") from None
+        raise CharlmError(f"{path}: {error}; correct it or train again") from None
 
 
 def torch_device(name: str) -> Any:
@@ -338,10 +347,10 @@ def torch_device(name: str) -> Any:
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             # The last line may be half-written when the run is alive or was killed.
-            if line.endswith("\n"):
+            with contextlib.suppress(ValueError):
                 yield json.loads(line)
 
 

@@ -112,9 +112,7 @@ def measure(name: str, blocks: int, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sizes", nargs="*", default=list(SIZES), help=f"among {', '.join(SIZES)}")
     parser.add_argument("--blocks", type=int, default=40)
     arguments = parser.parse_args()

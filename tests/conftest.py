@@ -13,7 +13,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from charlm.config import Config  # noqa: E402
+from charlm.config import Config
 
 WORDS = "the cat sat on the mat and the dog ran to the old house by the sea where nobody was at home".split()
 

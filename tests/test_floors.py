@@ -18,7 +18,7 @@ FLOORS = {
     "text": 3, "network": 3,
     "generation": 4, "measure": 4,
     "run": 5,
-    "training": 6, "views": 6,
+    "training": 6, "views": 6, "options": 6,
     "cli": 7,
     "__main__": 8, "__init__": 8,
 }  # fmt: skip

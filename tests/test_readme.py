@@ -79,7 +79,9 @@ def test_the_python_of_the_readme_runs(extended: Path) -> None:
         .replace("ROMEO:", "The ")
         .replace("To be, or not to be", "The cat sat on the mat")
     )
-    assert float(run(extended, "-c", code).splitlines()[-1]) > 0
+    printed = re.search(r"(\d+\.\d+)$", run(extended, "-c", code).strip())  # behind the text on the same line
+    assert printed
+    assert float(printed[1]) > 0
 
 
 def test_every_option_of_the_readme_exists() -> None:

@@ -129,10 +129,11 @@ def total_nats(model: LanguageModel, windows: Iterable[Batch]) -> float:
             size = max(1, LOGITS // model.shape.vocabulary)
             for start in range(0, len(targets), size):
                 part = slice(start, start + size)
-                nats = F.cross_entropy(
-                    model.project(rows[part]).float(), targets[part], reduction="sum", ignore_index=IGNORED
-                )
-                total += nats.cpu().double()
+                logits = model.project(rows[part])
+                if logits.dtype != torch.float64:
+                    logits = logits.float()
+                nats = F.cross_entropy(logits, targets[part], reduction="none", ignore_index=IGNORED)
+                total += nats.cpu().double().sum()
     finally:
         model.train(training)
     return float(total)

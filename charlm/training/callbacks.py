@@ -7,11 +7,15 @@ was interrupted anywhere go on exactly.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
+import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
@@ -25,7 +29,7 @@ from charlm.files import atomic
 from charlm.generation.sampling import write
 from charlm.generation.stepper import NumpyStepper
 from charlm.measure.evaluation import Evaluation, evaluate
-from charlm.run import Run, Sample
+from charlm.run import Run, Sample, save_config
 from charlm.text.stream import TokenStream
 from charlm.training.module import PATIENCE, LanguageModule
 from charlm.training.record import Record
@@ -39,8 +43,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
     """Checkpoints written whole or not at all, and read without executing code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        data = io.BytesIO()  # torch.save would hide why a file cannot be written
+        torch.save(checkpoint, data)
         with atomic(path, "wb") as file:
-            torch.save(checkpoint, file)
+            file.write(data.getbuffer())
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
         return load_checkpoint(path)
@@ -49,12 +55,17 @@ class SafeCheckpointIO(TorchCheckpointIO):
 def load_checkpoint(path: Any) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only tensors and plain values are accepted."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CharlmError(f"there is no checkpoint {path}; the run was stopped before its first one") from None
-    except Exception as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CharlmError(f"the checkpoint {path} is damaged ({line}); train again") from None
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"state_dict", "global_step", "language"} - checkpoint.keys()
+        if missing:
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    except Exception as error:  # whatever a damaged file makes the reader stumble over
+        # What follows the first sentence of torch tells how to make it run the code in the file.
+        line = str(error).strip().split(". ")[0].splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CharlmError(
+            f"the checkpoint {path} is damaged ({line}); start a new run from the weights with --init_from"
+        ) from None
+    return checkpoint
 
 
 class BetweenSteps(Callback):
@@ -205,66 +216,90 @@ class Saving(BetweenSteps):
     The first Ctrl-C (or SIGTERM) lets the step end, saves and leaves; the second leaves at once.
     """
 
-    def __init__(self, run: Run, validation: Validation) -> None:
+    def __init__(self, run: Run, validation: Validation, watcher: Watcher) -> None:
         self.run = run
         self.validation = validation
+        self.watcher = watcher
         self.signal: int | None = None
         self.saved_at = time.monotonic()
-        self._handlers: dict[int, Any] = {}
 
-    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._asked)
-        self.saved_at = time.monotonic()
-        if trainer.global_step == 0:
-            self._save(trainer, module)
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Heed Ctrl-C and SIGTERM, in the main thread, where alone they arrive."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._asked) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _asked(self, number: int, frame: Any) -> None:
         if self.signal is not None:
+            self.watcher.close()
             os._exit(128 + number)
         self.signal = number
+
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._asked)  # Lightning has put its own handler in front
+        self.saved_at = time.monotonic()
+        if trainer.global_rank == 0:
+            save_config(self.run.path, self.run.config)  # a run that goes on may have changed settings
+        if trainer.global_step == 0:
+            self._save(trainer, module)
+        if self._any(trainer, self.signal is not None):
+            raise Interrupted(self.signal or signal.SIGINT, self.run.path)
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         config = self.run.config.checkpoint
         due = module.finished or self.validation.improved or epoch_ends
         due = due or bool(config.every) and trainer.global_step % (config.every or 1) == 0
         timely = bool(config.minutes) and time.monotonic() - self.saved_at >= 60 * config.minutes
-        asked, hopeless = self.signal is not None, module.bad_steps >= PATIENCE
-        if trainer.world_size > 1:  # every process has a clock and a keyboard of its own
-            timely, asked = (trainer.strategy.reduce_boolean_decision(x, all=False) for x in (timely, asked))
-        if due or timely or asked or hopeless:
+        asked = self._any(trainer, self.signal is not None)
+        hopeless = module.bad_steps >= PATIENCE
+        if hopeless:
+            module.bad_steps = 0  # a run that goes on is patient again
+        if due or asked or hopeless or self._any(trainer, timely):
             self._save(trainer, module)
         if hopeless:
             module.give_up(self.run.path)
         if asked and not module.finished:
             raise Interrupted(self.signal or signal.SIGINT, self.run.path)
 
+    @staticmethod
+    def _any(trainer: lightning.Trainer, decision: bool) -> bool:
+        """Whether any process says so: each has a clock and a keyboard of its own."""
+        if trainer.world_size > 1:
+            decision = trainer.strategy.reduce_boolean_decision(decision, all=False)
+        return decision
+
     def _save(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        folder = self.run.path / "checkpoints"
-        trainer.save_checkpoint(folder / "last.ckpt")
+        """Write the weights, then the checkpoint: a run killed in between goes on before this step and repeats it."""
+        best = self.validation.improved or trainer.global_step == 0
         if trainer.global_rank == 0:
             weights = module.model.state_dict()
-            self.run.save_weights(weights, "last")
-            if self.validation.improved or trainer.global_step == 0:
-                self.run.save_weights(weights, "best")
-                best = folder / "best.ckpt"
-                link = folder / ".best.ckpt.tmp"
-                link.unlink(missing_ok=True)
-                os.link(folder / "last.ckpt", link)
-                link.replace(best)
+            for name in ("best", "last") if best else ("last",):
+                self.run.save_weights(weights, name)
+        folder = self.run.path / "checkpoints"
+        trainer.save_checkpoint(folder / ("best.ckpt" if best else "last.ckpt"))
+        if best and trainer.global_rank == 0:
+            link = folder / ".last.ckpt.tmp"
+            link.unlink(missing_ok=True)
+            try:
+                os.link(folder / "best.ckpt", link)
+            except OSError:  # not every file system can
+                shutil.copyfile(folder / "best.ckpt", link)
+            link.replace(folder / "last.ckpt")
         self.saved_at = time.monotonic()
-
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
 
 
 class Report(BetweenSteps):
     """Logs the numbers of training now and then, and tells whoever is watching how far the run is."""
 
-    def __init__(self, run: Run, record: Record, watcher: Watcher, validation: Validation) -> None:
+    def __init__(self, run: Run, record: Record | None, watcher: Watcher, validation: Validation) -> None:
         self.run = run
         self.record = record
         self.watcher = watcher
@@ -303,13 +338,14 @@ class Report(BetweenSteps):
         loss = sum(losses) / len(losses) if losses else None
         if loss is not None:
             values["train/loss"] = loss
-        self.record.add(trainer.global_step, epoch, module.elapsed, values)
+        if self.record is not None:
+            self.record.add(trainer.global_step, epoch, module.elapsed, values)
         self.watcher.trained(module.share, trainer.global_step, epoch, module.elapsed, loss, speed)
         self._shown = now
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         best = self.validation.best
-        if best is not None:
+        if best is not None and self.record is not None:
             results = {"val_loss": best, "val_bits_per_character": self.validation.best_bits}
             values = {setting.name: setting.value for setting in settings(self.run.config)}
             self.record.add_settings(values, results)

@@ -19,7 +19,7 @@ WORDS_LIKE = 1000
 """Vocabulary from which a model is treated as one of words rather than characters."""
 
 
-def choose(config: Config, tokens: int, vocabulary: int, gpu: bool) -> list[Choice]:
+def choose(config: Config, tokens: int, vocabulary: int, gpu: bool, processes: int = 1) -> list[Choice]:
     """Fill in every setting that is None; a setting that was named is left alone.
 
     Args:
@@ -27,6 +27,7 @@ def choose(config: Config, tokens: int, vocabulary: int, gpu: bool) -> list[Choi
         tokens: Tokens of the training text.
         vocabulary: Distinct tokens.
         gpu: Whether the run has a GPU.
+        processes: How many share the lanes.
 
     Returns:
         The choices that were made, for printing.
@@ -41,7 +42,7 @@ def choose(config: Config, tokens: int, vocabulary: int, gpu: bool) -> list[Choi
         return getattr(group, key)
 
     _choose_model(config, tokens, vocabulary, gpu, fill)
-    _choose_reading(config, tokens, gpu, fill)
+    _choose_reading(config, tokens, gpu, processes, fill)
     _choose_length(config, tokens, gpu, fill)
     return made
 
@@ -81,7 +82,7 @@ def _choose_model(config: Config, tokens: int, vocabulary: int, gpu: bool, fill:
     fill(model, "model.dropout", dropout, f"{size}: the fewer, the more is dropped")
 
 
-def _choose_reading(config: Config, tokens: int, gpu: bool, fill: Fill) -> None:
+def _choose_reading(config: Config, tokens: int, gpu: bool, processes: int, fill: Fill) -> None:
     data = config.data
     items = data.unit != "stream"
     if gpu:
@@ -95,7 +96,7 @@ def _choose_reading(config: Config, tokens: int, gpu: bool, fill: Fill) -> None:
     fill(
         data,
         "data.batch_size",
-        lanes,
+        -(-lanes // processes) * processes,
         "enough to keep the processor busy, few enough for many steps an epoch",
     )
     fill(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning
 import torch
@@ -127,7 +127,9 @@ class LanguageModule(lightning.LightningModule):
                 ignore_index=IGNORED,
                 options=torch.nn.LinearCrossEntropyOptions(),
             )
-        logits = self.model.project(features).float()
+        logits = self.model.project(features)
+        if logits.dtype != torch.float64:
+            logits = logits.float()
         return F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
 
     def optimizer_step(  # type: ignore[override]
@@ -163,17 +165,29 @@ class LanguageModule(lightning.LightningModule):
             scaler.update()
 
     def drain_losses(self) -> list[float]:
-        """The losses of the windows since the last call, in nats a token."""
-        losses, self.losses = self.losses, []
-        return torch.stack(losses).tolist() if losses else []
+        """The losses of the windows since the last call, in nats a token, over the lanes of all processes."""
+        losses = self._common_losses()
+        self.losses = []
+        return losses
 
-    def give_up(self, run: Path) -> None:
-        """Raise the CharlmError of a run that cannot take a step any more."""
+    def _common_losses(self) -> list[float]:
+        if not self.losses:
+            return []
+        losses = torch.stack(self.losses)
+        if self.trainer.world_size > 1:
+            losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
+        return losses.tolist()
+
+    def give_up(self, run: Path) -> NoReturn:
+        """End a run that cannot take a step any more with a CharlmError."""
+        if self.trainer.global_rank:
+            raise SystemExit(0)  # one process says it; the launcher would kill it if another ended with an error
         optimizer, trainer = self.config.optimizer, self.config.trainer
         raise CharlmError(
             f"the loss was not finite {PATIENCE} steps in a row (up to step {self.global_step}); {run} keeps the "
             f"weights of the last good step; try a lower --optimizer.lr (now {optimizer.lr:g}), a lower "
-            f"--trainer.gradient_clip_val (now {trainer.gradient_clip_val:g}) or --trainer.precision 32"
+            f"--trainer.gradient_clip_val (now {trainer.gradient_clip_val:g}) or --trainer.precision 32, "
+            f"in a new run with --init_from {run}"
         )
 
     # -- what a checkpoint holds besides weights, optimiser and position
@@ -186,7 +200,7 @@ class LanguageModule(lightning.LightningModule):
             "state": self._all_lanes(),
             "random": random,
             "elapsed": self.elapsed,
-            "losses": [float(loss) for loss in self.losses],
+            "losses": self._common_losses(),
             "tokens": self.tokens,
             "skipped": self.skipped,
             "bad_steps": self.bad_steps,

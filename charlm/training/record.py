@@ -42,23 +42,22 @@ class Record:
 
     Args:
         path: The run directory.
-        resume_step: None for a new run; else rows after this step are dropped, for they will come again.
+        step: Where training begins: what was written of later steps is dropped, for it will come again.
     """
 
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
+    def __init__(self, path: Path, step: int = 0) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of TensorBoard's own imports
             from torch.utils.tensorboard import SummaryWriter
 
         self.table = path / "metrics.csv"
-        rows = [row for row in read_metrics(self.table) if resume_step is not None and row["step"] <= resume_step]
+        rows = [row for row in read_metrics(self.table) if row["step"] <= step]
         with atomic(self.table) as file:
             writer = csv.DictWriter(file, ["step", "epoch", "seconds", *COLUMNS], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        purge = {} if resume_step is None else {"purge_step": resume_step + 1}
-        self.writer = SummaryWriter(str(path), **purge)
-        if resume_step is None:
+        self.writer = SummaryWriter(str(path), purge_step=step + 1 if step else 0)
+        if not step:
             self.writer.add_custom_scalars(LAYOUT)
 
     def add(self, step: int, epoch: float, seconds: float, values: dict[str, float]) -> None:
@@ -109,7 +108,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.csv with numbers for text; a row cut short by a kill is left out."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         lines = [line for line in file if line.endswith("\n")]
     rows = []
     for row in csv.DictReader(lines):

@@ -19,10 +19,11 @@ import torch
 
 from charlm.config import Config, merge, nest, settings
 from charlm.errors import CharlmError
+from charlm.files import trouble
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
 from charlm.network.shape import ModelShape
-from charlm.run import Run, new_path, save_config
+from charlm.run import Run, first_process, new_path
 from charlm.text.batching import fit_to
 from charlm.text.corpus import read_corpus
 from charlm.text.store import build
@@ -40,11 +41,14 @@ from charlm.training.callbacks import (
 from charlm.training.choices import choose, choose_precision, matmul_precision
 from charlm.training.data import LanguageData
 from charlm.training.module import LanguageModule
-from charlm.training.record import Record
+from charlm.training.record import Record, read_metrics
 from charlm.watcher import Watcher
 
 OTHER_PROCESSES = "CHARLM_RUN"
 """Environment variable that tells the other processes of a run its directory."""
+
+PARTIAL = ".charlm-"
+"""How the name of a directory begins in which a run is prepared, until all of it is there."""
 
 RESUMABLE = ("trainer", "checkpoint", "samples")
 """Groups of settings that a run may change when it goes on."""
@@ -67,33 +71,37 @@ def train(config: Config, run: str | Path | None = None, watcher: Watcher | None
     """
     watcher = watcher or Watcher()
     config.check()
-    if first_process():
-        path = Path(run) if run is not None else new_path(config)
-        prepare(config, path, watcher)
-        os.environ[OTHER_PROCESSES] = str(path)
-    else:
-        path = _prepared(run)
-    return fit(Run(path), watcher)
+    if not first_process():
+        return fit(Run(_prepared(run)), Watcher())
+    prepared = prepare(config, None if run is None else Path(run), watcher)
+    os.environ[OTHER_PROCESSES] = str(prepared.path)
+    return fit(prepared, watcher)
 
 
-def prepare(config: Config, path: Path, watcher: Watcher) -> Run:
-    """Read the text and write the start of a run: all of it or, if something is wrong, nothing."""
-    if path.exists():
-        raise CharlmError(
-            f"{path} exists already and is never overwritten; choose another --run, or go on with --resume {path}"
-        )
+def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
+    """Read the text and write the start of a run: all of it or, if something is wrong, nothing.
+
+    Without a path the run gets a free name under `runs/`.
+    """
+    if path is not None and path.exists():
+        raise _taken(path)
     config = copy.deepcopy(config)
-    cells[config.model.cell], tokenizers[config.tokenizer.kind]  # unknown names are found before long work
+    # What can be found wrong is found before long work.
+    cells[config.model.cell], tokenizers[config.tokenizer.kind]
+    precision, _ = choose_precision(config.trainer.precision, _has_gpu(config))
+    processes = _trainer(config, precision, []).world_size
     source = _inherit(config) if config.init_from else None
     corpus = read_corpus(config.data, watcher.progress)
     watcher.say(f"text: {corpus.description}")
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    target = path or new_path(config)
+    _drop_leftovers(target.parent)
+    partial = target.with_name(f"{PARTIAL}{target.name}-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         tokenizer, streams = build(corpus, config.tokenizer, partial / "tokens", progress=watcher.progress)
         _describe(tokenizer, streams, watcher)
-        _settle(config, tokenizer, streams, watcher)
+        _check_prompts(config, tokenizer)
+        _settle(config, tokenizer, streams, processes, watcher)
         Run.create(partial, config, tokenizer, ModelShape(vocabulary=len(tokenizer), **vars(config.model)))
         if source is not None:
             known = len(set(tokenizer.tokens) & set(source.tokenizer.tokens))
@@ -101,11 +109,42 @@ def prepare(config: Config, path: Path, watcher: Watcher) -> Run:
                 f"starting from the weights of {source.path}: it knows {known:,} of the {len(tokenizer):,} tokens, "
                 f"{len(tokenizer) - known:,} are new"
             )
-        partial.replace(path)
+        while True:
+            try:
+                partial.rename(target)
+                return Run(target)
+            except OSError:  # another training was quicker to take the name
+                if not target.exists():
+                    raise
+                if path is not None:
+                    raise _taken(path) from None
+                target = new_path(config)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Run(path)
+
+
+def _taken(path: Path) -> CharlmError:
+    return CharlmError(
+        f"{path} exists already and is never overwritten; choose another --run, or go on with --resume {path}"
+    )
+
+
+def _drop_leftovers(folder: Path) -> None:
+    """Delete what preparations that were killed left behind a day ago or longer."""
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > 86400:
+                shutil.rmtree(leftover)
+
+
+def _check_prompts(config: Config, tokenizer: Tokenizer) -> None:
+    for prompt in config.samples.prompts:
+        if unknowns := tokenizer.unknowns(prompt):
+            raise CharlmError(
+                f"--samples.prompts has {', '.join(map(repr, list(unknowns)[:8]))}, which the training text never "
+                "has; write the prompt without"
+            )
 
 
 def _describe(tokenizer: Tokenizer, streams: dict[str, TokenStream], watcher: Watcher) -> None:
@@ -124,17 +163,26 @@ def _describe(tokenizer: Tokenizer, streams: dict[str, TokenStream], watcher: Wa
         )
 
 
-def _settle(config: Config, tokenizer: Tokenizer, streams: dict[str, TokenStream], watcher: Watcher) -> None:
+def _settle(
+    config: Config, tokenizer: Tokenizer, streams: dict[str, TokenStream], processes: int, watcher: Watcher
+) -> None:
     """Choose every setting that nobody named, fit the windows to the text, and say why."""
-    for split in ("val", "test"):
-        if split in streams:
-            fit_to(streams[split], 1, 1, what={"val": "validation text", "test": "test text"}[split])
-    choices = choose(config, len(streams["train"]), len(tokenizer), _has_gpu(config))
+    for split, what in (("val", "validation"), ("test", "test")):
+        if split in streams and len(streams[split]) < 2:
+            raise CharlmError(
+                f"the {what} text has {len(streams[split])} tokens, too few to predict anything; "
+                f"raise --data.{split}_fraction (0: no {what}) or give a longer text"
+            )
     data = config.data
+    if data.batch_size is not None and data.batch_size % processes:
+        raise CharlmError(
+            f"--data.batch_size {data.batch_size} cannot be shared by {processes} devices; take a multiple of it"
+        )
+    choices = choose(config, len(streams["train"]), len(tokenizer), _has_gpu(config), processes)
     assert data.batch_size is not None
     assert data.seq_length is not None
     data.batch_size, data.seq_length, note = fit_to(
-        streams["train"], data.batch_size, data.seq_length, world_size=_processes(config)
+        streams["train"], data.batch_size, data.seq_length, world_size=processes
     )
     for name, value, reason in choices:
         watcher.say(f"chosen: --{name} {value} ({reason})")
@@ -160,10 +208,9 @@ def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Wat
     fixed = [name for name in changed if name.split(".")[0] not in RESUMABLE]
     if fixed:
         raise CharlmError(f"--{fixed[0]} cannot change when a run goes on; start a new one with --init_from {run.path}")
-    if changed and first_process():
-        save_config(run.path, Config.from_dict(merge(run.config.to_dict(), nest(changed))))
-        run = Run(path)
-    return fit(run, watcher or Watcher(), resuming=True)
+    run.config = Config.from_dict(merge(run.config.to_dict(), nest(changed)))  # saved when training begins
+    _check_prompts(run.config, run.tokenizer)
+    return fit(run, watcher if watcher and first_process() else Watcher(), resuming=True)
 
 
 def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequence[lightning.Callback] = ()) -> Run:
@@ -172,9 +219,14 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
     `callbacks` act after a step's validation, samples and report, before it is saved.
     """
     config = run.config
-    checkpoint = run.path / "checkpoints" / "last.ckpt"
-    step = int(load_checkpoint(checkpoint)["global_step"]) if resuming else None
     first = first_process()
+    checkpoint = run.path / "checkpoints" / "last.ckpt"
+    if resuming and not checkpoint.is_file():
+        if read_metrics(run.path / "metrics.csv"):
+            raise CharlmError(f"there is no checkpoint {checkpoint}; start a new run with --init_from {run.path}")
+        watcher.say(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
+        resuming = False
+    step = int(load_checkpoint(checkpoint)["global_step"]) if resuming else 0
     torch.manual_seed(config.seed)
     model = LanguageModel(run.shape)
     if config.init_from and not resuming:
@@ -184,19 +236,19 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
     precision, reason = choose_precision(config.trainer.precision, gpu)
     record = Record(run.path, step) if first else None
     if first:
-        if step is not None:
-            run.drop_samples_after(step)
+        run.drop_samples_after(step or -1)  # at the start the initialisation is sampled again
+        if resuming:
             watcher.say(f"going on with {run.path} at step {step:,}")
         watcher.say(f"precision: {precision} ({reason})")
         watcher.table(model.table())
     validation = Validation(run, record, watcher, run.stream("val") if _has_split(run, "val") else None)
-    saving = Saving(run, validation)
+    saving = Saving(run, validation, watcher)
     acting: list[lightning.Callback] = [Limits(), validation]
     if record is not None:
-        acting += [Reel(run, record, watcher), Report(run, record, watcher, validation)]
-    acting += [*callbacks, saving]
-    with _quiet():
-        trainer = _trainer(config, precision, acting)
+        acting.append(Reel(run, record, watcher))
+    acting += [Report(run, record, watcher, validation), *callbacks, saving]
+    trainer = _trainer(config, precision, acting)
+    with _quiet(), _explained(run), saving.listening():
         matmul = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high" if gpu else matmul_precision())
         try:
@@ -204,9 +256,9 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resuming else None, weights_only=True)
         finally:
             torch.set_float32_matmul_precision(matmul)
+            watcher.close()
             if record is not None:
                 record.close()
-            watcher.close()
     if resuming and trainer.global_step == step and first:
         watcher.say(f"{run.path} has nothing left to train; give it more, for example --trainer.max_epochs")
     return run
@@ -216,28 +268,31 @@ def _trainer(config: Config, precision: str, callbacks: list[lightning.Callback]
     named = config.trainer
     devices: Any = int(named.devices) if named.devices.lstrip("-").isdigit() else named.devices
     try:
-        return lightning.Trainer(
-            accelerator=named.accelerator,
-            devices=devices,
-            num_nodes=named.num_nodes,
-            strategy=named.strategy,
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=named.max_epochs or -1,
-            accumulate_grad_batches=named.accumulate_grad_batches,
-            deterministic=named.deterministic,
-            callbacks=callbacks,
-            plugins=[SafeCheckpointIO()],
-            limit_val_batches=0,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        with _quiet():
+            return lightning.Trainer(
+                accelerator=named.accelerator,
+                devices=devices,
+                num_nodes=named.num_nodes,
+                strategy=named.strategy,
+                precision=precision,  # type: ignore[arg-type]
+                max_epochs=named.max_epochs or -1,
+                accumulate_grad_batches=named.accumulate_grad_batches,
+                deterministic=named.deterministic,
+                callbacks=callbacks,
+                plugins=[SafeCheckpointIO()],
+                limit_val_batches=0,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
     except (
         ValueError,
+        TypeError,
         RuntimeError,
+        ModuleNotFoundError,
         lightning.fabric.utilities.exceptions.MisconfigurationException,
     ) as error:
         line = " ".join(str(error).split())
@@ -249,10 +304,17 @@ def adopt(model: LanguageModel, run: Run, source: Run) -> None:
     old = {name: torch.from_numpy(value) for name, value in source.weights("best").items()}
     known = {token: number for number, token in enumerate(source.tokenizer.tokens)}
     pairs = [(new, known[token]) for new, token in enumerate(run.tokenizer.tokens) if token in known]
-    to, from_ = (torch.tensor(column, dtype=torch.long) for column in zip(*pairs, strict=True))
+    to, from_ = torch.tensor(pairs, dtype=torch.long).view(-1, 2).T
     with torch.no_grad():
         for name, weight in model.state_dict().items():
-            if name.startswith(("embedding.", "output.")):
+            rows = name.startswith(("embedding.", "output."))  # a row for each token
+            if name not in old or old[name].shape[rows:] != weight.shape[rows:]:
+                have = "x".join(map(str, old[name].shape)) if name in old else "missing"
+                raise CharlmError(
+                    f"the weights of {source.path} do not fit the new network: {name} is {have} there and "
+                    f"{'x'.join(map(str, weight.shape))} here; start from another run"
+                )
+            if rows:
                 weight[to] = old[name][from_]
             else:
                 weight.copy_(old[name])
@@ -261,6 +323,7 @@ def adopt(model: LanguageModel, run: Run, source: Run) -> None:
 def _inherit(config: Config) -> Run:
     """Take the network and the kind of tokens from the run that a new one starts from."""
     source = Run(config.init_from or "")
+    source.weights("best"), source.tokenizer  # damage is found now
     fresh = Config()
     inherited = {("model", key) for key in vars(fresh.model)} | {
         ("tokenizer", "kind"),
@@ -277,12 +340,6 @@ def _inherit(config: Config) -> Run:
             )
         setattr(getattr(config, group), key, theirs)
     return source
-
-
-def first_process() -> bool:
-    """Whether this is the process that prepares the run (Lightning, torchrun and SLURM number theirs)."""
-    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") in ("0", "") for name in names)
 
 
 def _prepared(run: str | Path | None) -> Path:
@@ -304,16 +361,22 @@ def _has_split(run: Run, split: str) -> bool:
     return (run.path / "tokens" / f"{split}.npy").is_file()
 
 
-def _processes(config: Config) -> int:
-    """How many processes will share the lanes."""
-    devices = config.trainer.devices
-    if devices.isdigit():
-        count = int(devices)
-    elif "," in devices:
-        count = len([one for one in devices.split(",") if one.strip()])
-    else:  # auto and -1: all GPUs, or one process
-        count = torch.cuda.device_count() if _has_gpu(config) else 1
-    return max(1, count) * config.trainer.num_nodes
+@contextlib.contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    """What stops a training from outside, in words: a full disk, a full memory."""
+    try:
+        yield
+    except OSError as error:
+        words = trouble(error)
+        if words is None:
+            raise
+        raise CharlmError(f"{words} and go on with charlm train --resume {run.path}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise CharlmError(
+            "the memory is full; lower --data.batch_size, --data.seq_length or --model.hidden in a new run"
+        ) from error
 
 
 @contextlib.contextmanager

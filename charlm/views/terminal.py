@@ -6,7 +6,6 @@ Everything goes to standard error; standard output carries only what was asked f
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ class Terminal(Watcher):
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self.live = self.console.is_terminal and os.environ.get("TERM") != "dumb"
+        self.live = self.console.file.isatty() and not self.console.is_dumb_terminal
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._work = ""
@@ -46,7 +45,7 @@ class Terminal(Watcher):
 
     def say(self, line: str) -> None:
         style = "yellow" if line.startswith("warning") else ""
-        self.console.print(Text(line, style=style))
+        self.console.print(Text(visible(line), style=style))
 
     def table(self, rows: list[tuple[str, str, int]]) -> None:
         table = Table(box=None, pad_edge=False, show_footer=True)
@@ -102,10 +101,7 @@ class Terminal(Watcher):
         )
 
     def sampled(self, sample: Sample) -> None:
-        self.console.print(Text(heading(sample), style="bold"))
-        body = Text(sample.prompt, style="dim")
-        body.append(sample.text, style="")
-        self.console.print(body)
+        _print_sample(self.console, sample)
 
     def close(self) -> None:
         self._stop_bar()
@@ -140,10 +136,24 @@ def print_reel(samples: Iterable[Sample], console: Console | None = None) -> Non
     for number, sample in enumerate(samples):
         if number:
             console.print()
-        console.print(Text(heading(sample), style="bold"))
-        body = Text(sample.prompt, style="dim")
-        body.append(sample.text, style="")
-        console.print(body)
+        _print_sample(console, sample)
+
+
+def _print_sample(console: Console, sample: Sample) -> None:
+    console.print(Text(heading(sample), style="bold"))
+    body = Text(visible(sample.prompt), style="dim")
+    body.append(visible(sample.text), style="")
+    console.print(body)
+
+
+# C0 and DEL have pictures, C1 has none; a new line and a tab may act.
+_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
+_PICTURES |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
+
+
+def visible(text: str) -> str:
+    """A text that cannot steer the terminal: control characters are shown (ESC as ␛) instead of obeyed."""
+    return text.replace("\r\n", "\n").translate(_PICTURES)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

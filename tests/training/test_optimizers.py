@@ -71,11 +71,12 @@ def test_muon_steps_each_gate_by_an_orthogonal_matrix() -> None:
     optimizer = build_optimizer(model, optimizer_config(name="muon", weight_decay=0.0), 0.1)
     assert isinstance(optimizer, MuonWithAdamW)
     torch.manual_seed(1)
-    before = model.layers[1].U.detach().clone()
+    recurrent = model.layers[1].get_parameter("U")
+    before = recurrent.detach().clone()
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
-    for change in (model.layers[1].U.detach() - before).split(6):
+    for change in (recurrent.detach() - before).split(6):
         values = torch.linalg.svdvals(change)
         assert values.min() > 0.5 * values.max()  # the Newton-Schulz iteration is rough on purpose
         assert values.max() > 0

@@ -87,6 +87,20 @@ def test_resumed_is_unbroken(config: Config, unbroken: Run, tmp_path: Path, step
     assert_same(resume(run.path), unbroken)
 
 
+class StopAtStart(lightning.Callback):
+    """Sends this process a signal before the first step."""
+
+    def on_train_start(self, *rest: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_interrupted_before_its_first_step(config: Config, unbroken: Run, tmp_path: Path) -> None:
+    run = prepare(config, tmp_path / "run", Watcher())
+    with pytest.raises(Interrupted):
+        fit(run, Watcher(), callbacks=[StopAtStart()])
+    assert_same(resume(run.path), unbroken)
+
+
 def test_interrupted_twice_and_by_sigterm(config: Config, unbroken: Run, tmp_path: Path) -> None:
     run = interrupted(config, tmp_path / "run", 5, signal.SIGTERM)
     with pytest.raises(Interrupted):

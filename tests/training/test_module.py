@@ -1,0 +1,205 @@
+"""The step: what is not finite never reaches the weights, and gradients of several windows are averaged."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from charlm.config import Config
+from charlm.errors import CharlmError
+from charlm.run import Run
+from charlm.training.module import PATIENCE
+from charlm.training.record import read_metrics
+from charlm.training.trainer import fit, prepare, resume
+from charlm.watcher import Watcher
+from conftest import small_settings
+
+
+class Lines(Watcher):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class Spoil(lightning.Callback):
+    """Makes the loss, or one gradient, of some steps NaN or infinite; keeps everything before and after a step."""
+
+    def __init__(self, steps: range, what: str, value: float = float("nan")) -> None:
+        self.steps, self.what, self.value = steps, what, value
+        self.seen: list[Any] = []
+
+    def _keep(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        state = trainer.optimizers[0].state_dict()
+        parts = [part["state"] for part in (state, *state.values()) if isinstance(part, dict) and "state" in part]
+        assert parts
+        self.seen.append(copy.deepcopy((module.state_dict(), parts)))
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule, *rest: Any) -> None:
+        self._keep(trainer, module)
+        bad = trainer.global_step + 1 in self.steps
+        if self.what == "loss" and bad:
+            embedding: Any = module.model.embedding  # type: ignore[union-attr]
+            self.hook = embedding.register_forward_hook(lambda *call: call[2] * self.value)
+
+    def on_after_backward(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self.what == "gradient" and trainer.global_step + 1 in self.steps:
+            gradient = next(module.parameters()).grad
+            assert gradient is not None
+            gradient[0, 0] = self.value
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *rest: Any) -> None:
+        if hasattr(self, "hook"):
+            self.hook.remove()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize(("what", "value"), [("loss", float("nan")), ("gradient", float("inf"))])
+def test_a_step_that_is_not_finite_is_not_taken(
+    text_file: Path, tmp_path: Path, optimizer: str, what: str, value: float
+) -> None:
+    if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    config = small_settings(
+        text_file,
+        optimizer={"name": optimizer, "momentum": 0.9, "weight_decay": 0.1},
+        trainer={"max_steps": 6, "log_every_n_steps": 1},
+    )
+    watcher, spoil = Lines(), Spoil(range(3, 5), what, value)
+    run = fit(prepare(config, tmp_path / "run", watcher), watcher, callbacks=[spoil])
+    (second, third, fourth, fifth) = spoil.seen[2:6]  # the weights before each of these steps
+    for spoiled in (third, fourth):  # steps 3 and 4 changed nothing
+        torch.testing.assert_close(spoiled, second, rtol=0, atol=0)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(fifth, fourth, rtol=0, atol=0)
+    assert [line for line in watcher.lines if "not finite" in line] == [
+        f"step {step}: the loss or a gradient was not finite; the step was skipped" for step in (3, 4)
+    ]
+    rows = {
+        row["step"]: row["train/skipped_steps"]
+        for row in read_metrics(run.path / "metrics.csv")
+        if "train/learning_rate" in row
+    }
+    assert rows == {1: 0, 2: 0, 3: 1, 4: 2, 5: 2, 6: 2}
+    assert all(
+        torch.isfinite(weight).all()
+        for weight in torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"].values()
+    )
+
+
+def test_ten_in_a_row_end_the_run_at_its_last_good_state(text_file: Path, tmp_path: Path) -> None:
+    config = small_settings(text_file, trainer={"max_epochs": 1})
+    run, spoil = prepare(config, tmp_path / "run", Watcher()), Spoil(range(4, 100), "gradient")
+    with pytest.raises(
+        CharlmError, match=r"not finite 10 steps in a row \(up to step 13\).*try a lower --optimizer.lr"
+    ) as end:
+        fit(run, Watcher(), callbacks=[spoil])
+    assert "\n" not in str(end.value)
+    good = {name.removeprefix("model."): value.numpy() for name, value in spoil.seen[3][0].items()}
+    saved = run.weights("last")
+    assert saved.keys() == good.keys()
+    assert all((saved[name] == good[name]).all() for name in good)
+    assert PATIENCE == 10
+    done = resume(run.path)  # what was wrong is gone, say
+    assert torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 13
+    assert done.samples[-1].epoch == 1
+
+
+class Gradients(lightning.Callback):
+    """Keeps the gradients before each step."""
+
+    def __init__(self) -> None:
+        self.kept: list[torch.Tensor] = []
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *rest: Any) -> None:
+        self.kept.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
+
+
+def test_accumulation_averages_the_gradients_of_windows(text_file: Path, tmp_path: Path) -> None:
+    def gradients(name: str, **trainer: object) -> list[torch.Tensor]:
+        keep = Gradients()
+        config = small_settings(
+            text_file,
+            model={"dropout": 0.0},
+            # Nothing moves, so that windows have the same gradients alone as together.
+            optimizer={"name": "sgd", "lr": 1e-30},
+            trainer={"gradient_clip_val": 0, **trainer},
+        )
+        fit(prepare(config, tmp_path / name, Watcher()), Watcher(), callbacks=[keep])
+        return keep.kept
+
+    one, two, _ = gradients("one", max_steps=3)
+    summed = gradients("two", max_steps=1, accumulate_grad_batches=2)
+    torch.testing.assert_close(summed[1], (one + two) / 2, rtol=1e-4, atol=1e-7)
+    assert len(summed) == 2
+
+
+# -- how long
+
+
+def rows(run: Run, name: str) -> list[dict[str, float]]:
+    return [row for row in read_metrics(run.path / "metrics.csv") if name in row]
+
+
+def finished(config: Config, path: Path) -> Run:
+    return fit(prepare(config, path, Watcher()), Watcher())
+
+
+def test_a_run_that_ends_by_the_clock_ends_annealed(text_file: Path, tmp_path: Path) -> None:
+    config = small_settings(
+        text_file, trainer={"max_epochs": None, "max_time": "3s"}, samples={"every": 1000}, checkpoint={"patience": 0}
+    )
+    run = finished(config, tmp_path / "run")
+    last = rows(run, "train/learning_rate")[-1]
+    assert 3 <= last["seconds"] < 4
+    final = config.optimizer.final_lr
+    assert config.optimizer.lr is not None
+    assert final <= last["train/learning_rate"] / config.optimizer.lr < final + 0.05
+
+
+def test_max_steps(text_file: Path, tmp_path: Path) -> None:
+    run = finished(small_settings(text_file, trainer={"max_epochs": None, "max_steps": 7}), tmp_path / "run")
+    assert torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
+    assert rows(run, "train/learning_rate")[-1]["step"] == 7
+    assert [sample.step for sample in run.samples] == [0, 7]
+
+
+def test_without_validation_the_newest_is_the_best(text_file: Path, tmp_path: Path) -> None:
+    run = finished(small_settings(text_file, data={"val_fraction": 0.0}), tmp_path / "run")
+    assert (run.path / "model.safetensors").read_bytes() == (run.path / "last.safetensors").read_bytes()
+    assert not rows(run, "val/loss")
+    with pytest.raises(CharlmError, match="has no val split"):
+        run.stream("val")
+
+
+def test_patience(text_file: Path, tmp_path: Path) -> None:
+    config = small_settings(
+        text_file,
+        optimizer={"lr": 1.0, "schedule": "constant"},  # far too high: nothing is gained for long
+        trainer={"max_epochs": 30},
+        checkpoint={"patience": 2},
+    )
+    run, watcher = prepare(config, tmp_path / "run", Watcher()), Lines()
+    fit(run, watcher)
+    losses = [row["val/loss"] for row in rows(run, "val/loss")]
+    assert 3 <= len(losses) < 30
+    assert losses[-3] == min(losses) < min(losses[-2:])
+    assert sum("stopping early: 2 validations without gain" in line for line in watcher.lines) == 1
+    assert run.evaluate(lanes=4).loss == pytest.approx(min(losses), rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64"])
+def test_precision(text_file: Path, tmp_path: Path, precision: str) -> None:
+    run = finished(small_settings(text_file, trainer={"precision": precision}), tmp_path / "run")
+    plain = finished(small_settings(text_file), tmp_path / "plain")
+    loss = [row["val/loss"] for row in rows(run, "val/loss")]
+    assert loss == pytest.approx([row["val/loss"] for row in rows(plain, "val/loss")], rel=0.03)
+    assert len(run.generate("The", length=5, seed=1)) == 5
