@@ -20,7 +20,7 @@ import charlm
 from charlm.config import merge, nest
 
 PRESET = Path(__file__).parent.parent / "configs" / "tinyshakespeare-char.yaml"
-LONGER = {"trainer.max_time": "10m", "model.layers": 2, "model.dropout": 0.1}
+LONGER = {"trainer.max_time": "10m", "model.layers": 2, "model.dropout": 0.1, "optimizer.lr": 0.006}
 WINDOW = 256
 
 
@@ -48,9 +48,10 @@ def main() -> None:
     for name, changes in {"3m": {}, "10m": nest(LONGER)}.items():
         if arguments.only in (None, name):
             run = charlm.train(str(arguments.text), run=arguments.folder / name, **merge(preset, changes))
-            parameters = sum(row[2] for row in run.shape.table())
+            shape = run.shape
+            parameters = sum(count for _, _, count in shape.table())
             print(
-                f"{name}: {run.shape.layers} x {run.shape.hidden} {run.shape.cell}, {parameters / 1e6:.2f} M parameters, "
+                f"{name}: {shape.layers} x {shape.hidden} {shape.cell}, {parameters / 1e6:.2f} M parameters, "
                 f"validation {run.evaluate().loss:.4f} nats a character (state carried), "
                 f"{zero_state_loss(run):.4f} (zero state, windows of {WINDOW})",
                 flush=True,
