@@ -8,7 +8,8 @@ The package in the order the data takes:
     generation/  scores become text, one token at a time
     measure/     how good
     views/       for eyes: the terminal
-    run.py       the directory that holds one training;  config.py  its settings;  cli.py  the commands
+    run.py       the directory that holds one training;  config.py  its settings
+    cli.py       the commands;  options.py  a setting as an option
 """
 
 from __future__ import annotations

@@ -19,21 +19,20 @@ from typing import Any, Literal, NamedTuple
 from charlm.errors import CharlmError, nearest
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A dataclass field with its one line of help and its range: low <= value <= high, above < value < below."""
-    bounds = {">=": low, "<=": high, ">": above, "<": below}
-    metadata = {"help": help, "bounds": {sign: bound for sign, bound in bounds.items() if bound is not None}}
+def setting(default: Any, help: str, **bounds: float) -> Any:
+    """A dataclass field with its default, its one line of help and its range (see `bounds_of`)."""
+    metadata = {"help": help, "bounds": bounds_of(**bounds)}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def bounds_of(
+    *, low: float | None = None, high: float | None = None, above: float | None = None, below: float | None = None
+) -> dict[str, float]:
+    """A range, low <= value <= high and above < value < below, as signs and numbers."""
+    bounds = {">=": low, "<=": high, ">": above, "<": below}
+    return {sign: bound for sign, bound in bounds.items() if bound is not None}
 
 
 @dataclass
@@ -298,13 +297,13 @@ def convert(name: str, hint: Any, value: Any) -> Any:
         return str(value).lower() == "true"
     elif hint in (int, float) and isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
+            if hint is int and not isinstance(value, float):
+                return int(value)  # exact, however large
             number = float(value)
+            if math.isfinite(number) and (hint is float or number == int(number)):
+                return hint(number)
         except ValueError:
-            number = math.nan
-        if math.isfinite(number) and hint is float:
-            return number
-        if math.isfinite(number) and number == int(number):
-            return int(number)
+            pass
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     raise CharlmError(f"--{name} must be {words.get(hint, 'a list of texts')}, not {value!r}")
 

@@ -7,13 +7,13 @@ needs to offer it: a new one registered here is an option of `charlm generate` a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import build, check_ranges, setting, settings
+from charlm.config import bounds_of, check_range, convert
 from charlm.registry import Registry
 
 Logits = NDArray[np.float64]
@@ -29,7 +29,7 @@ class Processor:
             token of each row stays.
         default: The value that changes nothing.
         help: One line for the command line.
-        bounds: Range of the value, in the words of `charlm.config.setting`.
+        bounds: Range of the value, as `charlm.config.bounds_of` makes it.
         order: Processors are applied from the lowest to the highest.
     """
 
@@ -51,10 +51,9 @@ class Processor:
         Raises:
             CharlmError: not such a number, or out of range.
         """
-        definition = setting(self.default, self.help, **self.bounds)
-        config = build(make_dataclass(self.name, [(self.name, self.type, definition)]), {self.name: value})
-        check_ranges(config)
-        return next(settings(config)).value
+        number: float = convert(self.name, self.type, value)
+        check_range(self.name, self.bounds, number)
+        return number
 
     def __call__(self, logits: Logits, value: float) -> Logits:
         return logits if value == self.default else self.function(logits, value)
@@ -70,7 +69,7 @@ def processor(
 
     def enter(function: Callable[[Logits, Any], Logits]) -> Processor:
         name = function.__name__
-        return processors.register(name)(Processor(name, function, default, help, bounds, order))
+        return processors.register(name)(Processor(name, function, default, help, bounds_of(**bounds), order))
 
     return enter
 

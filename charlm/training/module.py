@@ -200,6 +200,7 @@ class LanguageModule(lightning.LightningModule):
             "state": self._all_lanes(),
             "random": random,
             "elapsed": self.elapsed,
+            "epochs": self.global_step / self.steps_per_epoch,
             "losses": self._common_losses(),
             "tokens": self.tokens,
             "skipped": self.skipped,

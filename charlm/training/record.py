@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ LAYOUT = {
         "tokens a second": ["Multiline", ["train/tokens_per_second"]],
     },
 }
+
+COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
+"""Settings by which runs are compared in the HParams tab."""
+
+COLUMNS_WIDE = 110
+"""Width at which a line of a sample is broken where it is shown in a page: code does not wrap there by itself."""
 
 
 class Record:
@@ -80,7 +87,7 @@ class Record:
         self.writer.add_text(
             tag,
             f"epoch {sample.epoch:g}, step {sample.step}, {prompt}temperature {sample.temperature:g}\n\n"
-            f"{fence}text\n{sample.prompt}{sample.text}\n{fence}\n",
+            f"{fence}text\n{wrapped(sample.prompt + sample.text)}\n{fence}\n",
             sample.step,
         )
 
@@ -89,6 +96,7 @@ class Record:
         plain = {
             name: value if isinstance(value, int | float | str | bool) else repr(value)
             for name, value in settings.items()
+            if name.startswith(COMPARED)
         }
         from torch.utils.tensorboard.summary import hparams
 
@@ -116,6 +124,26 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             kept = {name: float(value) for name, value in row.items() if value not in ("", None)}
             rows.append(kept | {"step": int(row["step"])})
     return rows
+
+
+def wrapped(text: str, width: int = COLUMNS_WIDE) -> str:
+    """A text whose long lines are broken, at a blank where there is one; wide characters count as two."""
+    lines = []
+    for line in text.split("\n"):
+        start = used = 0
+        blank = -1
+        for index, character in enumerate(line):
+            used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+            if character == " ":
+                blank = index
+            if used > width:
+                end = blank + 1 if blank >= start else index
+                lines.append(line[start:end])
+                rest = line[end : index + 1]
+                used = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in rest)
+                start, blank = end, -1
+        lines.append(line[start:])
+    return "\n".join(lines)
 
 
 def _longest_run(text: str, character: str) -> int:

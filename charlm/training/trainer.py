@@ -17,7 +17,7 @@ from typing import Any
 import lightning
 import torch
 
-from charlm.config import Config, merge, nest, settings
+from charlm.config import Config, merge, nest, seconds, settings
 from charlm.errors import CharlmError
 from charlm.files import trouble
 from charlm.network.cells import cells
@@ -226,7 +226,12 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             raise CharlmError(f"there is no checkpoint {checkpoint}; start a new run with --init_from {run.path}")
         watcher.say(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
         resuming = False
-    step = int(load_checkpoint(checkpoint)["global_step"]) if resuming else 0
+    saved = load_checkpoint(checkpoint) if resuming else None
+    step = int(saved["global_step"]) if saved else 0
+    over = saved and _over(config, saved)
+    if over:
+        watcher.say(f"{run.path} has nothing left to train: {over}")
+        return run
     torch.manual_seed(config.seed)
     model = LanguageModel(run.shape)
     if config.init_from and not resuming:
@@ -259,9 +264,22 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             watcher.close()
             if record is not None:
                 record.close()
-    if resuming and trainer.global_step == step and first:
-        watcher.say(f"{run.path} has nothing left to train; give it more, for example --trainer.max_epochs")
     return run
+
+
+def _over(config: Config, checkpoint: dict[str, Any]) -> str:
+    """Why a run is over at a checkpoint and what would make it go on; empty if it is not."""
+    language, named = checkpoint["language"], config.trainer
+    stale = checkpoint["callbacks"].get("Validation", {}).get("stale", 0)
+    if named.max_epochs and language["epochs"] >= named.max_epochs:
+        return f"it has done {language['epochs']:g} epochs; give it more, --trainer.max_epochs {named.max_epochs * 2}"
+    if named.max_steps and checkpoint["global_step"] >= named.max_steps:
+        return f"it has done its steps; give it more, --trainer.max_steps {named.max_steps * 2}"
+    if named.max_time and language["elapsed"] >= (seconds(named.max_time) or 0):
+        return "its time is over; give it more --trainer.max_time, which counts from its start"
+    if config.checkpoint.patience and stale >= config.checkpoint.patience:
+        return f"{stale} validations in a row were without gain; for more of them raise --checkpoint.patience"
+    return ""
 
 
 def _trainer(config: Config, precision: str, callbacks: list[lightning.Callback]) -> lightning.Trainer:

@@ -21,7 +21,7 @@ LOGITS = arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 8)), ele
 def values_of(name: str) -> list[float]:
     """Some values in the range of a processor, its bounds among them."""
     processor = processors[name]
-    low, high = processor.bounds.get("low", 0), processor.bounds.get("high", 5)
+    low, high = processor.bounds.get(">=", 0), processor.bounds.get("<=", 5)
     return [processor.parse(low + share * (high - low)) for share in (0, 0.2, 0.6, 1)]
 
 
@@ -67,7 +67,7 @@ def test_values_are_read_from_text_and_held_to_their_range(name: str) -> None:
         processor.parse("much")
     with pytest.raises(CharlmError, match=f"--{name} must be a"):
         processor.parse("nan")
-    with pytest.raises(CharlmError, match=f"--{name} must be at least {processor.bounds['low']}, not"):
+    with pytest.raises(CharlmError, match=f"--{name} must be at least {processor.bounds['>=']}, not"):
         processor.parse(processor.bounds["low"] - 1)
     if "high" in processor.bounds:
         with pytest.raises(CharlmError, match=f"--{name} must be at most {processor.bounds['high']}, not"):

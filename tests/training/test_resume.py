@@ -139,17 +139,27 @@ def test_more_epochs_go_on_training(config: Config, tmp_path: Path) -> None:
     assert [sample.epoch for sample in more.samples] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_finished_run_says_that_nothing_is_left(config: Config, unbroken: Run) -> None:
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "it has done 3 epochs; give it more, --trainer.max_epochs 6"),
+        ({"trainer.max_epochs": 1}, "it has done 3 epochs; give it more, --trainer.max_epochs 2"),
+        ({"trainer.max_epochs": None, "trainer.max_steps": 5}, "it has done its steps"),
+        ({"trainer.max_epochs": 9, "trainer.max_time": "0.001s"}, "its time is over"),
+    ],
+)
+def test_a_finished_run_says_that_nothing_is_left(unbroken: Run, changes: dict[str, Any], why: str) -> None:
     lines: list[str] = []
 
     class Listener(Watcher):
         def say(self, line: str) -> None:
             lines.append(line)
 
-    before = (unbroken.path / "last.safetensors").read_bytes()
-    resume(unbroken.path, {}, Listener())
-    assert any("nothing left to train" in line for line in lines)
-    assert (unbroken.path / "last.safetensors").read_bytes() == before
+    before = {path: path.read_bytes() for path in unbroken.path.rglob("*") if path.is_file()}
+    resume(unbroken.path, changes, Listener())
+    assert len(lines) == 1
+    assert f"has nothing left to train: {why}" in lines[0]
+    assert {path: path.read_bytes() for path in unbroken.path.rglob("*") if path.is_file()} == before
 
 
 def test_what_was_learned_cannot_change_half_way(unbroken: Run) -> None:
