@@ -35,10 +35,6 @@ if typing.TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 when it went well, 2 with one line when a user can fix it, 130 after Ctrl-C."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # How long a thread spins before it sleeps. By default that is so long that two threads beside another busy
-        # program are ten times slower; threads that sleep at once (PASSIVE) lose up to half on a quiet machine.
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     threading.excepthook = _thread_failed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # characters the terminal lacks

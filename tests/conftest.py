@@ -11,7 +11,6 @@ import pytest
 
 # Before anything imports torch: tests run side by side, and their small networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from charlm.config import Config
 

@@ -70,14 +70,13 @@ class Layer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, forget_bias: float = 1.0) -> None:
-        """Xavier for each gate of W, an orthogonal matrix for each block of a product, biases at zero.
+        """Normal W of variance 1 / features (LeCun et al. 1998), an orthogonal matrix for each block of a product, biases at zero.
 
         Orthogonal blocks neither grow nor shrink what passes through them (Saxe et al. 2014); a forget gate
         that starts open lets gradients reach far back (Gers et al. 2000, Jozefowicz et al. 2015).
         """
         if self.cell.gates:
-            for gate in self.W.split(self.hidden):
-                nn.init.xavier_uniform_(gate)
+            nn.init.normal_(self.W, std=self.features**-0.5)
             self.b.zero_()
             if self.cell.forget_gate is not None:
                 self.b.split(self.hidden)[self.cell.forget_gate].fill_(forget_bias)
