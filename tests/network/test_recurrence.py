@@ -160,9 +160,9 @@ def test_initial_weights(name: str) -> None:
         assert (layer.get_parameter(vector) == value).all()
     for gate, bias in enumerate(layer.b.split(HIDDEN) if layer.cell.gates else ()):
         assert (bias == (1.5 if gate == layer.cell.forget_gate else 0.0)).all()
-    for gate in layer.W.split(HIDDEN) if layer.cell.gates else ():
-        limit = (6 / (2 * HIDDEN)) ** 0.5  # Xavier, of each gate for itself
-        assert limit / 2 < gate.abs().max() <= limit
+    if layer.cell.gates:
+        wide = Layer(cells[name](), 400, 100)
+        assert abs(float(wide.W.std()) * 400**0.5 - 1) < 0.05
     torch.manual_seed(4)
     again = Layer(cells[name](), HIDDEN, HIDDEN, forget_bias=1.5)
     for a, b in zip(layer.parameters(), again.parameters(), strict=True):
