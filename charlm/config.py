@@ -297,11 +297,10 @@ def convert(name: str, hint: Any, value: Any) -> Any:
         return str(value).lower() == "true"
     elif hint in (int, float) and isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
-            if hint is int and not isinstance(value, float):
-                return int(value)  # exact, however large
             number = float(value)
             if math.isfinite(number) and (hint is float or number == int(number)):
-                return hint(number)
+                exact = isinstance(value, int) or (isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value))
+                return hint(value if exact else number)  # a large whole number does not fit a float
         except ValueError:
             pass
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -218,7 +218,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
 
     `callbacks` act after a step's validation, samples and report, before it is saved.
     """
-    config = run.config
+    config, shape = run.config, run.shape
     first = first_process()
     checkpoint = run.path / "checkpoints" / "last.ckpt"
     if resuming and not checkpoint.is_file():
@@ -233,7 +233,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
         watcher.say(f"{run.path} has nothing left to train: {over}")
         return run
     torch.manual_seed(config.seed)
-    model = LanguageModel(run.shape)
+    model = LanguageModel(shape)
     if config.init_from and not resuming:
         adopt(model, run, Run(config.init_from))
     module = LanguageModule(model, config)

@@ -68,10 +68,10 @@ def test_values_are_read_from_text_and_held_to_their_range(name: str) -> None:
     with pytest.raises(CharlmError, match=f"--{name} must be a"):
         processor.parse("nan")
     with pytest.raises(CharlmError, match=f"--{name} must be at least {processor.bounds['>=']}, not"):
-        processor.parse(processor.bounds["low"] - 1)
-    if "high" in processor.bounds:
-        with pytest.raises(CharlmError, match=f"--{name} must be at most {processor.bounds['high']}, not"):
-            processor.parse(processor.bounds["high"] + 0.5)
+        processor.parse(processor.bounds[">="] - 1)
+    if "<=" in processor.bounds:
+        with pytest.raises(CharlmError, match=f"--{name} must be at most {processor.bounds['<=']}, not"):
+            processor.parse(processor.bounds["<="] + 0.5)
 
 
 def test_an_unknown_processor_names_the_nearest() -> None:

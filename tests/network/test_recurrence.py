@@ -162,7 +162,7 @@ def test_initial_weights(name: str) -> None:
         assert (bias == (1.5 if gate == layer.cell.forget_gate else 0.0)).all()
     if layer.cell.gates:
         wide = Layer(cells[name](), 400, 100)
-        assert abs(float(wide.W.std()) * 400**0.5 - 1) < 0.05
+        assert abs(wide.W.std().item() * 400**0.5 - 1) < 0.05
     torch.manual_seed(4)
     again = Layer(cells[name](), HIDDEN, HIDDEN, forget_bias=1.5)
     for a, b in zip(layer.parameters(), again.parameters(), strict=True):
