@@ -105,7 +105,7 @@ def _overview() -> str:
 
 
 def _train(arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, _terminated)
+    leave = _Leave()
     parser = parser_of(
         "train",
         "Learn a text: files, folders, globs or - for standard input; without any, the built-in corpus.",
@@ -130,7 +130,7 @@ def _train(arguments: list[str]) -> int:
                 "--resume goes on in the run's own directory with its own text and settings; "
                 "leave TEXT, --run and --config out"
             )
-        return _resume(resumed, named, printing)
+        return _resume(resumed, named, printing, leave)
     if texts:
         named["data.text"] = texts
     elif eaten := [prompt for prompt in named.get("samples.prompts", ()) if Path(prompt).is_file()]:
@@ -149,10 +149,11 @@ def _train(arguments: list[str]) -> int:
     watcher.say("loading torch and lightning")
     from charlm.training.trainer import train
 
+    leave.check()
     return _watched(lambda: train(config, path, watcher), watcher)
 
 
-def _resume(run: str, named: dict[str, Any], printing: bool) -> int:
+def _resume(run: str, named: dict[str, Any], printing: bool, leave: _Leave) -> int:
     from charlm.run import Run, first_process
     from charlm.views.terminal import Terminal
 
@@ -164,6 +165,7 @@ def _resume(run: str, named: dict[str, Any], printing: bool) -> int:
     watcher.say("loading torch and lightning")
     from charlm.training.trainer import resume
 
+    leave.check()
     return _watched(lambda: resume(run, changes, watcher), watcher)
 
 
@@ -208,9 +210,27 @@ def _watched(work: Callable[[], Run], watcher: Watcher) -> int:
     return 0
 
 
-def _terminated(number: int, frame: Any) -> NoReturn:
-    """SIGTERM before training has begun: leave as after Ctrl-C, with nothing half-done left behind."""
-    raise SystemExit(128 + number)
+class _Leave:
+    """Ctrl-C and SIGTERM before training has begun: leave at once, with nothing half-done left behind.
+
+    An import of compiled code may swallow the exception; `check` raises it again.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self)
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.asked = number
+        self.check()
+
+    def check(self) -> None:
+        if self.asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.asked is not None:
+            raise SystemExit(128 + self.asked)
 
 
 def _generate(arguments: list[str]) -> int:

@@ -70,7 +70,7 @@ class Layer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, forget_bias: float = 1.0) -> None:
-        """Normal W of variance 1 / features (LeCun et al. 1998), an orthogonal matrix for each block of a product, biases at zero.
+        """W normal of variance 1 / features (LeCun et al. 1998), orthogonal blocks of products, biases at zero.
 
         Orthogonal blocks neither grow nor shrink what passes through them (Saxe et al. 2014); a forget gate
         that starts open lets gradients reach far back (Gers et al. 2000, Jozefowicz et al. 2015).
