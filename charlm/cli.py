@@ -110,7 +110,7 @@ def _train(arguments: list[str]) -> int:
         "train",
         "Learn a text: files, folders, globs or - for standard input; without any, the built-in corpus.",
         "Settings come from defaults, then --config files, then environment variables (CHARLM_MODEL__HIDDEN=256), "
-        "then options. A setting whose default is 'chosen' depends on the size of the text. The run's path is "
+        "then options. A setting without a default is chosen by the size of the text, or off. The run's path is "
         "printed on standard output.",
     )
     parser.add_argument("text", nargs="*", metavar="TEXT", help="the text to learn")
@@ -179,13 +179,15 @@ def _print_config(config: Config) -> int:
 def _check_early(config: Config, path: str | None) -> None:
     """Find the commonest mistakes before torch is loaded, which takes seconds."""
     from charlm.network.cells import cells
-    from charlm.run import first_process
+    from charlm.run import Run, first_process
     from charlm.text.sources import find
     from charlm.text.tokenization import tokenizers
 
     if path is not None and Path(path).exists() and first_process():
         raise CharlmError(f"{path} exists already; choose another --run, or go on with --resume {path}")
     cells[config.model.cell], tokenizers[config.tokenizer.kind]
+    if config.init_from:
+        Run(config.init_from)
     for place in (*config.data.text, config.data.val, config.data.test):
         if place not in (None, "-") and not Path(place).expanduser().exists():
             find(place, config.data.pattern)  # says what is wrong, unless it is a pattern
@@ -262,7 +264,7 @@ def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> No
     if config.prompt_file is not None:
         if prompt:
             raise CharlmError("--prompt and --prompt_file exclude each other; use one")
-        prompt = read_text(Path(config.prompt_file))
+        prompt = read_text(Path(config.prompt_file)).removesuffix("\n")
     seed = config.seed
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little")
@@ -327,8 +329,9 @@ def _evaluate(arguments: list[str]) -> int:
     config: EvaluateConfig = build(EvaluateConfig, named)
     check_ranges(config)
     from charlm.run import Run
+    from charlm.views.terminal import Terminal, print_evaluation
 
-    run = Run(path)
+    run, terminal = Run(path), Terminal()
     try:
         stream = run.encode(texts, config.encoding) if texts else None
     except CharlmError as error:  # the options of train are the same, in a group
@@ -339,14 +342,14 @@ def _evaluate(arguments: list[str]) -> int:
         lanes=config.lanes,
         checkpoint=config.checkpoint,
         device=config.device,
+        progress=terminal.progress,
     )
+    terminal.close()
     if config.json:
         import json
 
         print(json.dumps(result.to_dict()))
     else:
-        from charlm.views.terminal import print_evaluation
-
         print_evaluation(result)
     return 0
 

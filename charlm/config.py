@@ -138,7 +138,7 @@ class SamplesConfig:
     prompts: list[str] = setting([""], "what the samples start with")
     length: int = setting(300, "tokens a sample", low=1)
     temperature: float = setting(0.8, "below 1 bolder, above 1 more surprising, 0 always the likeliest", low=0)
-    count: int = setting(1, "samples for each prompt", low=1)
+    count: int | None = setting(None, "samples for each prompt", low=1)
     every: int = setting(1, "epochs between samples", low=1)
     seed: int = setting(1, "seed of the first sample; the same at every epoch", low=0)
 
@@ -367,6 +367,8 @@ def seconds(text: str | None) -> float | None:
     elif text and re.fullmatch(r"(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?", text):
         units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
         total = sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
-    if not total:
+    if total == 0:
+        raise CharlmError(f"--trainer.max_time must be longer than {text!r}")
+    if total is None:
         raise CharlmError(f"--trainer.max_time is not a time: {text!r}; write 90s, 3m, 1h30m or 00:00:03:00")
     return total

@@ -21,7 +21,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from charlm.text.stream import TokenStream
 
 Checkpoint = Literal["best", "last"]
-WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
+WEIGHTS: dict[Checkpoint, str] = {"best": "model.safetensors", "last": "last.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Run:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise CharlmError(
-                f"{path} is damaged ({_first_line(error)}); go on from the checkpoint with "
-                f"charlm train --resume {self.path}, or train again"
+                f"{path} is damaged ({_first_line(error)}); charlm train --resume {self.path} "
+                f"writes it anew from the checkpoint"
             ) from None
 
     def save_weights(self, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -229,9 +229,11 @@ class Run:
         lanes: int = 1,
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> Evaluation:
         """How well the model predicts `text`, or a split of the run's own text when none is given."""
         from charlm.measure.evaluation import evaluate
+        from charlm.text.corpus import silent
         from charlm.text.stream import encode_text
 
         if text is None:
@@ -240,7 +242,8 @@ class Run:
             stream = encode_text(self.tokenizer, text, self.config.data.unit)
         else:
             stream = text
-        return evaluate(self.load_model(checkpoint, device), stream, lanes=lanes)
+        model = self.load_model(checkpoint, device)
+        return evaluate(model, stream, lanes=lanes, progress=progress or silent)
 
     def encode(self, texts: Sequence[str], encoding: str = "utf-8") -> TokenStream:
         """The ids of files, folders, globs or - in this run's vocabulary, for `evaluate`."""

@@ -148,7 +148,7 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
         named = ", ".join(f"{piece!r}" for piece, _ in unknowns.most_common(8))
         more = ", ..." if len(unknowns) > 8 else ""
         raise CharlmError(
-            f"the prompt has {named}{more}, which the model never saw in training; write the prompt without"
+            f"the prompt has {named}{more}, which the vocabulary of the model lacks; write the prompt without"
         )
     ids = [int(token) for token in tokenizer.encode(prompt)]
     if tokenizer.boundary is not None:

@@ -7,7 +7,7 @@ and one of bytes can be compared: the loss per token cannot be, for their tokens
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from charlm.errors import CharlmError
 from charlm.network.model import LanguageModel
-from charlm.text.batching import IGNORED, Batch, batches
+from charlm.text.batching import IGNORED, Batch, Items, Lanes, batches
+from charlm.text.corpus import Progress, silent
 from charlm.text.stream import Counts, TokenStream
 
 LOGITS = 2**24
@@ -70,9 +71,9 @@ class Evaluation:
     def exact(self) -> bool:
         return self.lanes == 1
 
-    def to_dict(self) -> dict[str, float | int | bool]:
-        """Plain values under the names that `charlm evaluate --json` prints."""
-        return {
+    def to_dict(self) -> dict[str, float | int | bool | None]:
+        """Plain values under the names that `charlm evaluate --json` prints; None for what is infinite."""
+        values = {
             "nats_per_token": self.loss,
             "bits_per_token": self.bits_per_token,
             "bits_per_character": self.bits_per_character,
@@ -87,13 +88,21 @@ class Evaluation:
             "lanes": self.lanes,
             "exact": self.exact,
         }
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
 
 
-def evaluate(model: LanguageModel, stream: TokenStream, *, lanes: int = 1, window: int = 512) -> Evaluation:
+def evaluate(
+    model: LanguageModel,
+    stream: TokenStream,
+    *,
+    lanes: int = 1,
+    window: int = 512,
+    progress: Progress = silent,
+) -> Evaluation:
     """Run a whole text through a model, the state carried from its first token to its last.
 
     Args:
@@ -101,6 +110,7 @@ def evaluate(model: LanguageModel, stream: TokenStream, *, lanes: int = 1, windo
         stream: The text; its first token is what the second is predicted from.
         lanes: How many places of the text are read side by side. One is exact, whatever the window.
         window: Tokens of a lane in one call.
+        progress: Told how many windows have been read.
 
     Raises:
         CharlmError: the text has fewer than two tokens, so that there is nothing to predict.
@@ -109,9 +119,16 @@ def evaluate(model: LanguageModel, stream: TokenStream, *, lanes: int = 1, windo
         raise CharlmError("the text is too short to evaluate: it needs at least two tokens")
     if stream.starts is None:
         lanes = max(1, min(lanes, stream.predicted.tokens))
-    nats = total_nats(model, batches(stream, lanes, window, whole=True))
+    nats = total_nats(model, _followed(batches(stream, lanes, window, whole=True), progress))
     items = stream.starts is not None  # the state is reset between items: side by side changes nothing
     return Evaluation(nats, stream.predicted, stream.unknown_tokens, 1 if items else lanes)
+
+
+def _followed(windows: Lanes | Items, progress: Progress) -> Iterator[Batch]:
+    for number, window in enumerate(windows):
+        progress("evaluating", number, len(windows))
+        yield window
+    progress("evaluating", len(windows), len(windows))
 
 
 @torch.no_grad()

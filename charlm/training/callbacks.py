@@ -193,7 +193,7 @@ class Reel(BetweenSteps):
         weights = {name: value.float().cpu().numpy() for name, value in module.model.state_dict().items()}
         stepper = NumpyStepper(weights, self.run.shape)
         for prompt in config.prompts:
-            for number in range(config.count):
+            for number in range(config.count or 1):
                 seed = config.seed + number
                 pieces = write(
                     stepper,
@@ -278,7 +278,8 @@ class Saving(BetweenSteps):
 
     def _save(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         """Write the weights, then the checkpoint: a run killed in between goes on before this step and repeats it."""
-        best = self.validation.improved or trainer.global_step == 0
+        # Until the first validation the newest weights are the best known.
+        best = self.validation.improved or self.validation.best is None
         if trainer.global_rank == 0:
             weights = module.model.state_dict()
             for name in ("best", "last") if best else ("last",):

@@ -44,6 +44,10 @@ def choose(config: Config, tokens: int, vocabulary: int, gpu: bool, processes: i
     _choose_model(config, tokens, vocabulary, gpu, fill)
     _choose_reading(config, tokens, gpu, processes, fill)
     _choose_length(config, tokens, gpu, fill)
+    if config.data.unit == "line":
+        fill(config.samples, "samples.count", 5, "a line is short")
+    else:
+        config.samples.count = config.samples.count or 1
     return made
 
 

@@ -23,7 +23,7 @@ from charlm.files import trouble
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
 from charlm.network.shape import ModelShape
-from charlm.run import Run, first_process, new_path
+from charlm.run import WEIGHTS, Run, first_process, new_path
 from charlm.text.batching import fit_to
 from charlm.text.corpus import read_corpus
 from charlm.text.store import build
@@ -140,7 +140,7 @@ def _drop_leftovers(folder: Path) -> None:
 
 def _check_prompts(config: Config, tokenizer: Tokenizer) -> None:
     for prompt in config.samples.prompts:
-        if unknowns := tokenizer.unknowns(prompt):
+        if unknowns := tokenizer.unknowns(tokenizer.prompt(prompt)):
             raise CharlmError(
                 f"--samples.prompts has {', '.join(map(repr, list(unknowns)[:8]))}, which the training text never "
                 "has; write the prompt without"
@@ -231,6 +231,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
     over = saved and _over(config, saved)
     if over:
         watcher.say(f"{run.path} has nothing left to train: {over}")
+        _restore(run, watcher)
         return run
     torch.manual_seed(config.seed)
     model = LanguageModel(shape)
@@ -280,6 +281,17 @@ def _over(config: Config, checkpoint: dict[str, Any]) -> str:
     if config.checkpoint.patience and stale >= config.checkpoint.patience:
         return f"{stale} validations in a row were without gain; for more of them raise --checkpoint.patience"
     return ""
+
+
+def _restore(run: Run, watcher: Watcher) -> None:
+    """Write damaged weights anew from the checkpoint that was saved with them."""
+    for name, path in WEIGHTS.items():
+        try:
+            run.weights(name)
+        except CharlmError:
+            saved = load_checkpoint(run.path / "checkpoints" / f"{name}.ckpt")["state_dict"]
+            run.save_weights({key.removeprefix("model."): value for key, value in saved.items()}, name)
+            watcher.say(f"wrote {path} anew from the checkpoint")
 
 
 def _trainer(config: Config, precision: str, callbacks: list[lightning.Callback]) -> lightning.Trainer:

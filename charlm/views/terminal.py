@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from charlm.measure.evaluation import Evaluation
     from charlm.run import Sample
 
+BAR = 16
+"""Columns of the bar."""
+
 PLAIN_EVERY = 10.0
 """Seconds between two lines of progress when nobody can see a bar."""
 
@@ -76,16 +79,13 @@ class Terminal(Watcher):
         self._loss = loss if loss is not None else self._loss
         self._speed = speed if speed is not None else self._speed
         left = seconds * (1 - share) / share if share > 0 else math.nan
-        parts = [f"epoch {epoch:.2f}", f"step {step:,}"]
-        if self._loss is not None:
-            parts.append(f"loss {self._loss:.3f}")
-        if self._validation:
-            parts.append(self._validation)
-        if self._speed is not None:
-            parts.append(f"{_short(self._speed)} tokens/s")
-        if not math.isnan(left):
-            parts.append(f"{_time(left)} left")
+        parts = [f"epoch {epoch:.2f}", "" if math.isnan(left) else f"{_time(left)} left"]
+        parts += ["" if self._loss is None else f"loss {self._loss:.3f}", self._validation]
+        parts += [f"step {step:,}", "" if self._speed is None else f"{_short(self._speed)} tokens/s"]
+        parts = [part for part in parts if part]
         if self.live:
+            while len(parts) > 1 and len("  ".join(parts)) > self.console.width - BAR - 7:
+                parts.pop()  # what matters least on a narrow screen stands last
             self._show(share, "  ".join(parts))
         elif time.monotonic() - self._told > PLAIN_EVERY:
             self._told = time.monotonic()
@@ -109,7 +109,7 @@ class Terminal(Watcher):
     def _show(self, share: float, line: str) -> None:
         if self._bar is None:
             self._bar = Progress(
-                BarColumn(24), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"),
+                BarColumn(BAR), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"),
                 console=self.console, transient=True, refresh_per_second=4,
             )  # fmt: skip
             self._bar.start()

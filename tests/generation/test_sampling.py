@@ -377,7 +377,7 @@ def test_the_same_seed_writes_the_same_texts_however_many() -> None:
 
 
 def test_an_unknown_piece_in_the_prompt_is_named() -> None:
-    with pytest.raises(CharlmError, match="the prompt has 'é', 'X', which the model never saw"):
+    with pytest.raises(CharlmError, match="the prompt has 'é', 'X', which the vocabulary of the model lacks"):
         write(Successor(11), cast(Tokenizer, LETTERS), "aéXé", length=5, seed=1)
     with pytest.raises(CharlmError, match=r"'R', \.\.\., which"):
         write(Successor(11), cast(Tokenizer, LETTERS), "KLMNOPQRST", length=5, seed=1)

@@ -165,3 +165,17 @@ def test_a_finished_run_says_that_nothing_is_left(unbroken: Run, changes: dict[s
 def test_what_was_learned_cannot_change_half_way(unbroken: Run) -> None:
     with pytest.raises(CharlmError, match=r"--model.hidden cannot change when a run goes on"):
         resume(unbroken.path, {"model.hidden": 99})
+
+
+def test_until_the_first_validation_the_newest_weights_are_the_best(config: Config, tmp_path: Path) -> None:
+    run = interrupted(config, tmp_path / "run", 5)
+    assert (run.path / "model.safetensors").read_bytes() == (run.path / "last.safetensors").read_bytes()
+
+
+def test_damaged_weights_of_a_finished_run_are_written_anew(config: Config, tmp_path: Path) -> None:
+    run = train(config, tmp_path / "run")
+    before = {name: (run.path / name).read_bytes() for name in ("model.safetensors", "last.safetensors")}
+    for name in before:
+        (run.path / name).write_bytes(before[name][:100])
+    resume(run.path)
+    assert {name: (run.path / name).read_bytes() for name in before} == before

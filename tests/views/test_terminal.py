@@ -53,7 +53,7 @@ def test_piped_it_is_a_line_for_each_event(monkeypatch: pytest.MonkeyPatch) -> N
         "text: 1 file",
         "warning: odd",
         "reading: 50%",
-        "epoch 0.50  step 10  loss 2.500  12.3k tokens/s  1m30s left",
+        "epoch 0.50  1m30s left  loss 2.500  step 10  12.3k tokens/s",
         "epoch 1: validation 2.0000 nats a token, 2.8854 bits a character, perplexity 7.389 (best so far)",
         "── epoch 1.5 (step 30, prompt 'The ', seed 7, temperature 0.8) ──",
         "The ␛[31mred␇ \u202eright\u202c 海辺 [bold]no[/bold]\\x9b1m",

@@ -171,9 +171,12 @@ class WordTokenizer(Pieces):
         return library
 
     def prompt(self, text: str) -> str:
-        """A blank at the end belongs to the word to come, and the first word may be known only with one before it."""
-        text = text.removesuffix(" ")
-        return f" {text}" if self.unknowns(text) and not self.unknowns(f" {text}") else text
+        """A blank at the end belongs to the word to come; a line's first word may be known only with one before it."""
+        starts = (
+            f" {line}" if self.unknowns(f" {line}").total() < self.unknowns(line).total() else line
+            for line in lines(text.removesuffix(" "))
+        )
+        return "".join(starts)
 
 
 class _ClassicDecoder(Decoder):
