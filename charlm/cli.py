@@ -297,6 +297,7 @@ def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> No
         for piece in pieces:
             texts = [text + more for text, more in zip(texts, piece, strict=True)]
         _print_texts(run, prompt, texts, seed, config.json)
+    sys.stdout.flush()  # where both end in one place, the text stands first
     if config.seed is None:
         print(f"charlm: --seed {seed} writes this again", file=sys.stderr)
 
