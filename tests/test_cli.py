@@ -487,7 +487,7 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "Ünder"], "the prompt has 'Ü', which the vocabulary of the model lacks; write the prompt without"),
+        (["--prompt", "Ünder"], "the prompt has 'Ü', which the vocabulary of the model lacks; write"),
         (["--stop", ""], "a stop string must not be empty"),
         (["--temperature", "-1"], "--temperature must be at least 0, not -1.0"),
         (["--temperature", "warm"], "--temperature must be a number, not 'warm'"),
