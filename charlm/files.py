@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,18 @@ def atomic(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def link(source: Path, target: Path) -> None:
+    """Put a file in its place as a second name of another, or as a copy where that is not possible."""
+    name = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        os.link(source, name)
+        name.replace(target)
+    except OSError:
+        name.unlink(missing_ok=True)
+        with source.open("rb") as original, atomic(target, "wb") as copy:
+            shutil.copyfileobj(original, copy)
 
 
 def _umask() -> int:

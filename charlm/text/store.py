@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import zlib
@@ -18,7 +17,7 @@ import numpy as np
 
 from charlm.config import TokenizerConfig
 from charlm.errors import CharlmError
-from charlm.files import atomic
+from charlm.files import atomic, link
 from charlm.text import cache
 from charlm.text.corpus import SPLITS, Corpus, Progress, silent
 from charlm.text.stream import Encoding, TokenStream, id_type
@@ -64,7 +63,7 @@ def build(
             made = Tokenizer.load(entry / "tokenizer.json")
             for file in sorted(entry.iterdir()):
                 if file.name != "tokenizer.json":
-                    _link(file, folder / file.name)
+                    link(file, folder / file.name)
         else:
             made = _make(corpus, config, tokenizer, folder, progress)
     except OSError as error:
@@ -192,15 +191,3 @@ def _checksum(path: Path) -> int:
         while data := file.read(READ):
             checksum = zlib.crc32(data, checksum)
     return checksum
-
-
-def _link(source: Path, target: Path) -> None:
-    """Put a file in its place as a second name of another, or as a copy where that is not possible."""
-    name = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        os.link(source, name)
-        name.replace(target)
-    except OSError:
-        name.unlink(missing_ok=True)
-        with source.open("rb") as original, atomic(target, "wb") as copy:
-            shutil.copyfileobj(original, copy, READ)

@@ -11,7 +11,6 @@ import contextlib
 import io
 import math
 import os
-import shutil
 import signal
 import threading
 import time
@@ -25,7 +24,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from charlm.config import settings
 from charlm.errors import CharlmError, Interrupted
-from charlm.files import atomic
+from charlm.files import atomic, link
 from charlm.generation.sampling import write
 from charlm.generation.stepper import NumpyStepper
 from charlm.measure.evaluation import Evaluation, evaluate
@@ -287,13 +286,7 @@ class Saving(BetweenSteps):
         folder = self.run.path / "checkpoints"
         trainer.save_checkpoint(folder / ("best.ckpt" if best else "last.ckpt"))
         if best and trainer.global_rank == 0:
-            link = folder / ".last.ckpt.tmp"
-            link.unlink(missing_ok=True)
-            try:
-                os.link(folder / "best.ckpt", link)
-            except OSError:  # not every file system can
-                shutil.copyfile(folder / "best.ckpt", link)
-            link.replace(folder / "last.ckpt")
+            link(folder / "best.ckpt", folder / "last.ckpt")
         self.saved_at = time.monotonic()
 
 
