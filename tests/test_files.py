@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from charlm.files import atomic
+from charlm.files import atomic, link
 
 
 def test_the_file_is_there_when_the_block_ends(tmp_path: Path) -> None:
@@ -35,3 +35,20 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_a_second_name_or_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, possible: bool) -> None:
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"new")
+    target.write_bytes(b"old")
+    if not possible:
+
+        def refuse(*names: object) -> None:
+            raise OSError
+
+        monkeypatch.setattr(os, "link", refuse)
+    link(source, target)
+    assert target.read_bytes() == b"new"
+    assert target.samefile(source) == possible
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
