@@ -53,6 +53,9 @@ class DataConfig:
     )
     batch_size: int | None = setting(None, "lanes read side by side: places in the text (or items) a step", low=1)
     seq_length: int | None = setting(None, "tokens a lane advances a step, through which gradients flow", low=1)
+    state_reset: float = setting(
+        0.01, "chance that a lane's state starts a step from zero, as a text does (stream)", low=0, high=1
+    )
 
 
 @dataclass

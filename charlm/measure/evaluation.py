@@ -141,7 +141,7 @@ def total_nats(model: LanguageModel, windows: Iterable[Batch]) -> float:
     state = None
     try:
         for batch in windows:
-            features, state = model.hidden(batch.inputs.to(device), None if batch.fresh else state)
+            features, state = model.hidden(batch.inputs.to(device), batch.enter(state))
             rows, targets = features.flatten(0, 1), batch.targets.flatten().to(device)
             size = max(1, LOGITS // model.shape.vocabulary)
             for start in range(0, len(targets), size):

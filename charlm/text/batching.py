@@ -26,7 +26,7 @@ class Batch:
     Attributes:
         inputs: `(lanes, time)` int64.
         targets: `(lanes, time)` int64, one token later; `IGNORED` where nothing is to be predicted.
-        fresh: Whether the recurrent state starts from zero here.
+        fresh: `(lanes,)` bool, the lanes whose recurrent state starts from zero here.
         share: Targets of this step over all ranks, divided by the number of ranks. With
             `loss = sum over this rank's targets / share`, the mean over ranks of the gradients is the gradient of
             the mean over all targets, as one process with all lanes has it.
@@ -34,8 +34,16 @@ class Batch:
 
     inputs: Tensor
     targets: Tensor
-    fresh: bool
+    fresh: Tensor
     share: float
+
+    def enter(self, state: Tensor | None) -> Tensor | None:
+        """The state this window starts from: what the last one left, zero in the lanes that are fresh.
+
+        Args:
+            state: `(layers, slots, lanes, hidden)`, or None before the first window.
+        """
+        return None if state is None else state.masked_fill(self.fresh[:, None], 0.0)
 
 
 class _Batches:
@@ -127,6 +135,10 @@ class Lanes(_Batches):
         world_size: Processes that share the lanes.
         whole: False cuts lanes of equal length, so up to `batch_size - 1` tokens at the end of the stream are left
             out (training). True predicts every token; the last lanes may be shorter, filled up with `IGNORED`.
+        state_reset: Chance that a lane is fresh in a window within an epoch as well. Without it a network sees a
+            zero state once an epoch, forgets how to begin, and does badly at the start of a text (Melis et al. 2018
+            take 0.01).
+        seed: Of those chances; they depend on nothing else but the epoch and the window.
     """
 
     def __init__(
@@ -138,8 +150,12 @@ class Lanes(_Batches):
         rank: int = 0,
         world_size: int = 1,
         whole: bool = False,
+        state_reset: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(stream, batch_size, seq_length, rank, world_size, whole)
+        self.state_reset = state_reset
+        self.seed = seed
         targets = len(stream) - 1
         self.length = -(-targets // batch_size) if whole else targets // batch_size
         if not self.length:
@@ -166,7 +182,15 @@ class Lanes(_Batches):
             if self.whole:
                 targets[torch.from_numpy(np.arange(time) >= counted[self.mine, None])] = IGNORED
             self._release(max(window.numel() * ids.itemsize, len(mine) * PAGES // 16))
-            yield Batch(inputs, targets, index == 0, int(counted.sum()) / self.world_size)
+            yield Batch(inputs, targets, self._fresh(index), int(counted.sum()) / self.world_size)
+
+    def _fresh(self, index: int) -> Tensor:
+        """The lanes of this process that start window `index` from zero."""
+        chance = 1.0 if index == 0 else self.state_reset
+        if not chance:
+            return torch.zeros(self.batch_size // self.world_size, dtype=torch.bool)
+        draw = np.random.default_rng([self.seed, self.epoch, index])
+        return torch.from_numpy(draw.random(self.batch_size)[self.mine] < chance)
 
 
 def _rows(ids: np.ndarray, starts: np.ndarray, time: int) -> Tensor:
@@ -255,14 +279,14 @@ class Items(_Batches):
         inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
         inputs[unused], targets[unused] = 0, IGNORED
         self._release(lanes * PAGES)
-        return Batch(inputs, targets, window == 0, share)
+        return Batch(inputs, targets, torch.full((lanes,), window == 0), share)
 
 
 def batches(stream: TokenStream, batch_size: int, seq_length: int, **options: Any) -> Lanes | Items:
     """Lanes of a stream, or items of a stream that has them; the options are those of `Lanes` and `Items`."""
     if stream.starts is not None:
+        options.pop("state_reset", None)  # every item is read from its start
         return Items(stream, batch_size, seq_length, **options)
-    options.pop("seed", None)  # lanes are read in order
     return Lanes(stream, batch_size, seq_length, **options)
 
 

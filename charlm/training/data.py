@@ -27,4 +27,5 @@ class LanguageData(lightning.LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
             seed=self.run.config.seed,
+            state_reset=data.state_reset,
         )

@@ -29,7 +29,7 @@ class LanguageModule(lightning.LightningModule):
     """Next-token cross-entropy with truncated back-propagation through time.
 
     The state at the end of a window is the state at the start of the next, cut off from its past: gradients
-    flow through one window, what is remembered flows on. A batch that is `fresh` starts from zero.
+    flow through one window, what is remembered flows on. The lanes of a batch that are `fresh` start from zero.
 
     Args:
         model: The network.
@@ -91,6 +91,9 @@ class LanguageModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self._since = time.monotonic()
+        # What a checkpoint brought was read before the network went to its device.
+        self.state = None if self.state is None else self.state.to(self.device)
+        self.losses = [loss.to(self.device) for loss in self.losses]
         if self._random is not None:
             torch.set_rng_state(self._random["cpu"])
             if "cuda" in self._random and self.device.type == "cuda":
@@ -105,8 +108,7 @@ class LanguageModule(lightning.LightningModule):
             group["lr"] = optimizer.lr * factor
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        state = None if batch.fresh or self.state is None else self.state.to(self.device)
-        features, state = self.model.hidden(batch.inputs, state)
+        features, state = self.model.hidden(batch.inputs, batch.enter(self.state))
         self.state = state.detach()
         loss = self._summed_loss(features.flatten(0, 1), batch.targets.flatten()) / batch.share
         self.tokens += int(batch.share) * self.trainer.world_size
@@ -219,7 +221,7 @@ class LanguageModule(lightning.LightningModule):
         self.state = state
         self._random = language["random"]
         self._elapsed = language["elapsed"]
-        self.losses = [torch.tensor(loss, device=self.device) for loss in language["losses"]]
+        self.losses = [torch.tensor(loss) for loss in language["losses"]]
         self.tokens, self.skipped, self.bad_steps = (
             language["tokens"],
             language["skipped"],

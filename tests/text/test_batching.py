@@ -41,7 +41,8 @@ def same(batch: Batch, other: Batch) -> bool:
     return (
         torch.equal(batch.inputs, other.inputs)
         and torch.equal(batch.targets, other.targets)
-        and (batch.fresh, batch.share) == (other.fresh, other.share)
+        and torch.equal(batch.fresh, other.fresh)
+        and batch.share == other.share
     )
 
 
@@ -53,11 +54,11 @@ def test_lanes_are_read_side_by_side() -> None:
     def words(rows: torch.Tensor) -> list[str]:
         return [bytes(row).decode() for row in rows.tolist()]
 
-    read = [(words(batch.inputs), words(batch.targets), batch.fresh, batch.share) for batch in lanes]
+    read = [(words(batch.inputs), words(batch.targets), batch.fresh.tolist(), batch.share) for batch in lanes]
     assert read == [
-        (["ab", "gh", "mn"], ["bc", "hi", "no"], True, 6.0),
-        (["cd", "ij", "op"], ["de", "jk", "pq"], False, 6.0),
-        (["ef", "kl", "qr"], ["fg", "lm", "rs"], False, 6.0),
+        (["ab", "gh", "mn"], ["bc", "hi", "no"], [True] * 3, 6.0),
+        (["cd", "ij", "op"], ["de", "jk", "pq"], [False] * 3, 6.0),
+        (["ef", "kl", "qr"], ["fg", "lm", "rs"], [False] * 3, 6.0),
     ]
     assert len(lanes) == 3
 
@@ -94,13 +95,14 @@ def test_a_whole_stream_is_predicted_once_in_order(tokens: int, lanes: int, wind
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("make", [lambda: stream_of(53), lambda: items_of([3, 1, 7, 2, 2, 9, 4])])
 def test_ranks_share_the_lanes_of_one_process(make: Any, whole: bool) -> None:
-    one = batches(make(), 4, 3, whole=whole, seed=1)
-    ranks = [batches(make(), 4, 3, rank=rank, world_size=2, whole=whole, seed=1) for rank in range(2)]
+    options: dict[str, Any] = {"whole": whole, "seed": 1, "state_reset": 0.3}
+    one = batches(make(), 4, 3, **options)
+    ranks = [batches(make(), 4, 3, rank=rank, world_size=2, **options) for rank in range(2)]
     assert [len(rank) for rank in ranks] == [len(one)] * 2
     for batch, *parts in zip(one, *ranks, strict=True):
         assert torch.equal(torch.cat([part.inputs for part in parts]), batch.inputs)
         assert torch.equal(torch.cat([part.targets for part in parts]), batch.targets)
-        assert {part.fresh for part in parts} == {batch.fresh}
+        assert torch.equal(torch.cat([part.fresh for part in parts]), batch.fresh)
         assert [part.share for part in parts] == [batch.share / 2] * 2
         assert batch.share == (batch.targets != IGNORED).sum()
 
@@ -128,7 +130,8 @@ def test_items_are_each_read_once_from_boundary_to_boundary(
     # Windows of one batch, laid side by side, are whole items at the left of their rows.
     rows: list[list[int]] = []
     for batch in read:
-        if batch.fresh:
+        assert batch.fresh.all() == batch.fresh.any()
+        if batch.fresh.all():
             rows += [[] for _ in range(size)]
         for row, answers in zip(rows[-size:], batch.targets.tolist(), strict=True):
             row += answers
@@ -170,7 +173,7 @@ def test_a_long_item_does_not_make_others_wait() -> None:
     lengths = [3] * 15 + [100]
     read = list(Items(items_of(lengths), 4, 8, seed=0))
     assert len(read) == 13 + 3
-    assert sum(batch.fresh for batch in read) == 4
+    assert sum(bool(batch.fresh.all()) for batch in read) == 4
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -202,14 +205,43 @@ def test_beginning_an_epoch_keeps_a_resumed_place_in_it() -> None:
     assert [batch.inputs[0, 0].item() for batch in lanes] == [10, 15]
     lanes.load_state_dict({"epoch": 3, "position": 4})
     lanes.set_epoch(4)
-    assert [batch.fresh for batch in lanes] == [True, False, False, False]
+    assert [bool(batch.fresh.all()) for batch in lanes] == [True, False, False, False]
 
 
 def test_a_pass_left_early_does_not_move_the_next() -> None:
     lanes = Lanes(stream_of(41), 2, 5, whole=True)
     for _ in range(2):
-        assert next(iter(lanes)).fresh
+        assert next(iter(lanes)).fresh.all()
     assert len(list(lanes)) == len(lanes)
+
+
+def test_lanes_start_anew_by_chance_the_same_chance_in_every_pass() -> None:
+    def draw(epoch: int = 0, **options: Any) -> torch.Tensor:  # (windows, lanes)
+        lanes = Lanes(stream_of(20_001), 10, 2, **options)
+        lanes.set_epoch(epoch)
+        return torch.stack([batch.fresh for batch in lanes])
+
+    fresh = draw(state_reset=0.05, seed=1)
+    assert fresh[0].all()
+    assert 0.04 < fresh[1:].float().mean() < 0.06
+    assert fresh[1:].any(0).all()  # every lane, some time
+    assert torch.equal(fresh, draw(state_reset=0.05, seed=1))
+    assert not torch.equal(fresh, draw(state_reset=0.05, seed=2))
+    assert not torch.equal(fresh, draw(epoch=1, state_reset=0.05, seed=1))
+    assert draw(state_reset=1.0).all()
+    assert not draw(state_reset=0.0)[1:].any()
+
+
+def test_only_fresh_lanes_enter_a_window_with_a_state_of_zero() -> None:
+    batch = next(iter(Lanes(stream_of(41), 3, 5)))
+    batch.fresh = torch.tensor([False, True, False])
+    state = torch.randn(2, 2, 3, 4)
+    state[:, :, 1] = float("inf")  # and nothing of it is left
+    entered = batch.enter(state)
+    assert entered is not None
+    assert torch.equal(entered[:, :, [0, 2]], state[:, :, [0, 2]])
+    assert not entered[:, :, 1].any()
+    assert batch.enter(None) is None
 
 
 def test_pages_of_a_large_file_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
