@@ -83,7 +83,21 @@ class ModelConfig:
     tie: bool | None = setting(None, "embedding and output projection share one matrix")
     residual: bool = setting(False, "add each layer's input to its output (second layer and up)")
     layer_norm: bool = setting(False, "normalise what enters the second layer and up, and the output projection")
-    forget_bias: float = setting(1.0, "initial bias of the forget gate, where the cell has one")
+    zoneout: float = setting(0.0, "chance that a unit keeps its state for a step, in training", low=0, below=1)
+    recurrent_dropout: float = setting(
+        0.0, "share of the state that recurrent products do not see, the same for a window", low=0, below=1
+    )
+    weight_drop: float = setting(0.0, "share of the recurrent weights dropped for a window", low=0, below=1)
+    forget_bias: float = setting(1.0, "initial bias of the gate that keeps the past, where the cell has one")
+    chrono: int | None = setting(
+        None, "start the gates for memories of up to so many tokens, instead of forget_bias", low=2
+    )
+    gate_scale: float = setting(
+        1.0, "initial size of the weights that drive gates, relative to those of what is written", low=0
+    )
+    recurrent_init: Literal["orthogonal", "identity", "normal"] | None = setting(
+        None, "how recurrent matrices start (none: orthogonal; rnn_relu: identity)"
+    )
 
 
 @dataclass
@@ -280,16 +294,17 @@ def build(cls: Any, values: Any, prefix: str = "") -> Any:
 def convert(name: str, hint: Any, value: Any) -> Any:
     """`value`, or what its text stands for, as the type `hint`, for the few types that settings have."""
     options = typing.get_args(hint)
+    if type(None) in options:
+        if value is None or value == "null":
+            return None
+        hint = next(option for option in options if option is not type(None))
+        options = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         if value in options:
             return value
         raise CharlmError(
             f"--{name} must be one of {', '.join(map(str, options))}, not {value!r}{nearest(str(value), options)}"
         )
-    if type(None) in options:
-        if value is None or value == "null":
-            return None
-        hint = next(option for option in options if option is not type(None))
     if typing.get_origin(hint) is list:
         values = [value] if isinstance(value, str) else value
         if isinstance(values, list | tuple) and all(isinstance(item, str) for item in values):

@@ -75,9 +75,10 @@ def _option(setting: Setting) -> dict[str, Any]:
         return {"help": words, "nargs": "?", "const": "true", "metavar": "true|false"}
     if typing.get_origin(setting.type) is list:
         return {"help": words, "nargs": "+", "action": "extend", "metavar": "TEXT"}
-    if typing.get_origin(setting.type) is typing.Literal:
-        return {"help": words, "metavar": "|".join(typing.get_args(setting.type))}
     kinds = typing.get_args(setting.type) or (setting.type,)
+    choice = next((kind for kind in (setting.type, *kinds) if typing.get_origin(kind) is typing.Literal), None)
+    if choice is not None:
+        return {"help": words, "metavar": "|".join(typing.get_args(choice))}
     name = setting.name.rpartition(".")[2].upper()
     return {"help": words, "metavar": "N" if int in kinds else "X" if float in kinds else name}
 

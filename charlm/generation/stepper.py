@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.network.cells import Cell, cells
+from charlm.network.cells import Cell, Step, cells, moving
 from charlm.network.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ class NumpyFunctions:
     """The namespace `f` of a cell's step for numpy arrays."""
 
     tanh = staticmethod(np.tanh)
+    exp = staticmethod(np.exp)
+    log = staticmethod(np.log)
+    sqrt = staticmethod(np.sqrt)
+
+    @staticmethod
+    def relu(x: Array) -> Array:
+        return np.maximum(x, 0.0)
 
     @staticmethod
     def sigmoid(x: Array) -> Array:
@@ -91,11 +98,13 @@ class NumpyStepper:
 
     def __init__(self, weights: Mapping[str, Array], shape: ModelShape) -> None:
         self.shape = shape
-        cell, hidden, take = cells[shape.cell](), shape.hidden, _Weights(weights)
+        hidden, take = shape.hidden, _Weights(weights)
+        cell = cells[shape.cell]()
+        step = moving(cell.step, lambda: 1.0 - shape.zoneout) if shape.zoneout else cell.step
         embedding = take("embedding.weight", shape.vocabulary, shape.embedding)
         self.dtype = embedding.dtype
         widths = [shape.embedding] + [hidden] * (shape.layers - 1)
-        self._layers = [_Layer(cell, take, f"layers.{i}.", width, hidden) for i, width in enumerate(widths)]
+        self._layers = [_Layer(cell, step, take, f"layers.{i}.", width, hidden) for i, width in enumerate(widths)]
         self._table = embedding
         self._folded = shape.vocabulary * cell.gates * hidden <= FOLDED
         if self._folded:
@@ -148,8 +157,8 @@ class NumpyStepper:
 class _Layer:
     """One recurrent layer: the arrays of a cell and its steps over a window."""
 
-    def __init__(self, cell: Cell, take: _Weights, prefix: str, features: int, hidden: int) -> None:
-        self._cell_step = cell.step
+    def __init__(self, cell: Cell, step: Step, take: _Weights, prefix: str, features: int, hidden: int) -> None:
+        self._cell_step = step
         self._W: Array | None = None
         if cell.gates:
             self._W = take(prefix + "W", cell.gates * hidden, features).T

@@ -7,19 +7,26 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.network.cells import Cell
+from charlm.network.cells import Cell, LinearCell, moving
+from charlm.network.window import deferred, scan
 
 KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "LSTM": torch._VF.lstm,
     "GRU": torch._VF.gru,
-    "RNN": torch._VF.rnn_tanh,
+    "RNN_TANH": torch._VF.rnn_tanh,
+    "RNN_RELU": torch._VF.rnn_relu,
 }
+
+QUICK_ON_CPU = ("LSTM",)
+"""Kernels that beat our own time loop on a CPU: oneDNN has one for the LSTM, the others are loops of torch's."""
+
+Path = Literal["fused", "scan", "stepped"]
 
 
 class TorchFunctions:
@@ -27,6 +34,10 @@ class TorchFunctions:
 
     tanh = staticmethod(torch.tanh)
     sigmoid = staticmethod(torch.sigmoid)
+    relu = staticmethod(torch.relu)
+    exp = staticmethod(torch.exp)
+    log = staticmethod(torch.log)
+    sqrt = staticmethod(torch.sqrt)
 
     @staticmethod
     def split(x: Tensor, parts: int) -> tuple[Tensor, ...]:
@@ -40,58 +51,67 @@ class TorchFunctions:
 class Layer(nn.Module):
     """One recurrent layer: a cell's parameters under the cell's own names, run over windows of time.
 
-    Where torch has a fused kernel with the cell's equations, that kernel runs; elsewhere, or with `stepped`
-    set, the cell's own step is called once a token. Both read the same parameters and agree to rounding.
+    There are three ways through a window, all over the same parameters, equal to rounding: torch's fused kernel, where
+    it has one with the cell's equations; a scan, for cells without a recurrent product; and the cell's own step,
+    called once a token, for everything else.
 
     Args:
         cell: The equations.
         features: Width of the input.
         hidden: Units of the layer.
-        forget_bias: Initial bias of the forget gate.
+        zoneout: Chance that a unit keeps its state for a step in training; what that gives on average is computed
+            at other times (Krueger et al. 2017).
+        recurrent_dropout: Share of the state that recurrent products do not see in training, the same units for a
+            whole window (Gal and Ghahramani 2016).
+        weight_drop: Share of the recurrent weights that are zero for a window of training (DropConnect; Wan et al.
+            2013, Merity et al. 2018).
 
     Attributes:
         W: (gates * hidden, features) and b: (gates * hidden,), the projection of the input.
         further parameters: (width * hidden, hidden) for each product, (width * hidden,) for each vector.
-        stepped: Call the cell's own step even where there is a fused kernel.
+        stepped: Call the cell's own step even where there is a quicker way.
     """
 
-    def __init__(self, cell: Cell, features: int, hidden: int, forget_bias: float = 1.0) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        features: int,
+        hidden: int,
+        *,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+    ) -> None:
         super().__init__()
         self.cell, self.features, self.hidden = cell, features, hidden
-        self.stepped = cell.fused is None
+        self.zoneout, self.recurrent_dropout, self.weight_drop = zoneout, recurrent_dropout, weight_drop
+        self.stepped = False
         if cell.gates:
-            self.W = nn.Parameter(torch.empty(cell.gates * hidden, features))
-            self.b = nn.Parameter(torch.empty(cell.gates * hidden))
+            self.W = nn.Parameter(torch.zeros(cell.gates * hidden, features))
+            self.b = nn.Parameter(torch.zeros(cell.gates * hidden))
         for name, width in cell.products.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(width * hidden, hidden)))
+            self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden, hidden)))
         for name, width in cell.vectors.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(width * hidden)))
-        self.reset_parameters(forget_bias)
+            self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden)))
 
-    @torch.no_grad()
-    def reset_parameters(self, forget_bias: float = 1.0) -> None:
-        """W normal of variance 1 / features (LeCun et al. 1998), orthogonal blocks of products, biases at zero.
+    def path(self, device: str) -> Path:
+        """The way through a window on a device ("cpu", "cuda", ...), in training or not as the layer is now."""
+        masked = bool(self.recurrent_dropout and self.training and self.cell.products)
+        if self.stepped or self.zoneout or masked:
+            return "stepped"
+        if isinstance(self.cell, LinearCell):
+            return "scan"
+        fused = self.cell.fused is not None and (device != "cpu" or self.cell.fused in QUICK_ON_CPU)
+        return "fused" if fused else "stepped"
 
-        Orthogonal blocks neither grow nor shrink what passes through them (Saxe et al. 2014); a forget gate
-        that starts open lets gradients reach far back (Gers et al. 2000, Jozefowicz et al. 2015).
-        """
-        if self.cell.gates:
-            nn.init.normal_(self.W, std=self.features**-0.5)
-            self.b.zero_()
-            if self.cell.forget_gate is not None:
-                self.b.split(self.hidden)[self.cell.forget_gate].fill_(forget_bias)
-        for name in self.cell.products:
-            for block in self.get_parameter(name).split(self.hidden):
-                nn.init.orthogonal_(block)
-        for name in self.cell.vectors:
-            self.get_parameter(name).fill_(1.0 if name in self.cell.ones else 0.0)
-
-    def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, state: Tensor, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (batch, time, hidden) and the state (slots, batch, hidden) after the window.
 
         Args:
-            inputs: (batch, time, features).
+            inputs: (batch, time, features); or, with `ids`, a table (tokens, features).
             state: (slots, batch, hidden).
+            ids: (batch, time), the rows of the table that are the inputs. A table of fewer rows than the window
+                has tokens is projected row by row, and what is read is looked up.
 
         The state comes back as float32 (float64 from a float64 layer) whatever the precision: the kernels
         differ in what they accept and give back, and a state carried for long must not lose digits.
@@ -100,13 +120,31 @@ class Layer(nn.Module):
         double = weights == torch.float64
         device = inputs.device.type
         state = state.to(weights).contiguous()
-        # Autocast rounds inputs and weights itself, the float32 state as the kernel likes; but it must not reach
-        # the kernels of a float64 layer.
-        if double or not torch.is_autocast_enabled(device):
-            inputs = inputs.to(weights)
-        with torch.autocast(device, enabled=False) if double else contextlib.nullcontext():
-            outputs, state = (self._step_through if self.stepped else self._fuse)(inputs, state)
+        mixed = torch.is_autocast_enabled(device) and not double
+        path = self.path(device)
+        if path == "fused":
+            if ids is not None:
+                inputs = F.embedding(ids, inputs)
+            # Autocast rounds inputs and weights itself, the float32 state as the kernel likes; but it must not reach
+            # the kernels of a float64 layer.
+            with contextlib.nullcontext() if mixed else torch.autocast(device, enabled=False):
+                outputs, state = self._fuse(inputs if mixed else inputs.to(weights), state)
+        else:
+            dtype = torch.get_autocast_dtype(device) if mixed else weights
+            with torch.autocast(device, enabled=False):  # rounded by hand below, which is quicker step by step
+                projected = self._project(inputs.to(dtype), ids, dtype)
+                walk = self._scan if path == "scan" else self._step_through
+                outputs, state = walk(projected, state, dtype)
         return outputs, state.to(torch.float64 if double else torch.float32)
+
+    def _project(self, inputs: Tensor, ids: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What the cell's steps read, (time, batch, gates * hidden): one product for the whole window."""
+        project = partial(F.linear, weight=self.W.to(dtype), bias=self.b.to(dtype)) if self.cell.gates else _same
+        if ids is None:
+            return project(inputs.transpose(0, 1))
+        if len(inputs) < ids.numel():
+            return F.embedding(ids.T, project(inputs))
+        return project(F.embedding(ids.T, inputs))
 
     def _fuse(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """torch's kernel; of its two biases the second is zero but for the cell's vectors."""
@@ -114,7 +152,7 @@ class Layer(nn.Module):
         (product,) = self.cell.products
         second = self.b.new_zeros(len(self.b) - sum(self.cell.vectors.values()) * self.hidden)
         second = torch.cat([second, *(self.get_parameter(name) for name in self.cell.vectors)])
-        weights = [self.W, self.get_parameter(product), self.b, second]
+        weights = [self.W, self._matrix(product), self.b, second]
         parts = state.unsqueeze(1).unbind()  # each (1, batch, hidden): kernels count layers first
         with _quiet_cudnn() if inputs.is_cuda else contextlib.nullcontext():
             outputs, *new = KERNELS[self.cell.fused](
@@ -130,21 +168,58 @@ class Layer(nn.Module):
             )
         return outputs, torch.cat(new)
 
-    def _step_through(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The cell's own step, token by token; the input's projection is one product for the whole window."""
-        w = self.namespace()
-        projected = F.linear(inputs, self.W, self.b) if self.cell.gates else inputs
+    def _scan(self, projected: Tensor, state: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """All coefficients of a linear recurrence at once, then the recurrence."""
+        assert isinstance(self.cell, LinearCell)
+        a, b = self.cell.coefficients(TorchFunctions, self.namespace(dtype), projected)
+        outputs = scan(a.to(state.dtype), b.to(state.dtype), state[0])
+        return outputs.transpose(0, 1), outputs[-1:]
+
+    def _step_through(self, projected: Tensor, state: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The cell's own step, token by token."""
+        w = self.namespace(dtype, batch=state.shape[1])
+        step = self.cell.step
+        if self.zoneout:
+            share = 1.0 - self.zoneout
+            step = moving(step, lambda: state.new_empty(state.shape[1:]).bernoulli_(share) if self.training else share)
         now: tuple[Tensor, ...] = state.unbind()
         outputs = []
-        for x in projected.unbind(1):
-            now = self.cell.step(TorchFunctions, w, x, *now)
+        for x in projected.unbind(0):
+            now = step(TorchFunctions, w, x, *now)
             outputs.append(now[0])
-        return torch.stack(outputs, 1), torch.stack(now)
+        return torch.stack(outputs, 0).transpose(0, 1), torch.stack([part.to(state.dtype) for part in now])
 
-    def namespace(self) -> Any:
-        """The namespace `w` of the cell's step: products as functions, vectors as tensors."""
-        products = {name: partial(F.linear, weight=self.get_parameter(name)) for name in self.cell.products}
+    def namespace(self, dtype: torch.dtype | None = None, batch: int | None = None) -> Any:
+        """The namespace `w` of the cell's step: products as functions, vectors as tensors.
+
+        Args:
+            dtype: What products are computed in; the parameters' own if None.
+            batch: Rows of the state, for which units are drawn that recurrent dropout hides; None: none are.
+        """
+        dtype = dtype or next(self.parameters()).dtype
+        products = {}
+        for name in self.cell.products:
+            product = deferred(self._matrix(name), dtype)
+            if self.recurrent_dropout and self.training and batch is not None and name not in self.cell.inward:
+                kept = self.get_parameter(name).new_ones(batch, self.hidden)
+                product = partial(_hidden_from, product, F.dropout(kept, self.recurrent_dropout))
+            products[name] = product
         return SimpleNamespace(**products, **{name: self.get_parameter(name) for name in self.cell.vectors})
+
+    def _matrix(self, name: str) -> Tensor:
+        """A product's matrix, with weights dropped if it is a recurrent one in training."""
+        matrix = self.get_parameter(name)
+        if name in self.cell.inward:
+            return matrix
+        return F.dropout(matrix, self.weight_drop, self.training)
+
+
+def _hidden_from(product: Callable[[Tensor], Tensor], kept: Tensor, x: Tensor) -> Tensor:
+    return product(x * kept)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 @contextlib.contextmanager

@@ -23,7 +23,13 @@ class ModelShape:
         tie: The output projection uses the embedding's matrix.
         residual: From the second layer on, the input is added to the output.
         layer_norm: What enters the second layer and up, and the output projection, is normalised.
+        zoneout: Chance that a unit keeps its state for a step in training.
+        recurrent_dropout: Share of the state that recurrent products do not see in training.
+        weight_drop: Share of the recurrent weights dropped in training.
         forget_bias: Initial bias of the forget gate, where the cell has one.
+        chrono: Longest dependency in tokens that the gates' biases start for, instead of forget_bias.
+        gate_scale: Initial size of the weights that drive gates, relative to the others.
+        recurrent_init: How recurrent matrices start; None: as the cell says.
 
     Raises:
         CharlmError: an unknown cell, a size below 1, or an embedding that is not as wide as hidden under a
@@ -40,7 +46,13 @@ class ModelShape:
     tie: bool = False
     residual: bool = False
     layer_norm: bool = False
+    zoneout: float = 0.0
+    recurrent_dropout: float = 0.0
+    weight_drop: float = 0.0
     forget_bias: float = 1.0
+    chrono: int | None = None
+    gate_scale: float = 1.0
+    recurrent_init: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "layers", "hidden", "embedding"):

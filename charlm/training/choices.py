@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from charlm.config import Config
+from charlm.network.cells import cells
 
 Choice = tuple[str, Any, str]
 """Dotted name of a setting, its value, and why."""
@@ -69,6 +70,8 @@ def _choose_model(config: Config, tokens: int, vocabulary: int, gpu: bool, fill:
     where = "a GPU" if gpu else "a CPU"
     fill(model, "model.layers", layers, size)
     hidden = fill(model, "model.hidden", hidden, f"{size}, on {where}")
+    if not cells[model.cell].gates:
+        fill(model, "model.embedding", hidden, f"{model.cell} reads its input as wide as its units")
     if words:
         fill(model, "model.embedding", hidden, f"as wide as the layers, for {vocabulary:,} distinct tokens")
         tie = fill(

@@ -89,7 +89,7 @@ def test_an_untrained_model_knows_nothing(cell: str, options: dict[str, Any]) ->
 def test_names_of_the_weights() -> None:
     assert set(make_model("gru", layers=2, layer_norm=True).state_dict()) == {
         "embedding.weight",
-        *(f"layers.{layer}.{name}" for layer in (0, 1) for name in ("W", "b", "U", "b_n")),
+        *(f"layers.{layer}.{name}" for layer in (0, 1) for name in ("W", "b", "U", "b_u")),
         *(f"{norm}.{name}" for norm in ("norms.1", "norm") for name in ("weight", "bias")),
         "output.weight",
         "output.bias",

@@ -1,4 +1,4 @@
-"""The gated recurrent unit (Cho et al. 2014) in the form that cuDNN and torch compute."""
+"""Gated recurrent units (Cho et al. 2014): one state that is both memory and output."""
 
 from __future__ import annotations
 
@@ -9,19 +9,47 @@ from charlm.network.cells import Cell, cells
 
 @cells.register("gru")
 class GRU(Cell):
-    """A state that moves towards a candidate n by the share 1 - z.
+    """The gated recurrent unit (Cho et al. 2014) as cuDNN and torch have it: reset after the recurrent product.
 
-    r = sigmoid(W_r x + b_r + U_r h), z = sigmoid(W_z x + b_z + U_z h),
-    n = tanh(W_n x + b + r (U_n h + b_n)), h' = (1 - z) n + z h. The reset gate r works after the recurrent
-    product ("reset-after"), hence the candidate's second bias b_n.
+    r = sigmoid(W_r x + b_r + U_r h)
+    z = sigmoid(W_z x + b_z + U_z h)
+    g = tanh(W_g x + b_g + r (U_g h + b_u))
+    h' = z h + (1 - z) g
+
+    z keeps the past, r shows it to the candidate g, which has a second bias b_u.
     """
 
-    gates, slots, products, vectors, fused = 3, 1, {"U": 3}, {"b_n": 1}, "GRU"
+    gates, slots, products, vectors, fused = 3, 1, {"U": 3}, {"b_u": 1}, "GRU"
+    candidates = {"W": (2,), "U": (2,)}
+    forget_gate = 1
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         (h,) = state
-        x_r, x_z, x_n = f.split(x, 3)
-        u_r, u_z, u_n = f.split(w.U(h), 3)
+        x_r, x_z, x_g = f.split(x, 3)
+        u_r, u_z, u_g = f.split(w.U(h), 3)
         r, z = f.sigmoid(x_r + u_r), f.sigmoid(x_z + u_z)
-        n = f.tanh(x_n + r * (u_n + w.b_n))
-        return (n + z * (h - n),)
+        g = f.tanh(x_g + r * (u_g + w.b_u))
+        return (g + z * (h - g),)
+
+
+@cells.register("gru_cho")
+class ChoGRU(Cell):
+    """The gated recurrent unit as first published (Cho et al. 2014): reset before the recurrent product.
+
+    r = sigmoid(W_r x + b_r + U_r h)
+    z = sigmoid(W_z x + b_z + U_z h)
+    g = tanh(W_g x + b_g + V (r h))
+    h' = z h + (1 - z) g
+    """
+
+    gates, slots, products = 3, 1, {"U": 2, "V": 1}
+    candidates = {"W": (2,), "V": (0,)}
+    forget_gate = 1
+
+    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+        (h,) = state
+        x_r, x_z, x_g = f.split(x, 3)
+        u_r, u_z = f.split(w.U(h), 2)
+        r, z = f.sigmoid(x_r + u_r), f.sigmoid(x_z + u_z)
+        g = f.tanh(x_g + w.V(r * h))
+        return (g + z * (h - g),)

@@ -1,0 +1,38 @@
+"""The mogrifier: input and output talk to each other before the LSTM sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charlm.network.cells import Cell, cells
+
+
+@cells.register("mogrifier")
+class Mogrifier(Cell):
+    """A long short-term memory whose input and last output gate each other in turn first (Melis et al. 2020).
+
+    x <- 2 sigmoid(Q h) x,   h <- 2 sigmoid(R x) h,   and both once more with Q2 and R2
+    i, j, g, o = W x + b + U h
+    c' = sigmoid(j) c + sigmoid(i) tanh(g)
+    h' = sigmoid(o) tanh(c')
+
+    Four rounds with full matrices (the paper finds the gain of more to be small). The input of each step depends on
+    the last output, so that no product can be computed ahead: about three times the work of an LSTM.
+    """
+
+    gates, slots = 0, 2
+    products = {"Q": 1, "R": 1, "Q2": 1, "R2": 1, "W": 4, "U": 4}
+    inward = ("R", "R2", "W")
+    vectors = {"b": 4}
+    input_gate, forget_gate = 0, 1
+    candidates = {"W": (2,), "U": (2,)}
+
+    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+        h, c = state
+        x = 2 * f.sigmoid(w.Q(h)) * x
+        h = 2 * f.sigmoid(w.R(x)) * h
+        x = 2 * f.sigmoid(w.Q2(h)) * x
+        h = 2 * f.sigmoid(w.R2(x)) * h
+        i, j, g, o = f.split(w.W(x) + w.U(h) + w.b, 4)
+        c = f.sigmoid(j) * c + f.sigmoid(i) * f.tanh(g)
+        return f.sigmoid(o) * f.tanh(c), c
