@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from charlm.config import (
+    CellsConfig,
     Config,
     EvaluateConfig,
     GenerateConfig,
@@ -389,9 +390,36 @@ def _samples(arguments: list[str]) -> int:
     return 0
 
 
+def _cells(arguments: list[str]) -> int:
+    parser = parser_of("cells", "The recurrences: their equations, their sizes, the way they take through a window.")
+    parser.add_argument("name", nargs="*", metavar="CELL", help="only these")
+    add_settings(parser, CellsConfig)
+    named = parse(parser, arguments)
+    names = named.pop("name")
+    config: CellsConfig = build(CellsConfig, named)
+    check_ranges(config)
+    from charlm.network.cells import cells
+    from charlm.views.terminal import Terminal, print_cells
+
+    chosen = {name: cells[name] for name in names or cells}
+    speeds = {}
+    if config.time:
+        from charlm.measure.speed import training_speed
+        from charlm.run import torch_device
+
+        terminal = Terminal()
+        device = torch_device(config.device).type
+        wanted = [*chosen, "lstm"] if "lstm" not in chosen else [*chosen]
+        speeds = training_speed(wanted, config.hidden, device=device, progress=terminal.progress)
+        terminal.close()
+    print_cells(chosen, config.embedding or config.hidden, config.hidden, speeds)
+    return 0
+
+
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "train": ("learn a text, and watch the samples get better", _train),
     "generate": ("write a text with a trained run", _generate),
     "evaluate": ("measure how well a run predicts a text", _evaluate),
     "samples": ("show what a run wrote while it learnt", _samples),
+    "cells": ("list the recurrences with their equations", _cells),
 }

@@ -233,6 +233,16 @@ class EvaluateConfig:
 
 
 @dataclass
+class CellsConfig:
+    """Which size the cells are counted and measured at."""
+
+    hidden: int = setting(256, "units of the layer", low=1)
+    embedding: int | None = setting(None, "width of the layer's input (none: as wide as the layer)", low=1)
+    time: bool = setting(False, "measure how quickly each cell learns on this machine (some seconds)")
+    device: str = setting("cpu", "where to measure: cpu, cuda or auto")
+
+
+@dataclass
 class ReelConfig:
     """Which of the samples written during training are shown."""
 

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
+from charlm.network.precision import matmul_precision
 from charlm.network.shape import ModelShape
-from charlm.training.choices import matmul_precision
 
 SIZES = {  # layers, hidden, window, lanes
     "classic": (2, 128, 50, 50),

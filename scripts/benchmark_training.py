@@ -23,9 +23,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from charlm.config import Config
+from charlm.network.precision import choose_precision
 from charlm.run import Run
 from charlm.training import trainer as training
-from charlm.training.choices import choose_precision
 from charlm.views.terminal import Terminal
 
 SIZES = {  # layers, hidden, window, lanes, steps a block

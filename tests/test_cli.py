@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import math
@@ -22,6 +23,7 @@ import torch
 import yaml
 
 from charlm.cli import main
+from charlm.network.cells import cells
 from charlm.run import Run
 from conftest import small_text
 
@@ -165,7 +167,7 @@ def test_windows_are_lowered_to_a_short_text(charlm: Charlm, tmp_path: Path) -> 
         ("--rnn_size 5", "there is no option --rnn_size; did you mean --model.hidden?"),
         ("--rnn-size=5", "there is no option --rnn-size; did you mean --model.hidden?"),
         ("--learning_rate 5", "there is no option --learning_rate; did you mean --optimizer.lr?"),
-        ("--model.cell lsmt", "there is no cell 'lsmt'; choose from gru, lstm, rnn; did you mean 'lstm'?"),
+        ("--model.cell lsmt", "there is no cell 'lsmt'; choose from "),
         ("--tokenizer.kind chr", "did you mean 'char'?"),
         ("--optimizer.name adamm", "did you mean 'adam'?"),
         ("--optimizer.schedule cosin", "did you mean 'cosine'?"),
@@ -238,7 +240,7 @@ def test_a_mistake_in_the_environment(
 
 def test_an_unknown_command(charlm: Charlm) -> None:
     assert charlm("trian").mistake == (
-        "there is no command 'trian'; choose from train, generate, evaluate, samples; did you mean 'train'?"
+        "there is no command 'trian'; choose from train, generate, evaluate, samples, cells; did you mean 'train'?"
     )
 
 
@@ -598,7 +600,7 @@ def test_samples_can_be_picked(charlm: Charlm, text: Path) -> None:
 # -- help
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "samples"])
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "samples", "cells"])
 def test_help_names_every_option(charlm: Charlm, command: str) -> None:
     done = charlm(command, "--help")
     assert (done.status, done.err) == (0, "")
@@ -609,3 +611,41 @@ def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "charlm", "trian"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("charlm: there is no command 'trian'")
+
+
+@pytest.mark.parametrize("cell", cells)
+def test_every_cell_trains_with_every_option_and_writes(charlm: Charlm, text: Path, cell: str) -> None:
+    options = "--model.residual --model.layer_norm --model.layers 2 --model.zoneout 0.1 --model.recurrent_dropout 0.1"
+    more = "--model.weight_drop 0.1 --model.chrono 20 --model.gate_scale 0.5 --model.recurrent_init normal --run r"
+    width = [] if cells[cell].gates else ["--model.embedding", "8"]
+    done = charlm("train", str(text), *SMALL, "--model.cell", cell, *options.split(), *more.split(), *width)
+    assert done.status == 0, done.err
+    assert f"recurrence: {cell}, the cell's own step, once a token" in done.err
+    idle = cell in ("rnn", "rnn_relu", "min_gru", "min_lstm", "rglru")  # no gates, or no recurrent product
+    assert ("warning: a setting changes nothing here: " in done.err) == idle
+    plain = charlm("train", str(text), *SMALL, "--model.cell", cell, *width)
+    assert plain.status == 0, plain.err
+    for run in ("r", plain.out.strip()):
+        written = charlm("generate", run, "--length", "20", "--seed", "1")
+        assert written.status == 0
+        assert len(written.out) == 21
+
+
+def test_cells_are_listed_with_their_equations(charlm: Charlm) -> None:
+    done = charlm("cells")
+    assert done.status == 0
+    for name, cell in cells.items():
+        assert f"\n{name}  " in f"\n{done.out}"
+        assert (inspect.getdoc(cell) or "?").splitlines()[0] in done.out
+    assert "4 nm + 4 n^2 + 4 n = 525,312 parameters (m = 256, n = 256)" in done.out
+    assert "of lstm" not in done.out
+    one = charlm("cells", "gru", "--hidden", "10", "--embedding", "4")
+    assert "3 nm + 3 n^2 + 4 n = 460 parameters (m = 4, n = 10)" in one.out
+    assert one.out.startswith("gru  stepped on a CPU, fused on a GPU\n")
+    assert "lstm" not in one.out
+    assert "did you mean 'gru'" in charlm("cells", "grv").mistake
+
+
+def test_cells_can_be_timed(charlm: Charlm) -> None:
+    done = charlm("cells", "min_gru", "--time", "--hidden", "8")
+    assert re.search(r"^min_gru  scan  [\d.]+[kM]? tokens/s, [\d.]+ of lstm$", done.out, re.MULTILINE)

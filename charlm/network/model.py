@@ -120,6 +120,11 @@ class LanguageModel(nn.Module):
         """Scores (..., vocabulary) from features (..., hidden)."""
         return F.linear(*self.output_inputs(features))
 
+    def describe(self, device: str) -> str:
+        """How the layers go through a window of training on a device, in words."""
+        (words,) = {layer.describe(device) for layer in self.layers if isinstance(layer, Layer)}
+        return words
+
     def table(self) -> list[tuple[str, str, int]]:
         """One row for each part of the network: its name, its shape in words, its number of parameters."""
         return self.shape.table()

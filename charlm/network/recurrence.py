@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.network.cells import Cell, LinearCell, moving
+from charlm.network.captured import Captured, Walk, can_capture
+from charlm.network.cells import Cell, LinearCell, Way, moving, recurrent, way
 from charlm.network.window import deferred, scan
 
 KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -22,11 +23,6 @@ KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "RNN_TANH": torch._VF.rnn_tanh,
     "RNN_RELU": torch._VF.rnn_relu,
 }
-
-QUICK_ON_CPU = ("LSTM",)
-"""Kernels that beat our own time loop on a CPU: oneDNN has one for the LSTM, the others are loops of torch's."""
-
-Path = Literal["fused", "scan", "stepped"]
 
 
 class TorchFunctions:
@@ -86,6 +82,7 @@ class Layer(nn.Module):
         self.cell, self.features, self.hidden = cell, features, hidden
         self.zoneout, self.recurrent_dropout, self.weight_drop = zoneout, recurrent_dropout, weight_drop
         self.stepped = False
+        self._captured: Captured | None = None
         if cell.gates:
             self.W = nn.Parameter(torch.zeros(cell.gates * hidden, features))
             self.b = nn.Parameter(torch.zeros(cell.gates * hidden))
@@ -94,15 +91,21 @@ class Layer(nn.Module):
         for name, width in cell.vectors.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden)))
 
-    def path(self, device: str) -> Path:
+    def way(self, device: str) -> Way:
         """The way through a window on a device ("cpu", "cuda", ...), in training or not as the layer is now."""
-        masked = bool(self.recurrent_dropout and self.training and self.cell.products)
-        if self.stepped or self.zoneout or masked:
-            return "stepped"
-        if isinstance(self.cell, LinearCell):
-            return "scan"
-        fused = self.cell.fused is not None and (device != "cpu" or self.cell.fused in QUICK_ON_CPU)
-        return "fused" if fused else "stepped"
+        hidden = bool(self.recurrent_dropout and self.training and recurrent(self.cell))
+        return "stepped" if self.stepped or self.zoneout or hidden else way(self.cell, device)
+
+    def describe(self, device: str) -> str:
+        """The way through a window of training in words, and why where a setting decides it."""
+        match self.way(device):
+            case "fused":
+                return f"torch's {self.cell.fused} kernel"
+            case "scan":
+                return "a scan over the whole window"
+        quicker = way(self.cell, device) != "stepped"
+        reason = f": {'zoneout' if self.zoneout else 'recurrent dropout'} acts in every step" if quicker else ""
+        return f"the cell's own step, once a token{reason}"
 
     def forward(self, inputs: Tensor, state: Tensor, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (batch, time, hidden) and the state (slots, batch, hidden) after the window.
@@ -121,8 +124,8 @@ class Layer(nn.Module):
         device = inputs.device.type
         state = state.to(weights).contiguous()
         mixed = torch.is_autocast_enabled(device) and not double
-        path = self.path(device)
-        if path == "fused":
+        chosen = self.way(device)
+        if chosen == "fused":
             if ids is not None:
                 inputs = F.embedding(ids, inputs)
             # Autocast rounds inputs and weights itself, the float32 state as the kernel likes; but it must not reach
@@ -133,8 +136,8 @@ class Layer(nn.Module):
             dtype = torch.get_autocast_dtype(device) if mixed else weights
             with torch.autocast(device, enabled=False):  # rounded by hand below, which is quicker step by step
                 projected = self._project(inputs.to(dtype), ids, dtype)
-                walk = self._scan if path == "scan" else self._step_through
-                outputs, state = walk(projected, state, dtype)
+                walk = self._scan if chosen == "scan" else self._walk(projected)
+                outputs, state = walk(projected, state)
         return outputs, state.to(torch.float64 if double else torch.float32)
 
     def _project(self, inputs: Tensor, ids: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -168,16 +171,30 @@ class Layer(nn.Module):
             )
         return outputs, torch.cat(new)
 
-    def _scan(self, projected: Tensor, state: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _scan(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """All coefficients of a linear recurrence at once, then the recurrence."""
         assert isinstance(self.cell, LinearCell)
-        a, b = self.cell.coefficients(TorchFunctions, self.namespace(dtype), projected)
+        a, b = self.cell.coefficients(TorchFunctions, self.namespace(projected.dtype), projected)
         outputs = scan(a.to(state.dtype), b.to(state.dtype), state[0])
         return outputs.transpose(0, 1), outputs[-1:]
 
-    def _step_through(self, projected: Tensor, state: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The cell's own step, token by token."""
-        w = self.namespace(dtype, batch=state.shape[1])
+    def _walk(self, projected: Tensor) -> Walk:
+        """The steps of a window, captured as one graph in training on a GPU."""
+        if not (self.training and can_capture(projected)):
+            return self.step_through
+        if self._captured is None:
+            drawn = bool(self.zoneout or self.recurrent_dropout or self.weight_drop)
+            self._captured = Captured(_Steps(self), drawn=drawn)
+        return self._captured
+
+    def step_through(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The cell's own step, token by token: outputs (batch, time, hidden) and the state.
+
+        Args:
+            projected: What the steps read, (time, batch, gates * hidden), in the precision of the products.
+            state: (slots, batch, hidden).
+        """
+        w = self.namespace(projected.dtype, batch=state.shape[1])
         step = self.cell.step
         if self.zoneout:
             share = 1.0 - self.zoneout
@@ -212,6 +229,17 @@ class Layer(nn.Module):
         if name in self.cell.inward:
             return matrix
         return F.dropout(matrix, self.weight_drop, self.training)
+
+
+class _Steps(nn.Module):
+    """The steps of a layer with the layer's parameters, as a graph is captured from."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer.step_through(projected, state)
 
 
 def _hidden_from(product: Callable[[Tensor], Tensor], kept: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from charlm.errors import CharlmError
-from charlm.network.cells import cells, parameters
+from charlm.network.cells import Cell, cells, parameters, recurrent
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,17 @@ class ModelShape:
         """Whether the last layer's output is projected to the embedding's width before the tied matrix."""
         return self.tie and self.embedding != self.hidden
 
+    def idle(self) -> list[str]:
+        """Settings that were named but have nothing to act on in this cell, each with the reason."""
+        cell = cells[self.cell]
+        found = [
+            (self.recurrent_dropout or self.weight_drop, recurrent(cell), "no recurrent product to drop from"),
+            (self.chrono is not None, cell.forget_gate is not None or cell.input_gate is not None, "no gates to start"),
+            (self.gate_scale != 1, any(_gates(cell)), "no gates to scale"),
+            (self.recurrent_init is not None, recurrent(cell), "no recurrent matrix to start"),
+        ]
+        return [f"{self.cell} has {lack}" for named, has, lack in found if named and not has]
+
     def table(self) -> list[tuple[str, str, int]]:
         """One row for each part of the network: its name, its shape in words, its number of parameters."""
         rows = [("embedding", f"{self.vocabulary} x {self.embedding}", self.vocabulary * self.embedding)]
@@ -92,3 +103,9 @@ class ModelShape:
         else:
             rows.append(("output", f"{self.hidden} -> {self.vocabulary}", (self.hidden + 1) * self.vocabulary))
         return rows
+
+
+def _gates(cell: type[Cell]) -> list[int]:
+    """For W and every product, how many of its parts drive gates."""
+    widths = {"W": cell.gates} | dict(cell.products)
+    return [width - len(cell.candidates.get(name, ())) for name, width in widths.items() if width]

@@ -22,6 +22,7 @@ from charlm.errors import CharlmError
 from charlm.files import trouble
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
+from charlm.network.precision import choose_precision, matmul_precision
 from charlm.network.shape import ModelShape
 from charlm.run import WEIGHTS, Run, first_process, new_path
 from charlm.text.batching import fit_to
@@ -38,7 +39,7 @@ from charlm.training.callbacks import (
     Validation,
     load_checkpoint,
 )
-from charlm.training.choices import choose, choose_precision, matmul_precision
+from charlm.training.choices import choose
 from charlm.training.data import LanguageData
 from charlm.training.module import LanguageModule
 from charlm.training.record import Record, read_metrics
@@ -247,6 +248,9 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             watcher.say(f"going on with {run.path} at step {step:,}")
         watcher.say(f"precision: {precision} ({reason})")
         watcher.table(model.table())
+        watcher.say(f"recurrence: {shape.cell}, {model.describe('cuda' if gpu else 'cpu')}")
+        for reason in shape.idle():
+            watcher.say(f"warning: a setting changes nothing here: {reason}")
     validation = Validation(run, record, watcher, run.stream("val") if _has_split(run, "val") else None)
     saving = Saving(run, validation, watcher)
     acting: list[lightning.Callback] = [Limits(), validation]

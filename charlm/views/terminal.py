@@ -5,9 +5,11 @@ Everything goes to standard error; standard output carries only what was asked f
 
 from __future__ import annotations
 
+import inspect
 import math
+import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from charlm.network.cells import Cell, formula, parameters, way
 from charlm.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -180,6 +183,27 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for name, value in rows:
         print(f"{name:22} {value}")
     print(how)
+
+
+def print_cells(
+    chosen: Mapping[str, type[Cell]], features: int, hidden: int, speeds: Mapping[str, float] | None = None
+) -> None:
+    """Print cells on standard output: parameters, the way through a window, speed over `lstm`, equations.
+
+    Args:
+        chosen: Cells by name.
+        features: Width of the layer's input.
+        hidden: Units of the layer.
+        speeds: Tokens a second of each, and of "lstm", if they were measured.
+    """
+    for number, (name, cell) in enumerate(chosen.items()):
+        on_cpu, on_gpu = way(cell, "cpu"), way(cell, "cuda")
+        ways = on_cpu if on_cpu == on_gpu else f"{on_cpu} on a CPU, {on_gpu} on a GPU"
+        m = features if cell.gates else hidden
+        count = f"{formula(cell)} = {parameters(cell, m, hidden):,} parameters (m = {m}, n = {hidden})"
+        speed = f"  {_short(speeds[name])} tokens/s, {speeds[name] / speeds['lstm']:.2f} of lstm" if speeds else ""
+        print(f"{chr(10) if number else ''}{name}  {ways}{speed}\n    {count}\n")
+        print(textwrap.indent(inspect.getdoc(cell) or "", "    "))
 
 
 def _short(number: float) -> str:

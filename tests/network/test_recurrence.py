@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from charlm.network import recurrence
-from charlm.network.cells import Cell, LinearCell, cells, parameters
-from charlm.network.recurrence import Layer, TorchFunctions
+import charlm.network.cells
+from charlm.network.cells import Cell, LinearCell, cells, parameters, recurrent
+from charlm.network.recurrence import KERNELS, Layer, TorchFunctions
 
 FUSED = [name for name in cells if cells[name].fused]
 QUICK = [name for name in cells if cells[name].fused or issubclass(cells[name], LinearCell)]
@@ -44,7 +44,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-12) -> None:
 @pytest.fixture(autouse=True)
 def every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are checked on a CPU too where our own time loop is quicker."""
-    monkeypatch.setattr(recurrence, "QUICK_ON_CPU", tuple(recurrence.KERNELS))
+    monkeypatch.setattr(charlm.network.cells, "QUICK_ON_CPU", tuple(KERNELS))
 
 
 @pytest.mark.parametrize("stepped", [False, True])
@@ -225,7 +225,7 @@ def test_zoneout_keeps_units_as_often_as_it_says_and_their_mean_otherwise(name: 
         nn.init.normal_(parameter, std=0.5)
     inputs = torch.randn(200, 1, layer.features, dtype=torch.float64)
     state = torch.randn(layer.cell.slots, 200, 50, dtype=torch.float64)
-    assert layer.path("cpu") == "stepped"
+    assert layer.way("cpu") == "stepped"
     _, moved = readable(layer, inputs, state)
     _, drawn = layer(inputs, state)
     kept = drawn == state
@@ -235,11 +235,11 @@ def test_zoneout_keeps_units_as_often_as_it_says_and_their_mean_otherwise(name: 
     close(mean, 0.3 * state + 0.7 * moved)
 
 
-@pytest.mark.parametrize("name", [name for name in cells if set(cells[name].products) - set(cells[name].inward)])
+@pytest.mark.parametrize("name", [name for name in cells if recurrent(cells[name])])
 def test_recurrent_dropout_hides_the_same_units_for_a_window(name: str) -> None:
     layer = make_layer(name, features=HIDDEN)
     layer.recurrent_dropout = 0.5
-    assert layer.path("cpu") == "stepped"
+    assert layer.way("cpu") == "stepped"
     inputs, state = make_inputs(layer)
     torch.manual_seed(6)
     w = layer.namespace(batch=BATCH)
@@ -262,7 +262,7 @@ def make_evaluated(name: str) -> Layer:
 
 
 @pytest.mark.parametrize("stepped", [False, True])
-@pytest.mark.parametrize("name", [name for name in cells if set(cells[name].products) - set(cells[name].inward)])
+@pytest.mark.parametrize("name", [name for name in cells if recurrent(cells[name])])
 def test_weight_drop_is_at_work(name: str, stepped: bool) -> None:
     """Its well-known failure is silent: a kernel that goes on with the weights as they were."""
     layer = make_layer(name, features=HIDDEN)
@@ -278,17 +278,22 @@ def test_weight_drop_is_at_work(name: str, stepped: bool) -> None:
 
 
 def test_a_layer_says_which_way_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrence, "QUICK_ON_CPU", ("LSTM",))
-    paths = {name: make_layer(name).path("cpu") for name in ("lstm", "gru", "lstm_coupled", "min_gru")}
+    monkeypatch.setattr(charlm.network.cells, "QUICK_ON_CPU", ("LSTM",))
+    paths = {name: make_layer(name).way("cpu") for name in ("lstm", "gru", "lstm_coupled", "min_gru")}
     assert paths == {"lstm": "fused", "gru": "stepped", "lstm_coupled": "stepped", "min_gru": "scan"}
-    assert make_layer("gru").path("cuda") == "fused"
+    assert make_layer("gru").way("cuda") == "fused"
     layer = make_layer("lstm")
     layer.weight_drop = 0.5
-    assert layer.path("cuda") == "fused"
+    assert layer.way("cuda") == "fused"
     layer.recurrent_dropout = 0.5
-    assert (layer.path("cuda"), layer.eval().path("cuda")) == ("stepped", "fused")
+    assert (layer.way("cuda"), layer.eval().way("cuda")) == ("stepped", "fused")
+    assert layer.describe("cuda") == "torch's LSTM kernel"
+    assert layer.train().describe("cuda") == "the cell's own step, once a token: recurrent dropout acts in every step"
     layer.zoneout = 0.1
-    assert layer.path("cuda") == "stepped"
+    assert layer.way("cuda") == "stepped"
+    assert layer.describe("cuda") == "the cell's own step, once a token: zoneout acts in every step"
+    assert make_layer("gru").describe("cpu") == "the cell's own step, once a token"
+    assert make_layer("rglru").describe("cpu") == "a scan over the whole window"
 
 
 class NormalisedRaw(Cell):

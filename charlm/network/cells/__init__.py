@@ -12,7 +12,7 @@ input projections stacked, has `gates` times n rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from charlm.registry import Registry
 
@@ -83,6 +83,21 @@ class LinearCell(Cell):
 cells: Registry[type[Cell]] = Registry("cell", "charlm.network.cells")
 
 Step = Callable[..., tuple[Any, ...]]
+Way = Literal["fused", "scan", "stepped"]
+
+QUICK_ON_CPU = ("LSTM",)
+"""Kernels that beat our own time loop on a CPU: oneDNN has one for the LSTM; torch's others are loops themselves."""
+
+
+def way(cell: Cell | type[Cell], device: str) -> Way:
+    """The quickest way of a cell through a window on a device ("cpu", "cuda", ...).
+
+    fused: torch's kernel; scan: all of a window's coefficients at once; stepped: the cell's own step, once a token.
+    """
+    if isinstance(cell, LinearCell) or (isinstance(cell, type) and issubclass(cell, LinearCell)):
+        return "scan"
+    fused = cell.fused is not None and (device != "cpu" or cell.fused in QUICK_ON_CPU)
+    return "fused" if fused else "stepped"
 
 
 def moving(step: Step, share: Callable[[], Any]) -> Step:
@@ -99,6 +114,11 @@ def moving(step: Step, share: Callable[[], Any]) -> Step:
         return tuple(old + part * (new - old) for old, new in zip(state, step(f, w, x, *state), strict=True))
 
     return moved
+
+
+def recurrent(cell: Cell | type[Cell]) -> list[str]:
+    """Names of the products that are applied to the state."""
+    return [name for name in cell.products if name not in cell.inward]
 
 
 def parameters(cell: Cell | type[Cell], features: int, hidden: int) -> int:
