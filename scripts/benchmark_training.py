@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from charlm.config import Config
 from charlm.network.precision import choose_precision
 from charlm.run import Run
-from charlm.training import trainer as training
+from charlm.training.preparation import prepare
+from charlm.training.trainer import fit
 from charlm.views.terminal import Terminal
 
 SIZES = {  # layers, hidden, window, lanes, steps a block
@@ -99,8 +100,8 @@ def measure(name: str, blocks: int, folder: Path) -> None:
     )
     precision, _ = choose_precision("auto", gpu=False)
     interleave = Interleave(BareLoop(layers, hidden, window, lanes, precision == "bf16-mixed"), steps, blocks)
-    run = training.prepare(config, folder / name, Terminal())
-    training.fit(Run(run.path), Terminal(), callbacks=[interleave])
+    run = prepare(config, folder / name, Terminal())
+    fit(Run(run.path), Terminal(), callbacks=[interleave])
     pairs = interleave.pairs[2:]  # the first blocks warm up
     ratios = sorted(bare / ours for ours, bare in pairs)
     speed = steps * lanes * window

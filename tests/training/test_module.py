@@ -14,8 +14,9 @@ from charlm.config import Config
 from charlm.errors import CharlmError
 from charlm.run import Run
 from charlm.training.module import PATIENCE
+from charlm.training.preparation import prepare
 from charlm.training.record import read_metrics
-from charlm.training.trainer import fit, prepare, resume
+from charlm.training.trainer import fit, resume
 from charlm.watcher import Watcher
 from conftest import small_settings
 
@@ -47,8 +48,8 @@ class Spoil(lightning.Callback):
         self._keep(trainer, module)
         bad = trainer.global_step + 1 in self.steps
         if self.what == "loss" and bad:
-            embedding: Any = module.model.embedding  # type: ignore[union-attr]
-            self.hook = embedding.register_forward_hook(lambda *call: call[2] * self.value)
+            norm: Any = module.model.norm  # type: ignore[union-attr]
+            self.hook = norm.register_forward_hook(lambda *call: call[2] * self.value)
 
     def on_after_backward(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if self.what == "gradient" and trainer.global_step + 1 in self.steps:

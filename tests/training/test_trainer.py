@@ -14,7 +14,8 @@ from charlm.config import Config
 from charlm.errors import CharlmError
 from charlm.network.model import LanguageModel
 from charlm.run import Run
-from charlm.training.trainer import PARTIAL, adopt, fit, prepare
+from charlm.training.preparation import PARTIAL, prepare
+from charlm.training.trainer import adopt, fit
 from charlm.watcher import Watcher
 from conftest import small_settings, small_text
 
