@@ -20,7 +20,10 @@ import charlm
 from charlm.config import merge, nest
 
 PRESET = Path(__file__).parent.parent / "configs" / "tinyshakespeare-char.yaml"
-LONGER = {"trainer.max_time": "10m", "model.layers": 2, "model.dropout": 0.1, "optimizer.lr": 0.006}
+LONGER = {
+    "trainer.max_time": "10m", "model.hidden": 384, "model.residual": True, "model.layer_norm": True,
+    "model.dropout": 0.3, "optimizer.lr": 0.005,
+}  # fmt: skip
 WINDOW = 256
 
 
