@@ -1,4 +1,4 @@
-"""Tokens a second of generation, batch 1, on a CPU: the numpy stepper against nn.LSTM called once a token.
+"""Tokens a second of generation on a CPU, one text and 64 side by side, against nn.LSTM called once a token.
 
     python scripts/benchmark_generation.py
     python scripts/benchmark_generation.py --hidden 1024 --cell gru
@@ -25,27 +25,29 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
 from charlm.generation.sampling import Sampler, generate
-from charlm.generation.stepper import NumpyStepper
+from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
+from charlm.network.precision import quick_dtype
 from charlm.network.recurrence import Layer
 from charlm.network.shape import ModelShape
+from charlm.run import MANY_ROWS
 
 
-def torch_tokens(model: LanguageModel) -> Iterator[int]:
+def torch_tokens(model: LanguageModel, batch: int) -> Iterator[list[int]]:
     """Tokens of the same network built of torch.nn modules, the stack called once for each of them."""
     shape, layer = model.shape, model.layers[0]
     assert isinstance(layer, Layer)
     assert layer.cell.fused is not None
-    recurrent = getattr(nn, layer.cell.fused)(shape.embedding, shape.hidden, shape.layers, batch_first=True)
-    ids, state = torch.zeros(1, 1, dtype=torch.long), None
+    recurrent = getattr(nn, layer.cell.fused.partition("_")[0])(shape.embedding, shape.hidden, shape.layers, batch_first=True)
+    ids, state = torch.zeros(batch, 1, dtype=torch.long), None
     weight: Tensor = model.output["weight"]
     with torch.no_grad():
         while True:
             outputs, state = recurrent(model.embedding(ids), state)
             logits = nn.functional.linear(outputs[:, 0], weight, model.output["bias"])
             ids = torch.multinomial(logits.softmax(-1), 1)
-            yield int(ids)
+            yield ids[:, 0].tolist()
 
 
 def seconds(tokens: Iterator[object], count: int) -> float:
@@ -56,7 +58,7 @@ def seconds(tokens: Iterator[object], count: int) -> float:
     return time.perf_counter() - start
 
 
-def without_onednn(tokens: Iterator[int]) -> Callable[[int], float]:
+def without_onednn(tokens: Iterator[object]) -> Callable[[int], float]:
     """The timer of an iterator that runs with oneDNN switched off."""
 
     def timer(count: int) -> float:
@@ -66,34 +68,35 @@ def without_onednn(tokens: Iterator[int]) -> Callable[[int], float]:
     return timer
 
 
-def compare(shape: ModelShape, rounds: int, block: float) -> None:
+def compare(shape: ModelShape, rounds: int, block: float, batch: int) -> None:
     """Print tokens a second of each contender and the ratios to charlm."""
     model = LanguageModel(shape)
     weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
-    ours, on, off = (
-        generate(NumpyStepper(weights, shape), [0], Sampler(1)),
-        torch_tokens(model),
-        torch_tokens(model),
-    )
+    stepper: Stepper = NumpyStepper(weights, shape)
+    if batch >= MANY_ROWS:
+        stepper = TorchStepper(model.eval(), quick_dtype())
+    ours, on, off = generate(stepper, [0], Sampler(1, batch)), torch_tokens(model, batch), torch_tokens(model, batch)
     name = f"nn.{cells[shape.cell].fused} once a token"
     timers: dict[str, Callable[[int], float]] = {
-        "charlm, numpy": lambda count: seconds(ours, count),
+        "charlm": lambda count: seconds(ours, count),
         name: lambda count: seconds(on, count),
         f"{name}, oneDNN off": without_onednn(off),
     }
     counts = {}
     for key, timer in timers.items():
-        timer(20)  # warm up
-        counts[key] = max(20, int(block / timer(50) * 50))
+        timer(5)  # warm up
+        counts[key] = max(5, int(block / timer(20) * 20))
     speeds: dict[str, list[float]] = {key: [] for key in timers}
     for _ in range(rounds):
         for key, timer in timers.items():
-            speeds[key].append(counts[key] / timer(counts[key]))
-    print(f"{shape.cell} {shape.layers} x {shape.hidden}, {shape.vocabulary} tokens, {rounds} rounds of {block} s")
+            speeds[key].append(batch * counts[key] / timer(counts[key]))
+    size = f"{shape.cell} {shape.layers} x {shape.hidden}, {shape.vocabulary} tokens"
+    print(f"{size}, {batch} side by side, {rounds} rounds of {block} s")
     for key, values in speeds.items():
-        ratios = [own / other for own, other in zip(speeds["charlm, numpy"], values, strict=True)]
+        ratios = [own / other for own, other in zip(speeds["charlm"], values, strict=True)]
         print(f"  {key:35} {statistics.median(values):8.0f} tokens/s   charlm {statistics.median(ratios):5.2f} x")
-    print(f"  {'reading and building the stepper':35} {start_up(weights, shape):8.1f} ms", flush=True)
+    if batch == 1:
+        print(f"  {'reading and building the stepper':35} {start_up(weights, shape):8.1f} ms", flush=True)
 
 
 def start_up(weights: dict[str, np.ndarray], shape: ModelShape) -> float:
@@ -114,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cell", default="lstm", choices=[name for name in cells if cells[name].fused])
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=65)
     parser.add_argument("--rounds", type=int, default=25)
@@ -122,7 +126,8 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}")
     for hidden in options.hidden:
         shape = ModelShape(options.vocabulary, options.cell, options.layers, hidden, hidden)
-        compare(shape, options.rounds, options.block)
+        for batch in options.batch:
+            compare(shape, options.rounds, options.block, batch)
 
 
 if __name__ == "__main__":

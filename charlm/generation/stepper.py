@@ -7,9 +7,10 @@ that a token costs them several times its arithmetic; and importing torch takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,11 @@ from charlm.network.cells import Cell, Step, cells, moving
 from charlm.network.shape import ModelShape
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from charlm.network.model import LanguageModel
+    from charlm.network.recurrence import Layer
 
 Array = NDArray[Any]
 
@@ -217,19 +220,26 @@ def _norm(take: _Weights, prefix: str, width: int) -> Callable[[Array], Array]:
     return lambda x: NumpyFunctions.norm(x, gain, bias)
 
 
-def _same(x: Array) -> Array:
+def _same(x: Any) -> Any:
     return x
 
 
 class TorchStepper:
-    """A network of torch, for a GPU.
+    """A network of torch: for a GPU, and for many rows at once on a CPU.
+
+    A step calls the cells themselves, with the first layer's product looked up as in `NumpyStepper`; a prompt is read
+    by the network's own windows.
 
     Args:
-        model: The network, on its device; dropout is off while it steps.
+        model: The network, on its device; it must not learn while this is in use. Dropout is off while it steps.
+        dtype: What a step's products are computed in; the model's own if None. bf16 is quicker where the processor
+            or the GPU multiplies it, and gives scores of three digits.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:
         self.model = model
+        self.dtype = dtype or model.embedding.weight.dtype
+        self._read_token: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def initial_state(self, batch: int) -> Tensor:
         """The state before anything was read: zeros (layers, slots, batch, hidden)."""
@@ -237,7 +247,13 @@ class TorchStepper:
 
     def step(self, ids: Array, state: Tensor) -> tuple[Array, Tensor]:
         """Read one token of each row, (batch,): scores (batch, vocabulary) of the next, the new state."""
-        return self.read(ids[:, None], state)
+        import torch
+
+        with torch.no_grad(), _evaluating(self.model):
+            if self._read_token is None:
+                self._read_token = self._bind()
+            logits, state = self._read_token(torch.from_numpy(np.asarray(ids)).to(state.device), state)
+        return logits.cpu().numpy(), state
 
     def read(self, ids: Array, state: Tensor) -> tuple[Array, Tensor]:
         """Read (batch, time) tokens: scores (batch, vocabulary) of what follows the last, the new state."""
@@ -245,14 +261,47 @@ class TorchStepper:
 
         batch, time = ids.shape
         size = max(1, WINDOW // batch)
-        training = self.model.training
-        if training:
-            self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(self.model):
             for start in range(0, time, size):
                 window = torch.tensor(ids[:, start : start + size], device=state.device)
                 features, state = self.model.hidden(window, state)
             logits = self.model.project(features[:, -1])
-        if training:
-            self.model.train()
         return logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32).cpu().numpy(), state
+
+    def _bind(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """A step over weights that are rounded, and a first layer that is multiplied out, once."""
+        import torch
+
+        model, shape, dtype = self.model, self.model.shape, self.dtype
+        layers = cast("list[Layer]", list(model.layers))
+        steps = [layer.bound_step(dtype, 1) for layer in layers]
+        projections = [layer.projection(dtype) for layer in layers]
+        table = model.embedding.weight
+        if shape.vocabulary * layers[0].cell.gates * shape.hidden <= FOLDED:
+            table, projections[0] = projections[0](table), _same
+        _, output, bias = model.output_inputs(table.new_zeros(shape.hidden, dtype=model.embedding.weight.dtype))
+        output = output.to(dtype).T.contiguous()
+
+        def read_token(ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            x, states = table[ids], []
+            for index, (norm, project, step) in enumerate(zip(model.norms, projections, steps, strict=True)):
+                new = torch.stack([part.to(state.dtype) for part in step(project(norm(x)), *state[index].unbind())])
+                x = x + new[0] if shape.residual and index else new[0]
+                states.append(new)
+            features = model.projection(model.norm(x)).to(dtype)
+            return (features @ output).to(state.dtype) + bias, torch.stack(states)
+
+        return read_token
+
+
+@contextlib.contextmanager
+def _evaluating(model: LanguageModel) -> Iterator[None]:
+    """Dropout off for a while."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()

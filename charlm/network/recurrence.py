@@ -135,14 +135,14 @@ class Layer(nn.Module):
         else:
             dtype = torch.get_autocast_dtype(device) if mixed else weights
             with torch.autocast(device, enabled=False):  # rounded by hand below, which is quicker step by step
-                projected = self._project(inputs.to(dtype), ids, dtype)
+                projected = self._project(inputs, ids, dtype)
                 walk = self._scan if chosen == "scan" else self._walk(projected)
                 outputs, state = walk(projected, state)
         return outputs, state.to(torch.float64 if double else torch.float32)
 
     def _project(self, inputs: Tensor, ids: Tensor | None, dtype: torch.dtype) -> Tensor:
         """What the cell's steps read, (time, batch, gates * hidden): one product for the whole window."""
-        project = partial(F.linear, weight=self.W.to(dtype), bias=self.b.to(dtype)) if self.cell.gates else _same
+        project = self.projection(dtype)
         if ids is None:
             return project(inputs.transpose(0, 1))
         if len(inputs) < ids.numel():
@@ -194,17 +194,36 @@ class Layer(nn.Module):
             projected: What the steps read, (time, batch, gates * hidden), in the precision of the products.
             state: (slots, batch, hidden).
         """
-        w = self.namespace(projected.dtype, batch=state.shape[1])
-        step = self.cell.step
-        if self.zoneout:
-            share = 1.0 - self.zoneout
-            step = moving(step, lambda: state.new_empty(state.shape[1:]).bernoulli_(share) if self.training else share)
+        step = self.bound_step(projected.dtype, state.shape[1])
         now: tuple[Tensor, ...] = state.unbind()
         outputs = []
         for x in projected.unbind(0):
-            now = step(TorchFunctions, w, x, *now)
+            now = step(x, *now)
             outputs.append(now[0])
         return torch.stack(outputs, 0).transpose(0, 1), torch.stack([part.to(state.dtype) for part in now])
+
+    def bound_step(self, dtype: torch.dtype, batch: int) -> Callable[..., tuple[Tensor, ...]]:
+        """The cell's step over this layer's parameters as they are now: called with x and the parts of the state.
+
+        Args:
+            dtype: What products are computed in.
+            batch: Rows of the state.
+        """
+        step = self.cell.step
+        if self.zoneout:
+            share, parameter = 1.0 - self.zoneout, next(self.parameters())
+            step = moving(
+                step,
+                lambda: parameter.new_empty(batch, self.hidden).bernoulli_(share) if self.training else share,
+            )
+        return partial(step, TorchFunctions, self.namespace(dtype, batch))
+
+    def projection(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The function from inputs (..., features) to W x + b, or to themselves for a cell that reads them raw."""
+        if not self.cell.gates:
+            return lambda x: x.to(dtype)
+        W, b = self.W.to(dtype), self.b.to(dtype)
+        return lambda x: F.linear(x.to(dtype), W, b)
 
     def namespace(self, dtype: torch.dtype | None = None, batch: int | None = None) -> Any:
         """The namespace `w` of the cell's step: products as functions, vectors as tensors.
@@ -244,10 +263,6 @@ class _Steps(nn.Module):
 
 def _hidden_from(product: Callable[[Tensor], Tensor], kept: Tensor, x: Tensor) -> Tensor:
     return product(x * kept)
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
 
 
 @contextlib.contextmanager

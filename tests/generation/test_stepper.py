@@ -195,3 +195,24 @@ def test_the_sigmoid_holds_at_the_ends() -> None:
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, [0, 1 / (1 + np.e), 0.5, np.e / (1 + np.e), 1], rtol=1e-6)
     assert x[0] == -1000
+
+
+@pytest.mark.parametrize("cell", cells)
+def test_torch_steps_in_bf16_agree_to_its_rounding(cell: str) -> None:
+    model, ids = make_model(cell, residual=True, layer_norm=True).float().eval(), make_ids(4)
+    exact, rounded = TorchStepper(model), TorchStepper(model, torch.bfloat16)
+    state, other = exact.initial_state(4), rounded.initial_state(4)
+    for time in range(TIME):
+        scores, state = exact.step(ids[:, time], state)
+        close, other = rounded.step(ids[:, time], other)
+        assert close.dtype == np.float32
+        assert other.dtype == torch.float32
+        np.testing.assert_allclose(close, scores, rtol=0, atol=0.15)
+
+
+def test_a_torch_stepper_leaves_a_model_training() -> None:
+    model = make_model("gru", dropout=0.5).train()
+    stepper = TorchStepper(model)
+    first = [stepper.step(make_ids(2)[:, 0], stepper.initial_state(2))[0] for _ in range(2)]
+    assert np.array_equal(*first)
+    assert model.training

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from charlm.network import precision
-from charlm.network.precision import choose_precision, matmul_precision
+from charlm.network.precision import choose_precision, matmul_precision, quick_dtype
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from charlm.network.precision import choose_precision, matmul_precision
 def test_bf16_only_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch, flag: str, name: str) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: ("GenuineIntel", frozenset({flag})))
     assert choose_precision("auto", gpu=False)[0] == name
+    assert (quick_dtype() == torch.bfloat16) == (name == "bf16-mixed")
     assert choose_precision("32", gpu=False) == ("32-true", "named")
 
 

@@ -48,7 +48,7 @@ class Spoil(lightning.Callback):
         self._keep(trainer, module)
         bad = trainer.global_step + 1 in self.steps
         if self.what == "loss" and bad:
-            norm: Any = module.model.norm  # type: ignore[union-attr]
+            norm: Any = module.model.norm
             self.hook = norm.register_forward_hook(lambda *call: call[2] * self.value)
 
     def on_after_backward(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
