@@ -39,7 +39,8 @@ def torch_tokens(model: LanguageModel, batch: int) -> Iterator[list[int]]:
     shape, layer = model.shape, model.layers[0]
     assert isinstance(layer, Layer)
     assert layer.cell.fused is not None
-    recurrent = getattr(nn, layer.cell.fused.partition("_")[0])(shape.embedding, shape.hidden, shape.layers, batch_first=True)
+    module = getattr(nn, layer.cell.fused.partition("_")[0])
+    recurrent = module(shape.embedding, shape.hidden, shape.layers, batch_first=True)
     ids, state = torch.zeros(batch, 1, dtype=torch.long), None
     weight: Tensor = model.output["weight"]
     with torch.no_grad():

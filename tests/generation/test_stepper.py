@@ -213,6 +213,6 @@ def test_torch_steps_in_bf16_agree_to_its_rounding(cell: str) -> None:
 def test_a_torch_stepper_leaves_a_model_training() -> None:
     model = make_model("gru", dropout=0.5).train()
     stepper = TorchStepper(model)
-    first = [stepper.step(make_ids(2)[:, 0], stepper.initial_state(2))[0] for _ in range(2)]
-    assert np.array_equal(*first)
+    first, again = (stepper.step(make_ids(2)[:, 0], stepper.initial_state(2))[0] for _ in range(2))
+    assert np.array_equal(first, again)
     assert model.training
