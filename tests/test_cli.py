@@ -641,7 +641,8 @@ def test_cells_are_listed_with_their_equations(charlm: Charlm) -> None:
     assert "of lstm" not in done.out
     one = charlm("cells", "gru", "--hidden", "10", "--embedding", "4")
     assert "3 nm + 3 n^2 + 4 n = 460 parameters (m = 4, n = 10)" in one.out
-    assert one.out.startswith("gru  stepped on a CPU, fused on a GPU\n")
+    assert one.out.startswith("gru  fused\n")
+    assert charlm("cells", "gru", "--hidden", "512").out.startswith("gru  stepped on a CPU, fused on a GPU\n")
     assert "lstm" not in one.out
     assert "did you mean 'gru'" in charlm("cells", "grv").mistake
 

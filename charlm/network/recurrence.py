@@ -93,8 +93,8 @@ class Layer(nn.Module):
 
     def way(self, device: str) -> Way:
         """The way through a window on a device ("cpu", "cuda", ...), in training or not as the layer is now."""
-        hidden = bool(self.recurrent_dropout and self.training and recurrent(self.cell))
-        return "stepped" if self.stepped or self.zoneout or hidden else way(self.cell, device)
+        unseen = bool(self.recurrent_dropout and self.training and recurrent(self.cell))
+        return "stepped" if self.stepped or self.zoneout or unseen else way(self.cell, device, self.hidden)
 
     def describe(self, device: str) -> str:
         """The way through a window of training in words, and why where a setting decides it."""
@@ -103,7 +103,7 @@ class Layer(nn.Module):
                 return f"torch's {self.cell.fused} kernel"
             case "scan":
                 return "a scan over the whole window"
-        quicker = way(self.cell, device) != "stepped"
+        quicker = way(self.cell, device, self.hidden) != "stepped"
         reason = f": {'zoneout' if self.zoneout else 'recurrent dropout'} acts in every step" if quicker else ""
         return f"the cell's own step, once a token{reason}"
 

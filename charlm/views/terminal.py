@@ -197,7 +197,7 @@ def print_cells(
         speeds: Tokens a second of each, and of "lstm", if they were measured.
     """
     for number, (name, cell) in enumerate(chosen.items()):
-        on_cpu, on_gpu = way(cell, "cpu"), way(cell, "cuda")
+        on_cpu, on_gpu = way(cell, "cpu", hidden), way(cell, "cuda", hidden)
         ways = on_cpu if on_cpu == on_gpu else f"{on_cpu} on a CPU, {on_gpu} on a GPU"
         m = features if cell.gates else hidden
         count = f"{formula(cell)} = {parameters(cell, m, hidden):,} parameters (m = {m}, n = {hidden})"

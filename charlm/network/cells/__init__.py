@@ -85,18 +85,18 @@ cells: Registry[type[Cell]] = Registry("cell", "charlm.network.cells")
 Step = Callable[..., tuple[Any, ...]]
 Way = Literal["fused", "scan", "stepped"]
 
-QUICK_ON_CPU = ("LSTM",)
-"""Kernels that beat our own time loop on a CPU: oneDNN has one for the LSTM; torch's others are loops themselves."""
+QUICK_ON_CPU = {"LSTM": 320, "GRU": 256}
+"""Kernels that beat our own time loop on a CPU, and up to how many units (measured, scripts/benchmark_cells.py)."""
 
 
-def way(cell: Cell | type[Cell], device: str) -> Way:
-    """The quickest way of a cell through a window on a device ("cpu", "cuda", ...).
+def way(cell: Cell | type[Cell], device: str, hidden: int) -> Way:
+    """The quickest way of a cell of so many units through a window on a device ("cpu", "cuda", ...).
 
     fused: torch's kernel; scan: all of a window's coefficients at once; stepped: the cell's own step, once a token.
     """
     if isinstance(cell, LinearCell) or (isinstance(cell, type) and issubclass(cell, LinearCell)):
         return "scan"
-    fused = cell.fused is not None and (device != "cpu" or cell.fused in QUICK_ON_CPU)
+    fused = cell.fused is not None and (device != "cpu" or hidden <= QUICK_ON_CPU.get(cell.fused, 0))
     return "fused" if fused else "stepped"
 
 
