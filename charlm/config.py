@@ -372,3 +372,10 @@ def seconds(text: str | None) -> float | None:
     if total is None:
         raise CharlmError(f"--trainer.max_time is not a time: {text!r}; write 90s, 3m, 1h30m or 00:00:03:00")
     return total
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people write it: 45s, 1m30s, 2h05m; what the function `seconds` reads."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

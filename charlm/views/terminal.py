@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from charlm.config import duration
 from charlm.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Terminal(Watcher):
         self._loss = loss if loss is not None else self._loss
         self._speed = speed if speed is not None else self._speed
         left = seconds * (1 - share) / share if share > 0 else math.nan
-        parts = [f"epoch {epoch:.2f}", "" if math.isnan(left) else f"{_time(left)} left"]
+        parts = [f"epoch {epoch:.2f}", "" if math.isnan(left) else f"{duration(left)} left"]
         parts += ["" if self._loss is None else f"loss {self._loss:.3f}", self._validation]
         parts += [f"step {step:,}", "" if self._speed is None else f"{_short(self._speed)} tokens/s"]
         parts = [part for part in parts if part]
@@ -186,9 +187,3 @@ def _short(number: float) -> str:
     if number >= 999_500:
         return f"{number / 1e6:.2f}M"
     return f"{number / 1e3:.1f}k" if number >= 1000 else f"{number:.0f}"
-
-
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"
