@@ -221,7 +221,18 @@ class ReelConfig:
 
     prompt: str | None = setting(None, "only samples of this prompt")
     epoch: float | None = setting(None, "only samples of this epoch (0: initialisation)", low=0)
+    side_by_side: bool = setting(False, "what was written at different epochs in columns, as many as are wide enough")
     json: bool = setting(False, "print JSON, a line for each sample")
+
+
+@dataclass
+class ReportConfig:
+    """What is written, and where."""
+
+    format: Literal["html", "md"] = setting("html", "a page to open in a browser, or Markdown for a README")
+    output: str | None = setting(
+        None, "the file (- for standard output; none: report.html in the run, or here if there are several)"
+    )
 
 
 class Setting(NamedTuple):
@@ -375,7 +386,9 @@ def seconds(text: str | None) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people write it: 45s, 1m30s, 2h05m; what the function `seconds` reads."""
+    """A length of time as people write it: 45s, 3m, 1m30s, 2h05m; what the function `seconds` reads."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+    if hours:
+        return f"{hours}h{minutes:02}m" if minutes else f"{hours}h"
+    return f"{rest}s" if not minutes else f"{minutes}m{rest:02}s" if rest else f"{minutes}m"

@@ -32,6 +32,9 @@ CHANGE = 0.005
 GAP = 0.1
 """Share by which the training loss lies below the validation loss when the network has room to spare."""
 
+WAY = 0.1
+"""Share by which two references must differ for a score to stand between them."""
+
 CEILING, FLOOR = "held-out text", "order-5 characters"
 """The references that a generated text is held against."""
 
@@ -238,28 +241,43 @@ def _prediction(evidence: Evidence) -> list[str]:
     if bits is None:
         return []
     said = (
-        f"A character of the validation text costs it {bits:.2f} bits, "
-        f"as if it wavered between {2**bits:.1f} equally likely ones"
+        f"A character of the validation text costs it {bits:.2f} bits, as if it wavered between {2**bits:.3g} equally "
+        "likely ones"
     )
     other = evidence.references.get(CEILING, {}).get("ngram_bits")
     if other is None:
         return [said + "."]
-    better = "less" if bits < other else "more"
-    return [f"{said}; an n-gram model needs {other:.2f} bits, {abs(bits / other - 1):.0%} {better}."]
+    than = f"{abs(bits / other - 1):.0%} {'less' if bits < other else 'more'} than"
+    return [f"{said}: {than} an n-gram model pays ({other:.2f} bits)."]
 
 
 # -- how its text compares
 
 
-def in_words(name: str, score: float) -> str:
-    """A score of the measure `name` with its unit: 0.482 of a share is 48%."""
+def label(name: str) -> str:
+    """What a measure is called."""
+    return measures[name].label if name in measures else name.replace("_", " ")
+
+
+def labelled(name: str) -> str:
+    """What a measure is called, with its unit unless that shows in its numbers."""
+    unit = measures[name].unit if name in measures else ""
+    return label(name) if unit in ("", "share") else f"{label(name)}, {unit}"
+
+
+def number(name: str, score: float) -> str:
+    """A score of the measure `name` without its unit; a share of 0.482 is 48%."""
     if not math.isfinite(score):
         return "-"
-    unit = measures[name].unit if name in measures else ""
-    if unit == "share":
+    if name in measures and measures[name].unit == "share":
         return f"{score:.0%}" if score == 0 or score >= 0.1 else f"{score:.1%}"
-    number = f"{score:.0f}" if score == int(score) else f"{score:.3g}"
-    return f"{number} {unit}".strip()
+    return f"{score:.0f}" if score == int(score) or abs(score) >= 1000 else f"{score:.3g}"
+
+
+def in_words(name: str, score: float) -> str:
+    """A score of the measure `name` with its unit."""
+    unit = measures[name].unit if name in measures else ""
+    return f"{number(name, score)} {'' if unit == 'share' else unit}".strip()
 
 
 def closeness(name: str, score: float, references: Mapping[str, Mapping[str, float]]) -> float:
@@ -275,7 +293,7 @@ def closeness(name: str, score: float, references: Mapping[str, Mapping[str, flo
     elif better == "lower":
         score, floor = max(score, ceiling), max(floor, ceiling)
     way = abs(floor - ceiling)
-    if not way > 1e-9 * max(1.0, abs(ceiling)):
+    if not way > WAY * max(abs(floor), abs(ceiling)):
         return math.nan
     return 1 - abs(score - ceiling) / way
 
@@ -288,14 +306,14 @@ def standing(scores: Mapping[str, float], references: Mapping[str, Mapping[str, 
         return []
     nearer = sum(share > 0 for share in come.values())
     said = [
-        f"In {nearer} of {len(come)} measures its text is nearer to held-out text than that of an n-gram model that "
-        "sees the last five characters."
+        f"In {nearer} of {len(come)} measures its text is nearer to held-out text than that of an n-gram model of "
+        "order 5."
     ]
     furthest = min(come, key=lambda name: come[name])
     if come[furthest] < 1:
         shown = [in_words(furthest, one[furthest]) for one in (scores, references[CEILING], references[FLOOR])]
         said.append(
-            f"It is furthest from it in {measures[furthest].label}: {shown[0]}, where held-out text has {shown[1]} "
+            f"It is furthest from it in {label(furthest)}: {shown[0]}, where held-out text has {shown[1]} "
             f"and the n-gram {shown[2]}."
         )
     return said

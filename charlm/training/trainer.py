@@ -265,6 +265,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             watcher.close()
             if record is not None:
                 record.close()
+    watcher.finished(run)
     return run
 
 

@@ -18,7 +18,8 @@ from charlm.measure.evaluation import Evaluation
 from charlm.run import Run, Sample
 from charlm.text.stream import Counts
 from charlm.views import terminal
-from charlm.views.terminal import Terminal, heading, print_reel, visible
+from charlm.views.reel import heading, print_reel, visible
+from charlm.views.terminal import Terminal
 
 SAMPLE = Sample(
     1.5, 30, "The ", 7, 0.8, "\x1b[31mred\x07 \u202eright\u202c 海辺 [bold]no[/bold]\x9b1m\r\nend\x7f\x00\tx"
