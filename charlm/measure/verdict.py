@@ -35,6 +35,9 @@ GAP = 0.1
 WAY = 0.1
 """Share by which two references must differ for a score to stand between them."""
 
+MANY_CHARACTERS, MANY_LINES = 0.02, 0.5
+"""Shares above those of held-out text from which a text is copied: short lines are often met by chance."""
+
 CEILING, FLOOR = "held-out text", "order-5 characters"
 """The references that a generated text is held against."""
 
@@ -320,26 +323,23 @@ def standing(scores: Mapping[str, float], references: Mapping[str, Mapping[str, 
 
 
 def copying(scores: Mapping[str, float], references: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Whether the newest text was copied from the training text."""
-    copied = scores.get("copied")
-    if copied is None:
-        return []
+    """Whether the newest text was copied from the training text: its lines, or passages of it."""
     usual = references.get(CEILING, {})
-    longest = scores.get("longest_copy")
-    length = "" if longest is None else f"; the longest has {longest:,.0f}"
-    real = f" (held-out text: {in_words('copied', usual['copied'])})" if "copied" in usual else ""
-    if copied > usual.get("copied", 0.0) + 0.02:
-        return [
-            f"It copies: {in_words('copied', copied)} of its text stands in the training text word for word, in "
-            f"passages of 50 characters or more{real}{length}."
-        ]
-    if longest is None:
-        return [f"It does not copy: {in_words('copied', copied)} of its text is quoted from the training text{real}."]
-    compared = f", in held-out text {usual['longest_copy']:,.0f}" if "longest_copy" in usual else ""
-    return [
-        "It does not copy: the longest passage that stands in the training text as well has "
-        f"{longest:,.0f} characters{compared}."
-    ]
+    lines, copied, longest = (
+        scores.get(name) for name in ("lines_in_training_text", "copied_characters", "longest_copy")
+    )
+    if lines is not None:
+        real = f", of held-out text {usual['lines_in_training_text']:.0%}" if "lines_in_training_text" in usual else ""
+        many = lines > usual.get("lines_in_training_text", 0.0) + MANY_LINES
+        return [f"{'It copies' if many else 'Copied'}: {lines:.0%} of its lines stand in the training text{real}."]
+    if copied is None or longest is None:
+        return []
+    real = f" (of held-out text: {usual['longest_copy']:,.0f})" if "longest_copy" in usual else ""
+    length = f"the longest passage that stands in the training text as well has {longest:,.0f} characters{real}."
+    if copied > usual.get("copied_characters", 0.0) + MANY_CHARACTERS:
+        share = f"{copied:.0%} of its characters stand in passages of 50 or more taken from the training text"
+        return [f"It copies: {share}; {length}"]
+    return [f"It does not copy: {length}"]
 
 
 # -- what to try next

@@ -14,7 +14,7 @@ from charlm.run import Sample
 COLUMN = 34
 """Narrowest column in which a sample can be read."""
 
-HEADLINES = ("valid_words", "word_3_grams", "copied")
+HEADLINES = ("words_in_training_text", "word_ngrams_in_held_out_text_3", "copied_characters")
 """The measures that tell most in one line."""
 
 # C0 and DEL have pictures, C1 has none; a new line and a tab may act.

@@ -226,25 +226,37 @@ def test_every_command_names_settings_that_there_are(
 # -- how the text compares
 
 REFERENCES = {
-    "held-out text": {"valid_words": 0.9, "divergence_4": 0.2, "zipf": 1.0, "copied": 0.01, "longest_copy": 40.0},
-    "order-5 characters": {"valid_words": 0.5, "divergence_4": 0.4, "zipf": 1.2, "copied": 0.0, "longest_copy": 20.0},
+    "held-out text": {
+        "words_in_training_text": 0.9,
+        "character_divergence_4": 0.2,
+        "zipf_exponent": 1.0,
+        "copied_characters": 0.01,
+        "longest_copy": 40.0,
+    },
+    "order-5 characters": {
+        "words_in_training_text": 0.5,
+        "character_divergence_4": 0.4,
+        "zipf_exponent": 1.2,
+        "copied_characters": 0.0,
+        "longest_copy": 20.0,
+    },
 }
 
 
 @pytest.mark.parametrize(
     ("name", "score", "share"),
     [
-        ("valid_words", 0.5, 0.0),
-        ("valid_words", 0.7, 0.5),
-        ("valid_words", 0.9, 1.0),
-        ("valid_words", 1.0, 1.0),
-        ("valid_words", 0.1, -1.0),
-        ("divergence_4", 0.3, 0.5),
-        ("divergence_4", 0.1, 1.0),
-        ("zipf", 1.1, 0.5),
-        ("zipf", 0.9, 0.5),
-        ("zipf", 0.7, -0.5),
-        ("distinct_2", 0.5, math.nan),
+        ("words_in_training_text", 0.5, 0.0),
+        ("words_in_training_text", 0.7, 0.5),
+        ("words_in_training_text", 0.9, 1.0),
+        ("words_in_training_text", 1.0, 1.0),
+        ("words_in_training_text", 0.1, -1.0),
+        ("character_divergence_4", 0.3, 0.5),
+        ("character_divergence_4", 0.1, 1.0),
+        ("zipf_exponent", 1.1, 0.5),
+        ("zipf_exponent", 0.9, 0.5),
+        ("zipf_exponent", 0.7, -0.5),
+        ("distinct_ngrams_2", 0.5, math.nan),
     ],
 )
 def test_closeness(name: str, score: float, share: float) -> None:
@@ -252,58 +264,74 @@ def test_closeness(name: str, score: float, share: float) -> None:
 
 
 def test_closeness_is_unknown_where_the_references_agree_or_stand_the_wrong_way_round() -> None:
-    same = {which: {"valid_words": 1.0} for which in REFERENCES}
-    assert math.isnan(closeness("valid_words", 0.5, same))
-    swapped = {"held-out text": {"valid_words": 0.5}, "order-5 characters": {"valid_words": 0.9}}
-    assert math.isnan(closeness("valid_words", 0.6, swapped))
+    same = {which: {"words_in_training_text": 1.0} for which in REFERENCES}
+    assert math.isnan(closeness("words_in_training_text", 0.5, same))
+    swapped = {"held-out text": {"words_in_training_text": 0.5}, "order-5 characters": {"words_in_training_text": 0.9}}
+    assert math.isnan(closeness("words_in_training_text", 0.6, swapped))
 
 
 def test_standing_counts_measures_and_names_the_worst() -> None:
-    said = standing({"valid_words": 0.3, "divergence_4": 0.25, "zipf": 1.05, "unheard_of": 1.0}, REFERENCES)
+    said = standing(
+        {"words_in_training_text": 0.3, "character_divergence_4": 0.25, "zipf_exponent": 1.05, "unheard_of": 1.0},
+        REFERENCES,
+    )
     assert said[0].startswith("In 2 of 3 measures its text is nearer to held-out text")
-    label = measures["valid_words"].label
+    label = measures["words_in_training_text"].label
     assert said[1].endswith(f"in {label}: 30%, where held-out text has 90% and the n-gram 50%.")
 
 
 def test_standing_without_anything_to_compare() -> None:
     assert standing({}, REFERENCES) == []
-    assert standing({"zipf": 1.0}, {}) == []
+    assert standing({"zipf_exponent": 1.0}, {}) == []
 
 
 def test_standing_of_a_text_that_is_as_good_as_real() -> None:
-    assert len(standing({"valid_words": 0.95}, REFERENCES)) == 1
+    assert len(standing({"words_in_training_text": 0.95}, REFERENCES)) == 1
 
 
 @pytest.mark.parametrize(
-    ("scores", "start", "end"),
+    ("copied", "longest", "said"),
     [
-        ({"copied": 0.2, "longest_copy": 300.0}, "It copies: 20%", "(held-out text: 1.0%); the longest has 300."),
-        ({"copied": 0.2}, "It copies: 20%", "(held-out text: 1.0%)."),
-        ({"copied": 0.03, "longest_copy": 60.0}, "It does not copy", "has 60 characters, in held-out text 40."),
-        ({"copied": 0.0}, "It does not copy: 0% of its text", "(held-out text: 1.0%)."),
+        (0.2, 300.0, "It copies: 20% of its characters stand in passages of 50 or more taken from the training text; "),
+        (0.03, 60.0, "It does not copy: "),  # held-out text has 1%, two more are not many
+        (0.0, 31.0, "It does not copy: "),
     ],
-)  # fmt: skip
-def test_copying(scores: dict[str, float], start: str, end: str) -> None:
-    (said,) = copying(scores, REFERENCES)
-    assert said.startswith(start)
-    assert said.endswith(end)
+)
+def test_copied_passages(copied: float, longest: float, said: str) -> None:
+    length = "the longest passage that stands in the training text as well has"
+    scores = {"copied_characters": copied, "longest_copy": longest}
+    assert copying(scores, REFERENCES) == [f"{said}{length} {longest:.0f} characters (of held-out text: 40)."]
 
 
-def test_copying_without_its_measure() -> None:
-    assert copying({"valid_words": 1.0}, REFERENCES) == []
-    assert copying({"copied": 0.1}, {})[0].startswith("It copies")
+def test_what_is_copied_without_anything_to_compare() -> None:
+    (said,) = copying({"copied_characters": 0.03, "longest_copy": 60.0}, {})
+    assert said.startswith("It copies: 3% of its characters")
+    assert said.endswith("has 60 characters.")
+
+
+def test_copied_lines() -> None:
+    real = {"held-out text": {"lines_in_training_text": 0.1}}
+    assert copying({"lines_in_training_text": 0.25}, real) == [
+        "Copied: 25% of its lines stand in the training text, of held-out text 10%."
+    ]
+    assert copying({"lines_in_training_text": 0.7}, real)[0].startswith("It copies: 70% of its lines")
+    assert copying({"lines_in_training_text": 0.25}, {}) == ["Copied: 25% of its lines stand in the training text."]
+
+
+def test_copying_without_its_measures() -> None:
+    assert copying({"words_in_training_text": 1.0}, REFERENCES) == []
 
 
 @pytest.mark.parametrize(
     ("name", "score", "words"),
     [
-        ("valid_words", 0.482, "48%"),
-        ("valid_words", 0.0482, "4.8%"),
-        ("valid_words", 0.0, "0%"),
+        ("words_in_training_text", 0.482, "48%"),
+        ("words_in_training_text", 0.0482, "4.8%"),
+        ("words_in_training_text", 0.0, "0%"),
         ("longest_copy", 212.0, "212 characters"),
-        ("divergence_4", 0.23456, "0.235 bits"),
-        ("zipf", 1.0456, "1.05"),
-        ("zipf", math.nan, "-"),
+        ("character_divergence_4", 0.23456, "0.235 bits"),
+        ("zipf_exponent", 1.0456, "1.05"),
+        ("zipf_exponent", math.nan, "-"),
         ("unheard_of", 0.5, "0.5"),
     ],
 )
