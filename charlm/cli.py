@@ -366,15 +366,19 @@ def _samples(arguments: list[str]) -> int:
     check_ranges(config)
     from charlm.run import Run
 
+    def shown(epoch: float) -> str:  # what headings say, and people type
+        return f"{epoch:.4g}"
+
     everything = Run(path).samples
     samples = [
         sample
         for sample in everything
-        if config.prompt in (None, sample.prompt) and config.epoch in (None, sample.epoch)
+        if config.prompt in (None, sample.prompt)
+        and (config.epoch is None or shown(config.epoch) == shown(sample.epoch))
     ]
     if not samples:
         prompts = ", ".join(sorted({repr(sample.prompt) for sample in everything}))
-        epochs = ", ".join(f"{epoch:g}" for epoch in sorted({sample.epoch for sample in everything}))
+        epochs = ", ".join(shown(epoch) for epoch in sorted({sample.epoch for sample in everything}))
         have = f"; it has prompts {prompts} at epochs {epochs}" if everything else " yet"
         raise CharlmError(f"{path} has no such samples{have}")
     if config.json:

@@ -29,6 +29,9 @@ State = Literal[
 CHANGE = 0.005
 """Share by which a loss must change to count: validations of one network differ by less."""
 
+FEW_EPOCHS = 5
+"""Epochs below which a loss that stands still says more of a learning rate that has fallen than of the network."""
+
 GAP = 0.1
 """Share by which the training loss lies below the validation loss when the network has room to spare."""
 
@@ -171,9 +174,9 @@ def trend(training: Curve, validation: Curve) -> Trend:
     if last >= least * (1 + CHANGE):
         worse = learnt[1] > learnt[0] * (1 + CHANGE)
         return Trend("getting worse" if worse else "over-fitting", since, least, last, *learnt)
-    if len(validation) == 1:
+    quarter = 0.75 * epochs[-1]
+    if epochs[0] > quarter:
         return Trend("too early", since, math.nan, least, *learnt)
-    quarter = max(epochs[0], 0.75 * epochs[-1])
     before = float(np.interp(quarter, epochs, losses))
     state: State = "still improving" if least < before * (1 - CHANGE) else "converged"
     return Trend(state, quarter, before, least, _level(training, quarter), learnt[1])
@@ -211,8 +214,8 @@ def _course(course: Trend) -> str:
             )
         case "too early":
             return (
-                f"Too early to tell: the validation text was read once only (loss {course.after:.3f} nats a token); "
-                "two readings make a trend."
+                "Too early to tell whether it still improves: the validation text was first read near the end (loss "
+                f"{course.after:.3f} nats a token)."
             )
         case "still improving":
             return (
@@ -265,7 +268,7 @@ def label(name: str) -> str:
 def labelled(name: str) -> str:
     """What a measure is called, with its unit unless that shows in its numbers."""
     unit = measures[name].unit if name in measures else ""
-    return label(name) if unit in ("", "share") else f"{label(name)}, {unit}"
+    return label(name) if unit == "share" or unit in label(name) else f"{label(name)}, {unit}"
 
 
 def number(name: str, score: float) -> str:
@@ -273,7 +276,7 @@ def number(name: str, score: float) -> str:
     if not math.isfinite(score):
         return "-"
     if name in measures and measures[name].unit == "share":
-        return f"{score:.0%}" if score == 0 or score >= 0.1 else f"{score:.1%}"
+        return f"{score:.0%}" if score == 0 or score >= 0.1 else f"{100 * score:.2g}%"
     return f"{score:.0f}" if score == int(score) or abs(score) >= 1000 else f"{score:.3g}"
 
 
@@ -362,6 +365,12 @@ def advice(evidence: Evidence, course: Trend) -> tuple[str, str]:
         return "Next, take smaller steps:", f"{anew} --optimizer.lr {lr:.3g}{piped}"
     roomy = course.training_after < course.after * (1 - GAP)
     if course.state == "converged" and not roomy:
+        if evidence.epochs < FEW_EPOCHS:
+            return (
+                "The training loss is hardly lower, and it saw its text but a few times. Next, let it learn for twice "
+                "as long, the learning rate falling more slowly:",
+                f"{go_on} {_twice(evidence)}",
+            )
         return (
             "The training loss is hardly lower, so the network has no room to learn more. Next, try a wider one, its "
             "learning rate chosen anew:",

@@ -34,10 +34,10 @@ def learning(summary: Summary) -> list[Chart]:
     return [chart for chart in charts if chart.curves]
 
 
-def quality(summary: Summary) -> list[Chart]:
-    """A chart for each measure of the generated text, with the references it is held against."""
+def quality(summary: Summary, names: Sequence[str]) -> list[Chart]:
+    """A chart for each of some measures of the generated text, with the references it is held against."""
     charts = []
-    for name in summary.measured:
+    for name in names:
         points = [(point.epoch, point.scores[name]) for point in summary.scored if name in point.scores]
         unit = measures[name].unit if name in measures else ""
         share = unit == "share"
@@ -66,7 +66,7 @@ def compared(summaries: Sequence[Summary]) -> list[Chart]:
         few = len(rows) < FEW
         by_epoch.append(Curve(summary.name, [row["epoch"] for row in rows], bits, marked=few))
         by_time.append(Curve(summary.name, [row["seconds"] / 60 for row in rows], bits, marked=few))
-    if not any(curve.x for curve in by_epoch):
+    if not any(len(curve.x) for curve in by_epoch):
         return []
     return [
         Chart("Validation over the epochs", "epochs", "bits a character", by_epoch),

@@ -20,9 +20,12 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Numbers = Sequence[float] | NDArray[Any]
 
 POINTS = 1000
 """Most points of a curve that are drawn."""
@@ -57,8 +60,8 @@ class Curve:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Numbers
+    y: Numbers
     marked: bool = False
     faint: bool = False
 
@@ -108,7 +111,7 @@ def svg(chart: Chart) -> str:
         return _for_a_page(out.getvalue(), _attributes(chart, figure))
 
 
-def image(chart: Chart, scale: float = 2.0) -> np.ndarray:
+def image(chart: Chart, scale: float = 2.0) -> NDArray[np.uint8]:
     """The chart as pixels (height, width, 3), uint8, on white paper; `scale` pixels for each unit of `SIZE`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -120,7 +123,7 @@ def image(chart: Chart, scale: float = 2.0) -> np.ndarray:
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def thinned(x: Sequence[float], y: Sequence[float], most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+def thinned(x: Numbers, y: Numbers, most: int = POINTS) -> tuple[NDArray[Any], NDArray[Any]]:
     """A curve of at most `most` points that looks like one of many: the lowest and highest of each stretch.
 
     The first and the last point stay, and points that are not finite are left out.
@@ -197,9 +200,11 @@ def _draw(chart: Chart) -> Figure:
     if chart.log_y:
         axes.set_yscale("log", nonpositive="mask")
     axes.margins(x=0.02, y=0.08)
-    low, high = axes.get_ylim()
-    if not chart.log_y and high - low < 1e-6:  # a level that never moves
-        axes.set_ylim(low - 0.05 * abs(low) - 0.01, high + 0.05 * abs(high) + 0.01)
+    heights = [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)]
+    low, high = min(heights, default=0.0), max(heights, default=1.0)
+    if high - low < 1e-6 * max(1.0, abs(high)) and not chart.log_y:  # a level that never moves
+        room = 0.05 * abs(high) if abs(high) > 1e-6 else 0.05
+        axes.set_ylim(low - room if abs(low) > 1e-6 else 0.0, high + room)
     if chart.marks and not chart.log_x:  # all of them lie within the axes
         left, right = axes.get_xlim()
         axes.set_xlim(min(left, min(chart.marks)), max(right, max(chart.marks)))
@@ -210,7 +215,13 @@ def _draw(chart: Chart) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set(color=INK, alpha=0.4)
     if chart.legend and len(chart.curves) + len(chart.levels) > 1:
-        axes.legend(frameon=False, fontsize=10, labelcolor=INK, handlelength=1.8, borderaxespad=0.2)
+        names = [str(line.get_label()) for line in axes.lines]
+        labels = [str(number) for number in range(len(names))]  # matplotlib hides those that begin with _
+        legend = axes.legend(
+            axes.lines, labels, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.8, borderaxespad=0.2
+        )
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            text.set_text(name)
     return figure
 
 
@@ -233,12 +244,15 @@ def _for_a_page(drawn: str, attributes: str) -> str:
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<(metadata|title|style)\b.*?</\1>|<defs>\s*</defs>", "", drawn, flags=re.DOTALL)
     used = set(re.findall(r"#([\w-]+)[)\"]", drawn))
-    drawn = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", drawn)
-    drawn = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-0 [^\"]*\"", "", drawn)
-    drawn = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), drawn)
+    colours = {INK: "currentColor", PAPER: "none"}
+    colours |= {colour: f"var(--curve-{number})" for number, colour in enumerate(COLOURS, 1)}
+    colours |= {colour: f"var(--level-{number})" for number, (colour, _) in enumerate(LEVELS.values(), 1)}
+
+    def plainer(match: re.Match[str]) -> str:
+        tag = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", match[0])
+        tag = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-0 [^\"]*\"|(?<=\.\d\d)\d+", "", tag)
+        return re.sub("|".join(colours), lambda colour: colours[colour[0]], tag).replace("xlink:href", "href")
+
+    drawn = re.sub(r"<[^>]+>", plainer, drawn)
     drawn = re.sub(r"<svg\b[^>]*>", lambda _: f"<svg {attributes}>", drawn, count=1)
-    drawn = re.sub(r">\s+<", "><", drawn).replace("\n", " ")
-    names = {INK: "currentColor", PAPER: "none"}
-    names |= {colour: f"var(--curve-{number})" for number, colour in enumerate(COLOURS, 1)}
-    names |= {colour: f"var(--level-{number})" for number, (colour, _) in enumerate(LEVELS.values(), 1)}
-    return re.sub("|".join(names), lambda match: names[match[0]], drawn).strip()
+    return re.sub(r">\s+<", "><", drawn).replace("\n", " ").strip()

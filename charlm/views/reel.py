@@ -14,8 +14,12 @@ from charlm.run import Sample
 COLUMN = 34
 """Narrowest column in which a sample can be read."""
 
-HEADLINES = ("words_in_training_text", "word_ngrams_in_held_out_text_3", "copied_characters")
-"""The measures that tell most in one line."""
+HEADLINES = (
+    "words_in_training_text", "word_ngrams_in_held_out_text_2", "word_ngrams_in_held_out_text_3",
+    "lines_in_held_out_text", "character_divergence_4", "copied_characters", "lines_in_training_text",
+    "ngram_bits", "compression_ratio",
+)  # fmt: skip
+"""The measures that tell the story; others stand behind them."""
 
 # C0 and DEL have pictures, C1 has none; a new line and a tab may act.
 _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
@@ -40,8 +44,9 @@ def heading(sample: Sample) -> str:
 
 
 def headlines(scores: dict[str, float]) -> list[str]:
-    """The scores that tell most, each with its name."""
-    return [f"{label(name)} {in_words(name, scores[name])}" for name in HEADLINES if name in scores]
+    """The few scores that tell most, each with its name."""
+    names = [name for name in HEADLINES if name in scores]
+    return [f"{label(name)} {in_words(name, scores[name])}" for name in names[:4]]
 
 
 def print_sample(console: Console, sample: Sample, *, scores: bool = True) -> None:
@@ -76,16 +81,17 @@ def print_side_by_side(samples: Sequence[Sample], console: Console | None = None
         said = f"prompt {prompt!r}, seed {seed}" if prompt else f"seed {seed}"
         console.print(Text(f"── {said}, temperature {row[0].temperature:g} ──", style="bold"))
         for start in range(0, len(row), fit):
-            console.print(_columns(row[start : start + fit]))
+            console.print(_columns(row[start : start + fit], scores=not number))
 
 
-def _columns(samples: Sequence[Sample]) -> Table:
+def _columns(samples: Sequence[Sample], *, scores: bool) -> Table:
     table = Table(box=None, pad_edge=False, expand=True, header_style="")
     for sample in samples:
         head = Text(f"{point_name(sample.epoch, sample.step)}, step {sample.step:,}", style="bold")
-        for line in headlines(sample.scores):
+        for line in headlines(sample.scores) if scores else []:
             head.append(f"\n{line}", style="dim not bold")
         table.add_column(head, ratio=1, overflow="fold", vertical="top")
+    table.add_row()
     table.add_row(*(_body(sample) for sample in samples))
     return table
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from charlm.measure.quality import measures
-from charlm.measure.verdict import CEILING, FLOOR, closeness, labelled, number
+from charlm.measure.verdict import CEILING, FLOOR, closeness, label, labelled, number
 from charlm.run import Run, Sample
 from charlm.views import charts
 from charlm.views.plots import svg
-from charlm.views.reel import visible
+from charlm.views.reel import HEADLINES, visible
 from charlm.views.summary import (
     REFERENCES,
     Point,
@@ -30,7 +30,7 @@ from charlm.views.summary import (
     spread,
 )
 
-COLUMNS = 12
+COLUMNS = 8
 """Most points of the reel side by side in a table."""
 
 EXCERPTS = 5
@@ -95,7 +95,8 @@ def _shown(point: Point, summary: Summary, prompts: list[str]) -> dict[str, Any]
     for sample in point.samples:
         by_prompt.setdefault(prompts.index(sample.prompt), []).append(sample)
     scores = []
-    for name, score in point.scores.items():
+    for name in [name for name in HEADLINES if name in point.scores] or point.scores:
+        score = point.scores[name]
         way = closeness(name, score, summary.references) if name in measures else float("nan")
         ceiling, floor = (summary.references.get(which, {}).get(name) for which in (CEILING, FLOOR))
         scores.append(
@@ -118,10 +119,13 @@ def _one(summary: Summary) -> dict[str, Any]:
     points = spread(summary.scored, COLUMNS)
     return {
         "charts": charts.learning(summary),
-        "quality_charts": charts.quality(summary),
+        "quality_charts": charts.quality(summary, [name for name in summary.measured if name in HEADLINES]),
+        "more_charts": charts.quality(summary, [name for name in summary.measured if name not in HEADLINES]),
         "levels": [(name, dashes) for name, dashes in zip(REFERENCES, ("6 3", "8 2 2 2", "2 3"), strict=True)],
-        "quality_head": ["", *(point.name for point in points), *summary.references],
+        "quality_head": ["", *summary.references, *(point.name for point in points)],
         "quality_rows": _quality_rows(summary, points),
+        "meanings": [(label(name), measures[name].description) for name in summary.measured if name in measures],
+        "without": summary.without,
         "changed": [(name, plain(value), plain(default)) for name, value, default in summary.changed],
         "unchanged": [(name, plain(value)) for name, value in summary.settings.items() if name not in changed],
         "layers": [(name, shape, f"{count:,}") for name, shape, count in summary.run.shape.table()],
@@ -131,7 +135,7 @@ def _one(summary: Summary) -> dict[str, Any]:
 
 def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
     last = [summary.scored[-1].scores if summary.scored else {} for summary in summaries]
-    names = list(dict.fromkeys(name for scores in last for name in scores))
+    names = list(dict.fromkeys(name for summary in summaries for name in summary.measured))
     rows = [[labelled(name), *(number(name, one[name]) if name in one else "-" for one in last)] for name in names]
     head = ["", *(summary.name for summary in summaries)]
     if all(summary.references == summaries[0].references for summary in summaries):
@@ -142,6 +146,9 @@ def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
     return {
         "charts": charts.compared(summaries),
         "quality_charts": [],
+        "more_charts": [],
+        "meanings": [],
+        "without": [],
         "quality_head": head,
         "quality_rows": rows,
         "differing": differing(summaries),
@@ -150,10 +157,10 @@ def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
 
 
 def _quality_rows(summary: Summary, points: Sequence[Point]) -> list[list[str]]:
-    """A row for each measure: its score at each point, then what the references score."""
+    """A row for each measure: what the references score, then its score at each point."""
     rows = []
     for name in summary.measured:
-        told = [*(point.scores for point in points), *summary.references.values()]
+        told = [*summary.references.values(), *(point.scores for point in points)]
         rows.append([labelled(name), *(number(name, scores[name]) if name in scores else "-" for scores in told)])
     return rows
 
@@ -190,8 +197,9 @@ def _chapter(summary: Summary, level: str, *, alone: bool) -> list[str]:
         parts += [_fenced(sample.prompt + sample.text) for sample in point.samples]
     scored = [point for point in points if point.scores]
     if scored:
-        head = ["measure", *(point.name for point in scored), *summary.references]
+        head = ["measure", *summary.references, *(point.name for point in scored)]
         parts += [f"{level}# Measures of its text", _table(head, _quality_rows(summary, scored))]
+        parts += [_escaped(sentence) for sentence in summary.without]
     if alone:
         rows = [[name, plain(value), plain(default)] for name, value, default in summary.changed]
         parts += [f"{level}# Settings", _table(["setting", "value", "default"], rows, "---")]

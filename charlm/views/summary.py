@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from charlm.config import Config, duration, settings
 from charlm.errors import CharlmError
 from charlm.measure.verdict import Evidence, Verdict, label, verdict
 from charlm.run import Run, Sample
-from charlm.views.reel import point_name
+from charlm.views.reel import HEADLINES, point_name
+
+T = TypeVar("T")
 
 REFERENCES = ("held-out text", "order-5 characters", "order-1 characters")
 """What a score is compared with, the best first."""
@@ -57,7 +59,8 @@ class Summary:
         self.run = run
         self.name = name or run.path.resolve().name
         self.rows = run.metrics
-        self.references: dict[str, dict[str, float]] = run.quality["references"]
+        found = run.quality["references"]
+        self.references: dict[str, dict[str, float]] = {name: found[name] for name in REFERENCES if name in found}
         self.left_out: dict[str, str] = run.quality["left_out"]
 
     def curve(self, column: str) -> list[tuple[float, float]]:
@@ -89,8 +92,9 @@ class Summary:
 
     @property
     def measured(self) -> list[str]:
-        """Every measure that was taken, in the order in which they were."""
-        return list(dict.fromkeys(name for point in self.scored for name in point.scores))
+        """Every measure that was taken; those that tell most come first."""
+        names = dict.fromkeys(name for point in self.scored for name in point.scores)
+        return [*(name for name in HEADLINES if name in names), *(name for name in names if name not in HEADLINES)]
 
     @property
     def epochs(self) -> float:
@@ -149,8 +153,15 @@ class Summary:
             said.append("The samples were not measured, so there are no scores.")
         if self.scored and not self.references:
             said.append("There is nothing to compare the scores with: the run has no quality.json.")
-        said += [f"Left out: {label(name)}, for {reason}." for name, reason in self.left_out.items()]
         return said
+
+    @property
+    def without(self) -> list[str]:
+        """Which measures were left out, a sentence for each reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.left_out.items():
+            reasons.setdefault(reason, []).append(label(name))
+        return [f"Left out, because {reason}: {', '.join(names)}." for reason, names in reasons.items()]
 
     @property
     def facts(self) -> list[str]:
@@ -178,8 +189,8 @@ class Summary:
             "validation, bits a character": _number(best.get("val/bits_per_character"), 4),
             "validation, nats a token": _number(best.get("val/loss"), 4),
             "validation, perplexity": _number(best.get("val/perplexity"), 2),
-            "best epoch": _number(best.get("epoch"), 2),
-            "epochs": _number(self.epochs, 2),
+            "best epoch": f"{best['epoch']:.4g}" if best else "",
+            "epochs": f"{self.epochs:.4g}",
             "training time": duration(self.seconds),
             "parameters": f"{sum(count for _, _, count in self.run.shape.table()):,}",
         }
@@ -200,7 +211,7 @@ class Summary:
         return {other: self.references[other][name] for other in which if name in self.references.get(other, {})}
 
 
-def spread(points: Sequence[Point], most: int) -> list[Point]:
+def spread(points: Sequence[T], most: int) -> list[T]:
     """At most `most` points, evenly from the first to the last."""
     if len(points) <= most:
         return list(points)

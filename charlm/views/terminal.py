@@ -129,7 +129,7 @@ class Terminal(Watcher):
         judged = Summary(run).verdict
         self.console.print(Text("── verdict ──", style="bold"))
         for line in (*judged.sentences, judged.advice):
-            self.say(line)
+            self.console.print(Text(visible(line)), soft_wrap=not self.live)
         self.console.print(Text(f"  {visible(judged.command)}", style="bold"))
 
     def close(self) -> None:
@@ -214,14 +214,12 @@ class History:
 def sparkline(values: Sequence[float], width: int) -> str:
     """Numbers as a line of blocks, at most `width` wide, from the lowest (▁) to the highest (█).
 
-    A loss falls so steeply at first that all after it would look flat; so what lies above nine tenths of the
-    numbers is drawn as high as they are.
+    A loss falls so steeply at first that all after it would look flat; so the highest tenth of many numbers is drawn
+    as high as the highest of the others.
     """
     parts = np.array_split(np.asarray(values, float), min(width, len(values)))
     means = np.array([part.mean() for part in parts])
-    low, high = means.min(), np.quantile(means, 0.9, method="lower") if len(means) > 2 else means.max()
-    if high <= low:
-        high = means.max()
+    low, high = means.min(), np.sort(means)[-1 - len(means) // 10]
     if high <= low:
         return SPARKS[0] * len(means)
     levels = np.clip((means - low) / (high - low), 0, 1) * (len(SPARKS) - 1)

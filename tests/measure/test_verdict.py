@@ -86,8 +86,9 @@ def test_a_rise_too_small_to_count_is_none() -> None:
     assert trend(dense(FALLING), [(1.0, 2.0), (2.0, 1.6), (3.0, 1.605), (4.0, 1.607)]).state == "converged"
 
 
-def test_one_validation_makes_no_trend() -> None:
-    assert trend(dense(FALLING), [(1.0, 2.0)]).state == "too early"
+@pytest.mark.parametrize("validation", [[(1.0, 2.0)], [(0.8, 2.1), (1.0, 2.0)]])
+def test_validations_near_the_end_make_no_trend(validation: list[tuple[float, float]]) -> None:
+    assert trend(dense(FALLING), validation).state == "too early"
 
 
 def test_without_validation_the_training_loss_is_told() -> None:
@@ -148,8 +149,22 @@ def test_the_share_that_is_done_is_that_of_the_nearest_limit() -> None:
     assert evidence([], [], settings={"trainer": limits}).share == 0.75
 
 
-def test_converged_without_room() -> None:
+def test_converged_after_a_few_epochs() -> None:
     judged = verdict(evidence(FLAT, dense(FLAT, 0.1)))
+    assert judged.state == "converged"
+    assert "a few times" in judged.advice
+    assert judged.command == "charlm train --resume runs/x --trainer.max_epochs 8"
+
+
+def longer(curve: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(2 * epoch, loss) for epoch, loss in curve]
+
+
+LONG: dict[str, Any] = {"epochs": 8.0}
+
+
+def test_converged_without_room() -> None:
+    judged = verdict(evidence(longer(FLAT), longer(dense(FLAT, 0.1)), **LONG))
     assert judged.state == "converged"
     assert "less than 0.5%" in judged.sentences[0]
     assert "no room" in judged.advice
@@ -159,7 +174,7 @@ def test_converged_without_room() -> None:
 
 def test_a_wider_network_takes_its_embedding_along_and_no_old_weights() -> None:
     settings = {"model": {"embedding": 128}, "init_from": "runs/y"}
-    judged = verdict(evidence(FLAT, dense(FLAT, 0.1), settings=settings))
+    judged = verdict(evidence(longer(FLAT), longer(dense(FLAT, 0.1)), settings=settings, **LONG))
     assert judged.command.endswith("--model.hidden 256 --model.embedding 256 --optimizer.lr null --init_from null")
 
 
@@ -327,6 +342,7 @@ def test_copying_without_its_measures() -> None:
     [
         ("words_in_training_text", 0.482, "48%"),
         ("words_in_training_text", 0.0482, "4.8%"),
+        ("words_in_training_text", 0.000321, "0.032%"),
         ("words_in_training_text", 0.0, "0%"),
         ("longest_copy", 212.0, "212 characters"),
         ("character_divergence_4", 0.23456, "0.235 bits"),
