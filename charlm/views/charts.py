@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from charlm.measure.comparison import CEILING, label
 from charlm.measure.quality import measures
-from charlm.measure.verdict import CEILING, label
 from charlm.views.plots import Chart, Curve
 from charlm.views.summary import Summary
 

@@ -218,7 +218,7 @@ def _draw(chart: Chart) -> Figure:
         names = [str(line.get_label()) for line in axes.lines]
         labels = [str(number) for number in range(len(names))]  # matplotlib hides those that begin with _
         legend = axes.legend(
-            axes.lines, labels, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.8, borderaxespad=0.2
+            axes.lines, labels, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.8, borderaxespad=0.6
         )
         for text, name in zip(legend.get_texts(), names, strict=True):
             text.set_text(name)

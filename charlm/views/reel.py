@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charlm.measure.verdict import in_words, label
 from charlm.run import Sample
 
 COLUMN = 34
@@ -45,6 +44,8 @@ def heading(sample: Sample) -> str:
 
 def headlines(scores: dict[str, float]) -> list[str]:
     """The few scores that tell most, each with its name."""
+    from charlm.measure.comparison import in_words, label  # here, for `charlm generate` has no time for it
+
     names = [name for name in HEADLINES if name in scores]
     return [f"{label(name)} {in_words(name, scores[name])}" for name in names[:4]]
 

@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from charlm.measure.comparison import CEILING, FLOOR, closeness, label, labelled, number
 from charlm.measure.quality import measures
-from charlm.measure.verdict import CEILING, FLOOR, closeness, label, labelled, number
 from charlm.run import Run, Sample
 from charlm.views import charts
 from charlm.views.plots import svg

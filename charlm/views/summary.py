@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from charlm.config import Config, duration, settings
 from charlm.errors import CharlmError
-from charlm.measure.verdict import Evidence, Verdict, label, verdict
+from charlm.measure.comparison import label
+from charlm.measure.verdict import Evidence, Verdict, verdict
 from charlm.run import Run, Sample
 from charlm.views.reel import HEADLINES, point_name
 
@@ -170,7 +171,7 @@ class Summary:
         layers = f"{shape.layers} layer{'s' if shape.layers > 1 else ''}"
         best = self.best
         facts = [
-            f"{shape.cell} of {layers} of {shape.hidden} units",
+            f"{shape.cell}, {layers} of {shape.hidden} units",
             f"{sum(count for _, _, count in shape.table()):,} parameters",
             f"{config.tokenizer.kind} tokens, {shape.vocabulary:,} different",
             f"text: {', '.join(Path(text).name for text in config.data.text) or 'the built-in corpus'}",
@@ -233,7 +234,10 @@ def differing(summaries: Sequence[Summary]) -> list[list[str]]:
 def same_text(summaries: Sequence[Summary]) -> bool:
     """Whether several runs were validated on the same text, so that their numbers can be compared."""
     parts = ("text", "val", "val_fraction", "test_fraction", "pattern", "unit")
-    return len({repr([summary.settings[f"data.{part}"] for part in parts]) for summary in summaries}) == 1
+    texts = [
+        [*(one.settings[f"data.{part}"] for part in parts), one.settings["tokenizer.lowercase"]] for one in summaries
+    ]
+    return all(text == texts[0] for text in texts)
 
 
 def plain(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ import pytest
 import yaml
 
 from charlm.config import Config, merge, nest
-from charlm.measure.quality import measures
-from charlm.measure.verdict import Evidence, closeness, copying, in_words, standing, trend, verdict
+from charlm.measure.verdict import Evidence, trend, verdict
 from charlm.options import read_yaml
 
 FALLING = [(1.0, 2.0), (2.0, 1.8), (3.0, 1.7), (4.0, 1.6)]
@@ -236,123 +234,6 @@ def test_every_command_names_settings_that_there_are(
     assert values.pop("--resume", str(tmp_path)) == str(tmp_path)
     changed = Config.from_dict(merge(start, nest({name[2:]: value for name, value in values.items()})))
     assert changed != given.config
-
-
-# -- how the text compares
-
-REFERENCES = {
-    "held-out text": {
-        "words_in_training_text": 0.9,
-        "character_divergence_4": 0.2,
-        "zipf_exponent": 1.0,
-        "copied_characters": 0.01,
-        "longest_copy": 40.0,
-    },
-    "order-5 characters": {
-        "words_in_training_text": 0.5,
-        "character_divergence_4": 0.4,
-        "zipf_exponent": 1.2,
-        "copied_characters": 0.0,
-        "longest_copy": 20.0,
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "score", "share"),
-    [
-        ("words_in_training_text", 0.5, 0.0),
-        ("words_in_training_text", 0.7, 0.5),
-        ("words_in_training_text", 0.9, 1.0),
-        ("words_in_training_text", 1.0, 1.0),
-        ("words_in_training_text", 0.1, -1.0),
-        ("character_divergence_4", 0.3, 0.5),
-        ("character_divergence_4", 0.1, 1.0),
-        ("zipf_exponent", 1.1, 0.5),
-        ("zipf_exponent", 0.9, 0.5),
-        ("zipf_exponent", 0.7, -0.5),
-        ("distinct_ngrams_2", 0.5, math.nan),
-    ],
-)
-def test_closeness(name: str, score: float, share: float) -> None:
-    assert closeness(name, score, REFERENCES) == pytest.approx(share, nan_ok=True)
-
-
-def test_closeness_is_unknown_where_the_references_agree_or_stand_the_wrong_way_round() -> None:
-    same = {which: {"words_in_training_text": 1.0} for which in REFERENCES}
-    assert math.isnan(closeness("words_in_training_text", 0.5, same))
-    swapped = {"held-out text": {"words_in_training_text": 0.5}, "order-5 characters": {"words_in_training_text": 0.9}}
-    assert math.isnan(closeness("words_in_training_text", 0.6, swapped))
-
-
-def test_standing_counts_measures_and_names_the_worst() -> None:
-    said = standing(
-        {"words_in_training_text": 0.3, "character_divergence_4": 0.25, "zipf_exponent": 1.05, "unheard_of": 1.0},
-        REFERENCES,
-    )
-    assert said[0].startswith("In 2 of 3 measures its text is nearer to held-out text")
-    label = measures["words_in_training_text"].label
-    assert said[1].endswith(f"in {label}: 30%, where held-out text has 90% and the n-gram 50%.")
-
-
-def test_standing_without_anything_to_compare() -> None:
-    assert standing({}, REFERENCES) == []
-    assert standing({"zipf_exponent": 1.0}, {}) == []
-
-
-def test_standing_of_a_text_that_is_as_good_as_real() -> None:
-    assert len(standing({"words_in_training_text": 0.95}, REFERENCES)) == 1
-
-
-@pytest.mark.parametrize(
-    ("copied", "longest", "said"),
-    [
-        (0.2, 300.0, "It copies: 20% of its characters stand in passages of 50 or more taken from the training text; "),
-        (0.03, 60.0, "It does not copy: "),  # held-out text has 1%, two more are not many
-        (0.0, 31.0, "It does not copy: "),
-    ],
-)
-def test_copied_passages(copied: float, longest: float, said: str) -> None:
-    length = "the longest passage that stands in the training text as well has"
-    scores = {"copied_characters": copied, "longest_copy": longest}
-    assert copying(scores, REFERENCES) == [f"{said}{length} {longest:.0f} characters (of held-out text: 40)."]
-
-
-def test_what_is_copied_without_anything_to_compare() -> None:
-    (said,) = copying({"copied_characters": 0.03, "longest_copy": 60.0}, {})
-    assert said.startswith("It copies: 3% of its characters")
-    assert said.endswith("has 60 characters.")
-
-
-def test_copied_lines() -> None:
-    real = {"held-out text": {"lines_in_training_text": 0.1}}
-    assert copying({"lines_in_training_text": 0.25}, real) == [
-        "Copied: 25% of its lines stand in the training text, of held-out text 10%."
-    ]
-    assert copying({"lines_in_training_text": 0.7}, real)[0].startswith("It copies: 70% of its lines")
-    assert copying({"lines_in_training_text": 0.25}, {}) == ["Copied: 25% of its lines stand in the training text."]
-
-
-def test_copying_without_its_measures() -> None:
-    assert copying({"words_in_training_text": 1.0}, REFERENCES) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "score", "words"),
-    [
-        ("words_in_training_text", 0.482, "48%"),
-        ("words_in_training_text", 0.0482, "4.8%"),
-        ("words_in_training_text", 0.000321, "0.032%"),
-        ("words_in_training_text", 0.0, "0%"),
-        ("longest_copy", 212.0, "212 characters"),
-        ("character_divergence_4", 0.23456, "0.235 bits"),
-        ("zipf_exponent", 1.0456, "1.05"),
-        ("zipf_exponent", math.nan, "-"),
-        ("unheard_of", 0.5, "0.5"),
-    ],
-)
-def test_in_words(name: str, score: float, words: str) -> None:
-    assert in_words(name, score) == words
 
 
 def test_the_n_gram_is_compared_in_bits() -> None:
