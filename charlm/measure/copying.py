@@ -55,7 +55,8 @@ class SubstringIndex:
         first, last = self.interval(codes, self.depth)
         counts = last - first
         skipped = first - (np.cumsum(counts) - counts)
-        return self._places[np.repeat(skipped, counts) + np.arange(counts.sum())].astype(np.int64)
+        places = self._places[np.repeat(skipped, counts) + np.arange(counts.sum())]
+        return np.sort(places).astype(np.int64)  # in the order of memory they are read faster
 
     def equal(self, places: Ids, hashes: Codes, length: int) -> tuple[Flags, Ids]:
         """Which of these hashes a substring of `length` at one of these places has, and the places that have one."""
@@ -80,18 +81,24 @@ class Copies:
     def __init__(self, index: SubstringIndex, ids: NDArray[Any]) -> None:
         self.index = index
         self.ids = ids
+        self._places: dict[int, Ids] = {}  # by length: where in the other text such a substring stands
 
     @cached_property
     def _hashes(self) -> _Hashes:
         return _Hashes(self.ids)
 
-    @cached_property
-    def _places(self) -> Ids:
-        return self.index.places(self.ids)
-
     def substrings(self, length: int) -> Flags:
         """Whether each substring of so many ids (at least 1) occurs in the other text, (n - length + 1,)."""
-        return self._search(length, self._places)[0]
+        starts = np.arange(max(0, len(self.ids) - length + 1))
+        if length <= self.index.depth:
+            first, last = self.index.interval(self.index.codes(self.ids, length)[starts], length)
+            return last > first
+        if not self._places:
+            self._places[self.index.depth] = self.index.places(self.ids)
+        # A longer substring stands nowhere but where a shorter one does.
+        places = self._places[max(shorter for shorter in self._places if shorter <= length)]
+        occurs, self._places[length] = self.index.equal(places, self._hashes.of(starts, length), length)
+        return occurs
 
     def characters(self, length: int) -> Flags:
         """Whether each id stands in a substring of at least `length` that occurs in the other text, (n,)."""
@@ -103,33 +110,25 @@ class Copies:
 
     def longest(self) -> int:
         """Ids of the longest substring that occurs in the other text."""
-        shortest_absent = len(self.ids) + 1
-        longest, places = 0, self._places  # those of the longest so far: a longer one stands nowhere else
-        while shortest_absent - longest > 1:
-            length = min(max(1, 2 * longest), (longest + shortest_absent) // 2)
-            occurs, remaining = self._search(length, places)
-            if occurs.any():
-                longest, places = length, remaining
+        longest, absent = 0, len(self.ids) + 1
+        while absent - longest > 1:
+            length = min(max(1, 2 * longest), (longest + absent) // 2)
+            if self.substrings(length).any():
+                longest = length
             else:
-                shortest_absent = length
+                absent = length
         return longest
-
-    def _search(self, length: int, places: Ids) -> tuple[Flags, Ids]:
-        """Which substrings occur, and the places where, if they are longer than the index is deep."""
-        starts = np.arange(max(0, len(self.ids) - length + 1))
-        if length > self.index.depth:
-            return self.index.equal(places, self._hashes.of(starts, length), length)
-        first, last = self.index.interval(self.index.codes(self.ids, length)[starts], length)
-        return last > first, places
 
 
 class _Hashes:
     """Hashes of all substrings of a text: polynomials over its ids, taken from their running sums."""
 
     def __init__(self, ids: NDArray[Any]) -> None:
-        powers = _powers(MULTIPLIER, len(ids))
         self._sums = np.zeros(len(ids) + 1, np.uint64)
-        np.cumsum(powers * (ids + 1).astype(np.uint64), out=self._sums[1:])
+        self._sums[1:] = ids
+        self._sums[1:] += np.uint64(1)
+        self._sums[1:] *= _powers(MULTIPLIER, len(ids))
+        np.cumsum(self._sums, out=self._sums)
         self._inverse = _powers(pow(MULTIPLIER, -1, 1 << 64), len(ids))  # brings every sum to where a text begins
 
     def __len__(self) -> int:
@@ -144,7 +143,7 @@ def _powers(base: int, count: int) -> Codes:
     """1, base, base ** 2, ... modulo 2 ** 64, (count,)."""
     powers = np.full(count, base, np.uint64)
     powers[:1] = 1
-    return np.cumprod(powers, dtype=np.uint64)
+    return np.cumprod(powers, out=powers)
 
 
 def _top(hashes: Codes) -> Ids:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Ids = NDArray[np.int64]
+Tokens = NDArray[np.int32]
 Codes = NDArray[np.uint64]
 Numbers = NDArray[np.float64]
 
@@ -34,13 +35,33 @@ def window_codes(ids: NDArray[Any], length: int, size: int, starts: Ids | None =
         size: How many different ids there are.
         starts: (runs,) where the runs begin; None: everywhere, (n - length + 1,), or nowhere in a shorter text.
     """
-    base = np.uint64(size if size**length <= 2**64 else MULTIPLIER)
+    base = np.uint64(_base(length, size))
     runs = max(0, len(ids) - length + 1) if starts is None else len(starts)
     codes = np.zeros(runs, np.uint64)
     for offset in range(length):
         codes *= base
         codes += (ids[offset : offset + runs] if starts is None else ids[starts + offset]).astype(np.uint64)
     return codes
+
+
+def _code(ids: list[int], size: int) -> np.uint64:
+    """The code of one run."""
+    base, code = _base(len(ids), size), 0
+    for id in ids:
+        code = (code * base + id) % 2**64
+    return np.uint64(code)
+
+
+def _base(length: int, size: int) -> int:
+    return size if size**length <= 2**64 else MULTIPLIER
+
+
+def found(known: NDArray[Any], wanted: NDArray[Any]) -> tuple[Ids, NDArray[np.bool_]]:
+    """Where each of `wanted` stands in the ascending `known`, (wanted,), and whether it does: if not, some place."""
+    if not len(known):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    index = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return index, known[index] == wanted
 
 
 @dataclass(frozen=True)
@@ -103,7 +124,7 @@ class NGramModel:
         self._levels = levels[::-1]
         return self
 
-    def _counted(self, padded: Ids) -> tuple[Ids, Ids]:
+    def _counted(self, padded: Tokens) -> tuple[Ids, Ids]:
         """A start of each n-gram of full length and how often it occurs, (different n-grams,) both."""
         codes, starts, counts = [], [], []
         for first in range(0, len(padded) - self.order + 1, BLOCK):  # what fits the cache is sorted many times faster
@@ -127,8 +148,8 @@ class NGramModel:
         padded = self._padded(tokens)
         probabilities = np.full(len(tokens), 1 / self.vocabulary_size)
         for length, level in enumerate(self._levels):
-            context, known = _found(level.contexts, self._contexts(padded, length))
-            pair, seen = _found(level.pairs, context * self.vocabulary_size + tokens)
+            context, known = found(level.contexts, self._contexts(padded, length))
+            pair, seen = found(level.pairs, context * self.vocabulary_size + tokens)
             interpolated = np.where(seen, level.kept[pair], 0) + level.rest[context] * probabilities
             probabilities = np.where(known, interpolated, probabilities)
         return np.log(probabilities)
@@ -139,38 +160,39 @@ class NGramModel:
 
     def sample(self, length: int, seed: int) -> Ids:
         """Write `length` tokens from the start of a text; the same seed writes the same tokens."""
-        tokens = self._padded(np.zeros(length, np.int64))
-        for position, number in enumerate(np.random.default_rng(seed).random(length).tolist(), self.order - 1):
-            tokens[position] = self._draw(tokens[position - self.order + 1 : position], number)
-        return tokens[self.order - 1 :]
+        tokens = [self.vocabulary_size] * (self.order - 1)
+        for number in np.random.default_rng(seed).random(length).tolist():
+            tokens.append(self._draw(tokens, number))
+        return np.array(tokens[self.order - 1 :], np.int64)
 
-    def _draw(self, before: Ids, number: float) -> int:
+    def _draw(self, tokens: list[int], number: float) -> int:
         """The token at `number`, from 0 to below 1, of all probability laid end to end, level after level."""
         for length in reversed(range(self.order)):
             level = self._levels[length]
-            code = window_codes(before[len(before) - length :], length, self.vocabulary_size + 1)
-            (context,), (known,) = _found(level.contexts, code)
-            if not known:
+            code = _code(tokens[len(tokens) - length :], self.vocabulary_size + 1)
+            context = level.contexts.searchsorted(code)
+            if context == len(level.contexts) or level.contexts[context] != code:
                 continue
-            kept = 1 - float(level.rest[context])
+            kept = 1 - level.rest[context]
             if number < kept:
-                start, stop = np.searchsorted(level.pairs, np.array([context, context + 1]) * self.vocabulary_size)
-                pair = np.searchsorted(level.heaped, level.heaped[start] + number, side="right") - 1
-                return int(level.pairs[min(pair, stop - 1)] % self.vocabulary_size)
+                first = level.pairs.searchsorted(context * self.vocabulary_size)
+                last = level.pairs.searchsorted((context + 1) * self.vocabulary_size) - 1
+                pair = level.heaped.searchsorted(level.heaped[first] + number, side="right") - 1
+                return int(level.pairs[min(pair, last)]) % self.vocabulary_size
             number = (number - kept) / (1 - kept)
         return min(int(number * self.vocabulary_size), self.vocabulary_size - 1)
 
-    def _padded(self, tokens: Ids) -> Ids:
+    def _padded(self, tokens: Tokens) -> Tokens:
         """Tokens after as many of the id past the vocabulary as a context is long: the start of a text."""
-        return np.concatenate([np.full(self.order - 1, self.vocabulary_size), tokens])
+        return np.concatenate([np.full(self.order - 1, self.vocabulary_size, tokens.dtype), tokens])
 
-    def _contexts(self, padded: Ids, length: int) -> Codes:
+    def _contexts(self, padded: Tokens, length: int) -> Codes:
         """Code of the `length` tokens before each token, (tokens,)."""
         return window_codes(padded[self.order - 1 - length : len(padded) - 1], length, self.vocabulary_size + 1)
 
 
-def _tokens(ids: ArrayLike) -> Ids:
-    tokens = np.asarray(ids, np.int64)
+def _tokens(ids: ArrayLike) -> Tokens:
+    tokens = np.asarray(ids, np.int32)
     if not len(tokens):
         raise ValueError("there is nothing to count in a text of no tokens")
     return tokens
@@ -184,12 +206,6 @@ def _ranked(codes: Codes) -> tuple[Codes, Ids, Ids]:
     rank = np.empty(len(codes), np.int64)
     rank[order] = np.cumsum(new) - 1
     return ordered[new], order[new], rank
-
-
-def _found(known: NDArray[Any], wanted: NDArray[Any]) -> tuple[Ids, NDArray[np.bool_]]:
-    """Where each of `wanted` stands in the ascending `known` (some place, if it does not), and whether it does."""
-    index = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return index, known[index] == wanted
 
 
 def _discounts(counts: Ids) -> Numbers:
