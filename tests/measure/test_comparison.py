@@ -7,6 +7,7 @@ import math
 import pytest
 
 from charlm.measure.comparison import closeness, copying, in_words, label, labelled, number, standing
+from charlm.measure.quality import measures
 
 REFERENCES = {
     "held-out text": {
@@ -131,3 +132,7 @@ def test_labels_name_units_that_numbers_do_not_show() -> None:
     assert labelled("ngram_bits") == label("ngram_bits"), "it names them already"
     assert labelled("unheard_of") == "unheard of"
     assert number("longest_copy", 212.0) == "212"
+
+
+def test_the_measures_of_copying_exist() -> None:
+    assert {"lines_in_training_text", "copied_characters", "longest_copy", "ngram_bits"} <= set(measures)

@@ -10,8 +10,9 @@ from example_run import example_run
 from rich.console import Console
 
 from charlm.cli import main
+from charlm.measure.quality import measures
 from charlm.run import Sample
-from charlm.views.reel import COLUMN, heading, headlines, print_reel, print_side_by_side, visible
+from charlm.views.reel import COLUMN, HEADLINES, heading, headlines, print_reel, print_side_by_side, visible
 
 SAMPLE = Sample(1.5, 30, "The ", 7, 0.8, "\x1b[31mred\x07 [bold]no[/bold]")
 SCORES = {
@@ -137,3 +138,7 @@ def test_wide_letters_stay_within_their_column() -> None:
     lines = side_by_side(samples, 2 * COLUMN)
     assert max(line.count("字") for line in lines) <= COLUMN
     assert sum(line.count("字") for line in lines) == 200
+
+
+def test_every_headline_is_a_measure() -> None:
+    assert set(HEADLINES) <= set(measures)
