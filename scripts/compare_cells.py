@@ -18,7 +18,6 @@ import yaml
 import charlm
 from charlm.config import merge, nest
 from charlm.network.cells import cells
-from charlm.training.record import read_metrics
 
 PRESET = Path(__file__).parent.parent / "configs" / "tinyshakespeare-char.yaml"
 
@@ -52,10 +51,8 @@ def main() -> None:
                 ("minutes", {"trainer.max_time": f"{round(60 * arguments.minutes)}s"}),
             )
         ]
-        losses = [
-            min(row["val/loss"] for row in read_metrics(run.path / "metrics.csv") if "val/loss" in row) for run in runs
-        ]
-        last = read_metrics(runs[1].path / "metrics.csv")[-1]
+        losses = [min(row["val/loss"] for row in run.metrics if "val/loss" in row) for run in runs]
+        last = runs[1].metrics[-1]
         read = last["epoch"] * len(runs[1].stream("train"))
         parameters = sum(count for _, _, count in runs[0].shape.table())
         print(

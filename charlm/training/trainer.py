@@ -30,7 +30,7 @@ from charlm.training.data import LanguageData
 from charlm.training.machine import build_trainer, has_gpu, quick, quiet
 from charlm.training.module import LanguageModule
 from charlm.training.preparation import check_prompts, prepare
-from charlm.training.record import Record, read_metrics
+from charlm.training.record import Record
 from charlm.watcher import Watcher
 
 OTHER_PROCESSES = "CHARLM_RUN"
@@ -96,7 +96,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
     first = first_process()
     checkpoint = run.path / "checkpoints" / "last.ckpt"
     if resuming and not checkpoint.is_file():
-        if read_metrics(run.path / "metrics.csv"):
+        if run.metrics:
             raise CharlmError(f"there is no checkpoint {checkpoint}; start a new run with --init_from {run.path}")
         watcher.say(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
         resuming = False
@@ -139,6 +139,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             watcher.close()
             if record is not None:
                 record.close()
+    watcher.finished(run)
     return run
 
 
