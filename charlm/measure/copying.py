@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.measure.ngram import MULTIPLIER, Codes, Ids, found
+from charlm.measure.ngram import WORD, ranks
 
 Flags = NDArray[np.bool_]
+Places = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+MULTIPLIER = 0x9E3779B97F4A7C15  # odd and well mixed: 2**64 over the golden ratio
 
 
 class SubstringIndex:
@@ -24,19 +28,19 @@ class SubstringIndex:
 
     Args:
         ids: (n,) the text.
-        size: Ids of this text and of those it is asked about are below it.
+        size: Places of this text and of those it is asked about are below it.
     """
 
     def __init__(self, ids: NDArray[Any], size: int) -> None:
         self.bits = size.bit_length()
-        self.depth = 62 // self.bits
+        self.depth = WORD // self.bits
         codes = self.codes(ids, self.depth)
-        order = np.argsort(codes)
+        order = np.argsort(codes, kind="stable")
         self._codes = codes[order]
         self._places = order.astype(np.int32)
         self._hashes = _Hashes(ids)
 
-    def codes(self, ids: NDArray[Any], length: int) -> Ids:
+    def codes(self, ids: NDArray[Any], length: int) -> Places:
         """The first `length` ids (at most `depth`) of every suffix as digits of a number, 0 past the end; (n,)."""
         codes = np.zeros(len(ids), np.int64)
         for offset in range(length):
@@ -44,12 +48,12 @@ class SubstringIndex:
             codes[: max(0, len(ids) - offset)] += ids[offset:] + 1
         return codes
 
-    def interval(self, codes: Ids, length: int) -> tuple[Ids, Ids]:
+    def interval(self, codes: Places, length: int) -> tuple[Places, Places]:
         """From where to where among the sorted suffixes stand those that begin with these substrings."""
         rest = self.bits * (self.depth - length)
         return np.searchsorted(self._codes, codes << rest), np.searchsorted(self._codes, (codes + 1) << rest)
 
-    def places(self, ids: NDArray[Any]) -> Ids:
+    def places(self, ids: NDArray[Any]) -> Places:
         """Where in the text anything stands that begins like a suffix of `ids`, to the depth of the index."""
         codes = np.unique(self.codes(ids, self.depth)[: max(0, len(ids) - self.depth + 1)])
         first, last = self.interval(codes, self.depth)
@@ -58,16 +62,16 @@ class SubstringIndex:
         places = self._places[np.repeat(skipped, counts) + np.arange(counts.sum())]
         return np.sort(places).astype(np.int64)  # in the order of memory they are read faster
 
-    def equal(self, places: Ids, hashes: Codes, length: int) -> tuple[Flags, Ids]:
+    def equal(self, places: Places, hashes: Hashes, length: int) -> tuple[Flags, Places]:
         """Which of these hashes a substring of `length` at one of these places has, and the places that have one."""
         places = places[places <= len(self._hashes) - length]
         own = self._hashes.of(places, length)
         marked = np.zeros(1 << 20, bool)  # most are ruled out by 20 of their bits
         marked[_top(hashes)] = True
         keep = marked[_top(own)]
-        _, same = found(np.unique(hashes), own[keep])
+        same = ranks(np.unique(hashes), own[keep]) >= 0
         places, own = places[keep][same], own[keep][same]
-        return found(np.unique(own), hashes)[1], places
+        return ranks(np.unique(own), hashes) >= 0, places
 
 
 class Copies:
@@ -81,7 +85,7 @@ class Copies:
     def __init__(self, index: SubstringIndex, ids: NDArray[Any]) -> None:
         self.index = index
         self.ids = ids
-        self._places: dict[int, Ids] = {}  # by length: where in the other text such a substring stands
+        self._places: dict[int, Places] = {}  # by length: where in the other text such a substring stands
 
     @cached_property
     def _hashes(self) -> _Hashes:
@@ -109,7 +113,7 @@ class Copies:
         return np.cumsum(steps[:-1]) > 0
 
     def longest(self) -> int:
-        """Ids of the longest substring that occurs in the other text."""
+        """Places of the longest substring that occurs in the other text."""
         longest, absent = 0, len(self.ids) + 1
         while absent - longest > 1:
             length = min(max(1, 2 * longest), (longest + absent) // 2)
@@ -134,17 +138,17 @@ class _Hashes:
     def __len__(self) -> int:
         return len(self._inverse)
 
-    def of(self, starts: Ids, length: int) -> Codes:
+    def of(self, starts: Places, length: int) -> Hashes:
         """The hash of each substring of so many ids, (starts,)."""
         return (self._sums[starts + length] - self._sums[starts]) * self._inverse[starts]
 
 
-def _powers(base: int, count: int) -> Codes:
+def _powers(base: int, count: int) -> Hashes:
     """1, base, base ** 2, ... modulo 2 ** 64, (count,)."""
     powers = np.full(count, base, np.uint64)
     powers[:1] = 1
     return np.cumprod(powers, out=powers)
 
 
-def _top(hashes: Codes) -> Ids:
+def _top(hashes: Hashes) -> Places:
     return (hashes >> np.uint64(44)).astype(np.int64)

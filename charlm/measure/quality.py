@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.measure.ngram import NGramModel, found
+from charlm.measure.ngram import NGramModel, ranks
 from charlm.measure.writing import Alphabet, Writing, has_words, ngrams
 from charlm.registry import Registry
 from charlm.text.items import Unit
@@ -31,6 +31,7 @@ Need = Literal["held-out text", "words", "many tokens", "lines", "long items"]
 """What a corpus must have for a measure to make sense."""
 
 MOST_TRAINING = 10_000_000  # characters of training text that are compared with: the first ones
+MOST_COUNTED = 3_000_000  # characters of training text that the n-gram models of the references learn
 MOST_HELD_OUT = 1_000_000  # characters of held-out text that are compared with
 MOST_PREDICTED = 50_000  # characters of held-out text that a model of the generated text predicts
 LEAST_HELD_OUT = 200  # characters: fewer are too few to compare with
@@ -85,77 +86,79 @@ def measure(
 ) -> Callable[[Callable[..., float | None]], Callable[..., float | None]]:
     """A decorator that registers a function of (text, corpus) under its own name as a Measure.
 
-    With `sizes` it registers one for each, of a function of (text, corpus, size); the size stands at the end of the
-    name and in place of `{}` in the label and in the docstring.
+    With `sizes` it registers one for each, of a function of (text, corpus, size): the size stands at the end of the
+    name, and in place of `{}` in the label and in the docstring.
     """
 
     def enter(function: Callable[..., float | None]) -> Callable[..., float | None]:
-        text = inspect.getdoc(function) or ""
-        for size in sizes or (None,):
-            name = function.__name__ if size is None else f"{function.__name__}_{size}"
-            sized = function if size is None else partial(function, size=size)
-            filled = [words if size is None else words.replace("{}", str(size)) for words in (label, text)]
-            measures.register(name)(Measure(name, filled[0], better, unit, needs, filled[1], sized))
+        description = inspect.getdoc(function) or ""
+        if not sizes:
+            name = function.__name__
+            measures.register(name)(Measure(name, label, better, unit, needs, description, function))
+        for size in sizes:
+            name, words = f"{function.__name__}_{size}", [one.replace("{}", str(size)) for one in (label, description)]
+            sized = partial(function, size=size)
+            measures.register(name)(Measure(name, words[0], better, unit, needs, words[1], sized))
         return function
 
     return enter
 
 
-@measure("words of the training text", "higher", "share", ("words",))
+@measure("words that occur in the training text", "higher", "share", ("words",))
 def words_in_training_text(text: Writing, corpus: Quality) -> float | None:
     """Share of words that occur in the training text (%-IN-TEST-1 of words: Press et al., 2017)."""
     return _share([word in corpus.training.vocabulary for word in text.words])
 
 
-@measure("words of held-out text", "higher", "share", ("words", "held-out text"))
+@measure("words that occur in held-out text", "higher", "share", ("words", "held-out text"))
 def words_in_held_out_text(text: Writing, corpus: Quality) -> float | None:
     """Share of words that occur in the held-out text (Press et al., 2017)."""
     return _share([word in corpus.held_out.vocabulary for word in text.words])
 
 
-@measure("{} words in a row of held-out text", "higher", "share", ("words", "held-out text"), sizes=(2, 3, 4))
+@measure("word {}-grams that occur in held-out text", "higher", "share", ("words", "held-out text"), sizes=(2, 3, 4))
 def word_ngrams_in_held_out_text(text: Writing, corpus: Quality, size: int) -> float | None:
-    """Share of {} words in a row that occur in the held-out text (%-IN-TEST-{}: Press et al., 2017)."""
+    """Share of {} words in a row that occur so in the held-out text (%-IN-TEST-{}: Press et al., 2017)."""
     known = corpus.held_out.word_ngrams(size)
     return _share([ngram in known for ngram in ngrams(text.words, size)])
 
 
-@measure("divergence of {} characters", "lower", "bits", ("held-out text",), sizes=(1, 2, 3, 4))
+@measure("divergence of character {}-grams", "lower", "bits", ("held-out text",), sizes=(1, 2, 3, 4))
 def character_divergence(text: Writing, corpus: Quality, size: int) -> float | None:
-    """Jensen-Shannon divergence of the frequencies of {} characters in a row from those of the held-out text.
+    """Jensen-Shannon divergence between the character {}-grams of the text and of the held-out text.
 
-    0 if they are the same, 1 bit if no run is in both (Lin, 1991; of generated text: Gulrajani et al., 2017). It
-    falls with the length of the texts, so only those of equal length are to be compared.
+    0 if all are as frequent in both, 1 bit if none is in both (Lin, 1991; of generated text: Gulrajani et al.,
+    2017). It falls with the length of the texts, so only those of equal length are to be compared.
     """
     codes, counts = text.character_ngrams(size)
     real_codes, real_counts = corpus.held_out.character_ngrams(size)
     if not len(codes) or not len(real_codes):
         return None
-    place, known = found(real_codes, codes)
-    p, q = counts / counts.sum(), np.where(known, real_counts[place], 0) / real_counts.sum()
-    both = p * np.log2(2 * p / (p + q)) + q * np.log2(np.where(known, 2 * q / (p + q), 1))
+    rank = ranks(real_codes, codes)
+    p, q = counts / counts.sum(), np.where(rank < 0, 0, real_counts[rank]) / real_counts.sum()
+    both = p * np.log2(2 * p / (p + q)) + q * np.log2(np.where(rank < 0, 1, 2 * q / (p + q)))
     return float(both.sum() + 1 - q.sum()) / 2  # a run that only real text has adds all of its share
 
 
-@measure("new runs of {} characters", "near the held-out text", "share", ("long items",), sizes=(10, 20))
+@measure("runs of {} characters that are new", "near the held-out text", "share", ("long items",), sizes=(10, 20))
 def novel_substrings(text: Writing, corpus: Quality, size: int) -> float | None:
-    """Share of runs of {} characters that do not occur in the training text (torch-rnn, Johnson, 2016)."""
+    """Share of runs of {} characters that do not occur in the training text (torch-rnn: Johnson, 2016)."""
     return _share(~text.copies(corpus.training).substrings(size))
 
 
-@measure("longest copy", "near the held-out text", "characters", ("long items",))
+@measure("longest copied span", "near the held-out text", "characters", ("long items",))
 def longest_copy(text: Writing, corpus: Quality) -> float | None:
-    """Characters of the longest substring that occurs in the training text (McCoy et al., 2023)."""
+    """Characters of the longest span that occurs in the training text (McCoy et al., 2023)."""
     return float(text.copies(corpus.training).longest()) if text.text else None
 
 
-@measure(f"in copies of {SPAN} characters", "near the held-out text", "share", ("long items",))
+@measure(f"characters in copied spans of {SPAN}", "near the held-out text", "share", ("long items",))
 def copied_characters(text: Writing, corpus: Quality) -> float | None:
-    """Share of characters inside substrings of 50 or more that occur in the training text (McCoy et al., 2023)."""
+    """Share of characters inside spans of 50 or more that occur in the training text (McCoy et al., 2023)."""
     return _share(text.copies(corpus.training).characters(SPAN))
 
 
-@measure("lines of the training text", "near the held-out text", "share", ("lines",))
+@measure("lines that occur in the training text", "near the held-out text", "share", ("lines",))
 def lines_in_training_text(text: Writing, corpus: Quality) -> float | None:
     """Share of lines that are a line of the training text: copied, if there are more of them than in real text."""
     return _share([line in corpus.training.different_lines for line in text.lines])
@@ -167,35 +170,35 @@ def distinct_lines(text: Writing, corpus: Quality) -> float | None:
     return len(text.different_lines) / len(text.lines) if text.lines else None
 
 
-@measure("bits a character by an n-gram model", "near the held-out text", "bits")
+@measure("bits a character by a 6-gram model", "near the held-out text", "bits")
 def ngram_bits(text: Writing, corpus: Quality) -> float | None:
-    """Bits a character of the text under a model of 6-grams of the training text.
+    """Bits a character of the text under a 6-gram model of the training text (as Cífka et al., 2018, with a network).
 
-    Above real text it is less likely than real text, below it is duller (Cífka et al., 2018, with a neural model).
+    More than real text: it does not look like it. Fewer: it is duller.
     """
     return corpus.training.model.cross_entropy(text.characters) / math.log(2) if text.text else None
 
 
-@measure("bits a character of held-out text by a model of this text", "lower", "bits", ("held-out text",))
+@measure("bits a character of held-out text by a 6-gram model of this", "lower", "bits", ("held-out text",))
 def reverse_ngram_bits(text: Writing, corpus: Quality) -> float | None:
-    """Bits a character of held-out text under a model of 6-grams of the text: high, if the text lacks variety.
+    """Bits a character of held-out text under a 6-gram model of the text: many, if the text lacks what it has.
 
-    The reverse score of Zhao et al. (2018) and Cífka et al. (2018). It falls with the length of the text, so only
-    texts of equal length are to be compared.
+    A text without variety fails here (reverse perplexity: Zhao et al., 2018). It falls with the length of the text,
+    so only texts of equal length are to be compared.
     """
     return text.model.cross_entropy(corpus.held_out.characters[:MOST_PREDICTED]) / math.log(2) if text.text else None
 
 
 @measure("different {}-grams", "near the held-out text", "share", ("many tokens",), sizes=(1, 2))
 def distinct_ngrams(text: Writing, corpus: Quality, size: int) -> float | None:
-    """Different runs of {} words (characters, where blanks do not part words) over all of them (Li et al., 2016)."""
+    """Different {}-grams of words (characters, where blanks do not part words) over all of them (Li et al., 2016)."""
     runs = ngrams(corpus.tokens(text), size)
     return len(set(runs)) / len(runs) if runs else None
 
 
 @measure("repeated {}-grams", "near the held-out text", "share", ("many tokens",), sizes=(4,))
 def repeated_ngrams(text: Writing, corpus: Quality, size: int) -> float | None:
-    """Share of runs of {} words (characters, where blanks do not part words) seen before (Welleck et al., 2020)."""
+    """Share of {}-grams of words (characters, where blanks do not part words) seen before (Welleck et al., 2020)."""
     runs = ngrams(corpus.tokens(text), size)
     return 1 - len(set(runs)) / len(runs) if runs else None
 
@@ -216,13 +219,13 @@ def zipf_exponent(text: Writing, corpus: Quality) -> float | None:
     frequencies = np.array(sorted(Counter(corpus.tokens(text)).values(), reverse=True))
     if len(frequencies) < 2:
         return None
-    ranks = np.log(np.arange(1, len(frequencies) + 1))
-    mean = float(frequencies @ ranks) / int(frequencies.sum())
+    logarithms = np.log(np.arange(1, len(frequencies) + 1))
+    mean = float(frequencies @ logarithms) / int(frequencies.sum())
     low, high = 0.0, 20.0
     for _ in range(40):  # the mean logarithm of the rank falls with s; at the likeliest s it is the one observed
         middle = (low + high) / 2
-        weights = np.exp(-middle * ranks)
-        low, high = (middle, high) if weights @ ranks / weights.sum() > mean else (low, middle)
+        weights = np.exp(-middle * logarithms)
+        low, high = (middle, high) if weights @ logarithms / weights.sum() > mean else (low, middle)
     return (low + high) / 2
 
 
@@ -241,7 +244,7 @@ def heaps_exponent(text: Writing, corpus: Quality) -> float | None:
     return float(np.polyfit(np.log(lengths), np.log(seen), 1)[0])
 
 
-@measure("closed brackets and quotes", "higher", "share", ("held-out text",))
+@measure("brackets and quotes that are closed", "higher", "share")
 def closed_brackets(text: Writing, corpus: Quality) -> float | None:
     """Share of opened brackets and quotation marks closed by their partner, inner ones first, within 500 characters.
 
@@ -269,26 +272,27 @@ def _share(flags: Sequence[bool] | NDArray[np.bool_]) -> float | None:
 class Quality:
     """Scores generated texts of one corpus; all that does not depend on the text is worked out once.
 
-    Every text is scored on its first `size` characters, for many measures depend on how much there is. An excerpt
-    of the held-out text that long is set aside and scored as if it had been generated: no measure compares with it,
-    so it shows what the best of texts would get. It is the beginning of the held-out text, or as many of its lines,
-    drawn by `seed`, where items are lines. A held-out text shorter than twice `size` lends its half, and `size` is
-    lowered to that; of one below `LEAST_HELD_OUT` characters nothing is said.
+    Every text is scored on its first `size` characters, for most measures depend on how much there is. As much is
+    set aside from the held-out text and scored as if it had been generated: what no measure compares with shows what
+    the best of texts would get. It is taken in `PIECES` from all over the held-out text (of lines: in an order drawn
+    by `seed`). A held-out text shorter than twice `size` lends its half, and `size` is lowered to that; one of fewer
+    than `LEAST_HELD_OUT` characters is left alone, with all measures that need it.
 
     Args:
-        train_text: What the model has learnt from; its first `MOST_TRAINING` characters are compared with.
-        held_out_text: What it has not seen. After the excerpt, `MOST_HELD_OUT` characters are compared with.
-        unit: What the corpus is made of; items stand one after the other with what parts them.
-        seed: Of the texts of n-gram models.
+        train_text: What the model has learnt from. Only its first `MOST_TRAINING` characters are compared with.
+        held_out_text: What the model has not seen. Only its first `MOST_HELD_OUT` characters are used.
+        unit: What the texts are made of; items stand one after the other, with what parts them in between.
+        seed: Of what is drawn.
         size: Characters of a text that are scored.
 
     Attributes:
-        size: Characters that are scored.
-        references: The scores of real text and of texts by n-gram models, by the names "held-out text" (without
-            scores, if there is too little of it), "order-1 characters" and "order-5 characters".
-        left_out: Measures that make no sense for the corpus, each with the reason.
-        training: The training text that is compared with.
-        held_out: The held-out text that is compared with.
+        size: The same, or half of what is held out.
+        references: Scores by measure of real text and of texts by n-gram models of the training text, all of `size`
+            characters: "held-out text" (empty without one), "order-1 characters" and "order-5 characters".
+        left_out: The measures that make no sense for this corpus, each with the reason.
+        alphabet: Ids of the characters of both texts.
+        training: The training text, as far as it is compared with.
+        held_out: The held-out text without what was set aside.
     """
 
     def __init__(
@@ -321,7 +325,7 @@ class Quality:
             self.left_out |= {name: nothing for name in measures if name not in self.left_out and name not in real}
         self.references = {"held-out text": real}
         for name, order in SAMPLES.items():
-            model = NGramModel(order, len(self.alphabet.known)).fit(self.training.characters)
+            model = NGramModel(order, len(self.alphabet.known)).fit(self.training.characters[:MOST_COUNTED])
             self.references[name] = self.score(self.alphabet.decode(model.sample(self.size, seed)))
 
     def score(self, text: str) -> dict[str, float]:

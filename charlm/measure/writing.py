@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.measure.copying import Copies, SubstringIndex
-from charlm.measure.ngram import Codes, Ids, NGramModel, window_codes
+from charlm.measure.ngram import NGramModel
 
 ORDER = 6  # of the character n-gram model of a text
 
@@ -53,7 +53,7 @@ class Alphabet:
         """The id of each character, (characters,)."""
         return self._ids[code_points(text)]
 
-    def decode(self, ids: NDArray[np.int64]) -> str:
+    def decode(self, ids: NDArray[np.int32]) -> str:
         """The text of ids of known characters."""
         return self.known[ids].astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
 
@@ -64,10 +64,11 @@ def words(text: str) -> list[str]:
     >>> words("'Tis well-known: 3 don't.")
     ['Tis', 'well-known', '3', "don't"]
     """
-    return [word for part in _parts(text) if (word := part.strip(INNER))]
+    return [part.strip(INNER) for part in _parts(text) if _is_word(part)]
 
 
 def _parts(text: str) -> list[str]:
+    """A text cut wherever no word can go on."""
     blanks = {ord(character): " " for character in set(text) if not _belongs_to_word(character)}
     return text.translate(blanks).split()
 
@@ -75,6 +76,10 @@ def _parts(text: str) -> list[str]:
 def _belongs_to_word(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] in "LMN" or category == "Cf" or character in INNER  # Cf: joiners, soft hyphens
+
+
+def _is_word(part: str) -> bool:
+    return any(map(str.isalnum, part))  # and not only what joins or marks the signs around it, as in many an emoji
 
 
 def has_words(text: str) -> bool:
@@ -98,7 +103,7 @@ class Writing:
     def __init__(self, text: str, alphabet: Alphabet) -> None:
         self.text = text
         self.alphabet = alphabet
-        self._character_ngrams: dict[int, tuple[Codes, Ids]] = {}
+        self._character_ngrams: dict[int, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
         self._word_ngrams: dict[int, set[tuple[str, ...]]] = {}
         self._copies: dict[Writing, Copies] = {}
 
@@ -114,7 +119,7 @@ class Writing:
     @cached_property
     def vocabulary(self) -> set[str]:
         """Its different words."""
-        return {word for part in set(_parts(self.text)) if (word := part.strip(INNER))}
+        return {part.strip(INNER) for part in set(_parts(self.text)) if _is_word(part)}
 
     @cached_property
     def lines(self) -> list[str]:
@@ -140,10 +145,14 @@ class Writing:
             self._copies[source] = Copies(source.index, self.characters)
         return self._copies[source]
 
-    def character_ngrams(self, length: int) -> tuple[Codes, Ids]:
-        """Its different runs of so many characters as ascending codes, and how often each occurs."""
+    def character_ngrams(self, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Its different runs of so many characters as ascending numbers, and how often each occurs."""
         if length not in self._character_ngrams:
-            codes = window_codes(self.characters, length, len(self.alphabet))
+            base = np.uint64(len(self.alphabet) | 1)  # odd: past 64 bits, different runs still hardly ever meet
+            codes = np.zeros(max(0, len(self.characters) - length + 1), np.uint64)
+            for offset in range(length):
+                codes *= base
+                codes += self.characters[offset : offset + len(codes)].astype(np.uint64)
             self._character_ngrams[length] = np.unique(codes, return_counts=True)
         return self._character_ngrams[length]
 
