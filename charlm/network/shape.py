@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from charlm.errors import CharlmError
-from charlm.network.cells import Cell, cells, parameters, recurrent
+from charlm.network.cells import cells, gated, parameters, recurrent
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ModelShape:
         found = [
             (self.recurrent_dropout or self.weight_drop, recurrent(cell), "no recurrent product to drop from"),
             (self.chrono is not None, cell.forget_gate is not None or cell.input_gate is not None, "no gates to start"),
-            (self.gate_scale != 1, any(_gates(cell)), "no gates to scale"),
+            (self.gate_scale != 1, gated(cell), "no gates to scale"),
             (self.recurrent_init is not None, recurrent(cell), "no recurrent matrix to start"),
         ]
         return [f"{self.cell} has {lack}" for named, has, lack in found if named and not has]
@@ -103,9 +103,3 @@ class ModelShape:
         else:
             rows.append(("output", f"{self.hidden} -> {self.vocabulary}", (self.hidden + 1) * self.vocabulary))
         return rows
-
-
-def _gates(cell: type[Cell]) -> list[int]:
-    """For W and every product, how many of its parts drive gates."""
-    widths = {"W": cell.gates} | dict(cell.products)
-    return [width - len(cell.candidates.get(name, ())) for name, width in widths.items() if width]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from charlm.config import Config
-from charlm.network.cells import cells
+from charlm.network.cells import cells, gated
 
 Choice = tuple[str, Any, str]
 """Dotted name of a setting, its value, and why."""
@@ -109,7 +109,7 @@ def _choose_reading(config: Config, tokens: int, gpu: bool, processes: int, fill
     )
     hidden = config.model.hidden or 256
     lr = 6e-3 if hidden <= 256 else 4e-3 if hidden <= 512 else 2e-3
-    if (config.model.tie and config.optimizer.name in ("adamw", "adam", "muon")) or config.model.cell == "rnn":
+    if (config.model.tie and config.optimizer.name in ("adamw", "adam", "muon")) or not gated(cells[config.model.cell]):
         lr = min(lr, 3e-3)
     if config.optimizer.name in ("sgd", "rmsprop"):
         lr = 1.0 if config.optimizer.name == "sgd" else 2e-3

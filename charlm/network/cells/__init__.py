@@ -121,6 +121,12 @@ def recurrent(cell: Cell | type[Cell]) -> list[str]:
     return [name for name in cell.products if name not in cell.inward]
 
 
+def gated(cell: Cell | type[Cell]) -> bool:
+    """Whether any part of W or of a product drives a gate."""
+    widths = {"W": cell.gates} | dict(cell.products)
+    return any(width > len(cell.candidates.get(name, ())) for name, width in widths.items())
+
+
 def parameters(cell: Cell | type[Cell], features: int, hidden: int) -> int:
     """Parameters of a layer: n = hidden units over m = features inputs.
 
