@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from charlm.files import atomic
+from charlm.measure.quality import measures
 from charlm.run import Sample
 
 COLUMNS = {
     "train/loss": "nats a token",
+    "train/bits_per_character": "bits",
+    "train/perplexity": "per token",
     "val/loss": "nats a token",
     "val/bits_per_character": "bits",
     "val/perplexity": "per token",
@@ -21,21 +24,50 @@ COLUMNS = {
     "train/learning_rate": "",
     "train/gradient_norm": "before clipping",
     "train/tokens_per_second": "",
+    "train/seconds_per_epoch": "",
     "train/skipped_steps": "not finite",
-}
+} | {f"quality/{name}": measure.unit for name, measure in measures.items()}
 """Every logged number with its unit; the columns of metrics.csv after step, epoch and seconds."""
 
-LAYOUT = {
-    "Learning": {
-        "loss (nats a token): train and validation": ["Multiline", ["train/loss", "val/loss"]],
-        "bits a character": ["Multiline", ["val/bits_per_character"]],
-    },
-    "Training": {
-        "learning rate": ["Multiline", ["train/learning_rate"]],
-        "gradient norm before clipping": ["Multiline", ["train/gradient_norm"]],
-        "tokens a second": ["Multiline", ["train/tokens_per_second"]],
-    },
-}
+CLOCK = ("seconds", "train/tokens_per_second", "train/seconds_per_epoch")
+"""Columns that no two runs have in common, be their settings the same."""
+
+REFERENCES = "quality references"
+"""Where TensorBoard shows what the measures say of other texts: a constant, logged beside each score."""
+
+
+def layout() -> dict[str, dict[str, list[Any]]]:
+    """The charts of TensorBoard's custom scalars: categories, charts and the tags drawn in each, as patterns."""
+
+    def chart(*patterns: str) -> list[Any]:
+        return ["Multiline", [f"{pattern}$" for pattern in patterns]]
+
+    return {
+        "Learning": {
+            "loss (nats a token): training and validation": chart("train/loss", "val/loss"),
+            "bits a character": chart("train/bits_per_character", "val/bits_per_character"),
+            "perplexity (a token)": chart("train/perplexity", "val/perplexity"),
+        },
+        "Generated text": {
+            _title(measure): chart(f"quality/{name}", f"{REFERENCES}/{name}/.*") for name, measure in measures.items()
+        },
+        "Training": {
+            "learning rate": chart("train/learning_rate"),
+            "gradient norm before clipping": chart("train/gradient_norm"),
+            "tokens a second": chart("train/tokens_per_second"),
+            "seconds an epoch": chart("train/seconds_per_epoch"),
+        },
+        "Gates": {
+            "share of a gate's values below 0.05 (closed)": chart("gates closed/.*"),
+            "share of a gate's values above 0.95 (open)": chart("gates open/.*"),
+        },
+    }
+
+
+def _title(measure: Any) -> str:
+    better = f"{measure.better} is better" if measure.better in ("higher", "lower") else f"best {measure.better}"
+    return f"{measure.label} ({', '.join(filter(None, (measure.unit, better)))})"
+
 
 COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
 """Settings by which runs are compared in the HParams tab."""
@@ -65,7 +97,7 @@ class Record:
             writer.writerows(rows)
         self.writer = SummaryWriter(str(path), purge_step=step + 1 if step else 0)
         if not step:
-            self.writer.add_custom_scalars(LAYOUT)
+            self.writer.add_custom_scalars(layout())
 
     def add(self, step: int, epoch: float, seconds: float, values: dict[str, float]) -> None:
         """Log numbers of one step under the names in `COLUMNS`."""
@@ -78,6 +110,20 @@ class Record:
             file.write(line.getvalue())  # one write: a row is there or it is not
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
+
+    def add_scores(
+        self,
+        step: int,
+        epoch: float,
+        seconds: float,
+        scores: dict[str, float],
+        references: dict[str, dict[str, float]],
+    ) -> None:
+        """Log the measures of a generated text, and beside them the same measures of the texts of reference."""
+        self.add(step, epoch, seconds, {f"quality/{name}": value for name, value in scores.items()})
+        for source, values in references.items():
+            for name, value in values.items():
+                self.writer.add_scalar(f"{REFERENCES}/{name}/{source}", value, step)
 
     def add_sample(self, sample: Sample) -> None:
         """Show a sample in the Text tab, fenced so that new lines and markup stay as they are."""

@@ -31,7 +31,6 @@ from charlm.text.stream import TokenStream
 from charlm.text.tokenization import Tokenizer, tokenizers
 from charlm.training.callbacks import (
     Limits,
-    Reel,
     Report,
     SafeCheckpointIO,
     Saving,
@@ -40,8 +39,10 @@ from charlm.training.callbacks import (
 )
 from charlm.training.choices import choose, choose_precision, matmul_precision
 from charlm.training.data import LanguageData
+from charlm.training.inspection import Inspection
 from charlm.training.module import LanguageModule
 from charlm.training.record import Record, read_metrics
+from charlm.training.reel import Reel
 from charlm.watcher import Watcher
 
 OTHER_PROCESSES = "CHARLM_RUN"
@@ -50,7 +51,7 @@ OTHER_PROCESSES = "CHARLM_RUN"
 PARTIAL = ".charlm-"
 """How the name of a directory begins in which a run is prepared, until all of it is there."""
 
-RESUMABLE = ("trainer", "checkpoint", "samples")
+RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
 """Groups of settings that a run may change when it goes on."""
 
 
@@ -195,7 +196,7 @@ def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Wat
 
     Args:
         path: The run directory.
-        changes: Dotted names and new values; only of the groups trainer, checkpoint and samples.
+        changes: Dotted names and new values; only of the groups trainer, checkpoint, samples and inspect.
         watcher: Who looks on.
 
     Raises:
@@ -247,11 +248,11 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             watcher.say(f"going on with {run.path} at step {step:,}")
         watcher.say(f"precision: {precision} ({reason})")
         watcher.table(model.table())
-    validation = Validation(run, record, watcher, run.stream("val") if _has_split(run, "val") else None)
+    validation = Validation(run, record, watcher, run.stream("val") if run.has_split("val") else None)
     saving = Saving(run, validation, watcher)
     acting: list[lightning.Callback] = [Limits(), validation]
     if record is not None:
-        acting.append(Reel(run, record, watcher))
+        acting += [Reel(run, record, watcher), Inspection(run, record)]
     acting += [Report(run, record, watcher, validation), *callbacks, saving]
     trainer = _trainer(config, precision, acting)
     with _quiet(), _explained(run), saving.listening():
@@ -385,10 +386,6 @@ def _prepared(run: str | Path | None) -> Path:
 
 def _has_gpu(config: Config) -> bool:
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-
-
-def _has_split(run: Run, split: str) -> bool:
-    return (run.path / "tokens" / f"{split}.npy").is_file()
 
 
 @contextlib.contextmanager

@@ -40,6 +40,8 @@ class Cell:
     """Names of the vectors that start at 1 (gains)."""
     forget_gate: ClassVar[int | None] = None
     """Which gate of W x + b forgets: the one whose bias starts at `forget_bias`."""
+    sigmoids: ClassVar[tuple[str, ...]] = ()
+    """What the gates are called in charts, in the order in which the step calls `f.sigmoid`; empty: by number."""
     fused: ClassVar[str | None] = None
     """torch's kernel with the same equations ("LSTM", "GRU" or "RNN"), if there is one. It is called with the
     one product as its recurrent matrix, and with the vectors, if any, as the end of its second bias."""

@@ -17,6 +17,7 @@ class GRU(Cell):
     """
 
     gates, slots, products, vectors, fused = 3, 1, {"U": 3}, {"b_n": 1}, "GRU"
+    sigmoids = ("reset", "update")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         (h,) = state

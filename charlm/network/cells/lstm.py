@@ -17,6 +17,7 @@ class LSTM(Cell):
 
     gates, slots, products, fused = 4, 2, {"U": 4}, "LSTM"
     forget_gate = 1
+    sigmoids = ("forget", "input", "output")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, c = state
