@@ -11,13 +11,14 @@
       checkpoints/         best.ckpt, last.ckpt: what --resume reads
       metrics.csv          every logged number
       samples.jsonl        the samples, one a line
-      quality.json         how real text and n-gram models score, to compare the samples' scores with
+      quality.json         how held-out text and n-gram models score on the measures of generated text
       events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import json
 import os
@@ -275,6 +276,26 @@ class Run:
         return TokenStream.load(self.path / "tokens", split)
 
     @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The logged numbers so far, a row a step, oldest first; see `read_metrics`."""
+        return read_metrics(self.path / "metrics.csv")
+
+    @property
+    def quality(self) -> dict[str, dict[str, Any]]:
+        """What samples are measured against: `references` (name to scores) and `left_out` (measure to reason).
+
+        Both are empty where the run did not measure its samples.
+        """
+        path = self.path / "quality.json"
+        if not path.is_file():
+            return {"references": {}, "left_out": {}}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {"references": dict(found["references"]), "left_out": dict(found["left_out"])}
+        except (ValueError, TypeError, KeyError) as error:
+            raise CharlmError(f"{path} is damaged ({_first_line(error)}); delete it") from None
+
+    @property
     def samples(self) -> list[Sample]:
         """The samples written so far, oldest first."""
         path = self.path / "samples.jsonl"
@@ -294,6 +315,20 @@ class Run:
         with atomic(self.path / "samples.jsonl") as file:
             for sample in kept:
                 file.write(json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv with numbers for text; a row cut short by a kill is left out."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    rows = []
+    for row in csv.DictReader(lines):
+        if row.get("step") and None not in row.values():
+            kept = {name: float(value) for name, value in row.items() if value not in ("", None)}
+            rows.append(kept | {"step": int(row["step"])})
+    return rows
 
 
 def first_process() -> bool:

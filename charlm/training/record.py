@@ -11,7 +11,7 @@ from typing import Any
 
 from charlm.files import atomic
 from charlm.measure.quality import measures
-from charlm.run import Sample
+from charlm.run import Sample, read_metrics
 
 COLUMNS = {
     "train/loss": "nats a token",
@@ -156,20 +156,6 @@ class Record:
 
     def close(self) -> None:
         self.writer.close()
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv with numbers for text; a row cut short by a kill is left out."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    rows = []
-    for row in csv.DictReader(lines):
-        if row.get("step") and None not in row.values():
-            kept = {name: float(value) for name, value in row.items() if value not in ("", None)}
-            rows.append(kept | {"step": int(row["step"])})
-    return rows
 
 
 def wrapped(text: str, width: int = COLUMNS_WIDE) -> str:

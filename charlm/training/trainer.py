@@ -41,7 +41,7 @@ from charlm.training.choices import choose, choose_precision, matmul_precision
 from charlm.training.data import LanguageData
 from charlm.training.inspection import Inspection
 from charlm.training.module import LanguageModule
-from charlm.training.record import Record, read_metrics
+from charlm.training.record import Record
 from charlm.training.reel import Reel
 from charlm.watcher import Watcher
 
@@ -223,7 +223,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
     first = first_process()
     checkpoint = run.path / "checkpoints" / "last.ckpt"
     if resuming and not checkpoint.is_file():
-        if read_metrics(run.path / "metrics.csv"):
+        if run.metrics:
             raise CharlmError(f"there is no checkpoint {checkpoint}; start a new run with --init_from {run.path}")
         watcher.say(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
         resuming = False

@@ -14,8 +14,7 @@ import pytest
 import torch
 import yaml
 
-from charlm.run import load_config
-from charlm.training.record import read_metrics
+from charlm.run import load_config, read_metrics
 from charlm.training.trainer import train
 from conftest import small_settings, small_text
 

@@ -78,7 +78,7 @@ def assert_same(run: Path, other: Path) -> None:
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    from charlm.training.record import read_metrics
+    from charlm.run import read_metrics
 
     return read_metrics(run / "metrics.csv")
 

@@ -12,9 +12,8 @@ import torch
 
 from charlm.config import Config
 from charlm.errors import CharlmError
-from charlm.run import Run
+from charlm.run import Run, read_metrics
 from charlm.training.module import PATIENCE
-from charlm.training.record import read_metrics
 from charlm.training.trainer import fit, prepare, resume
 from charlm.watcher import Watcher
 from conftest import small_settings

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from charlm.run import Run, Sample
-from charlm.training.record import Record, read_metrics, wrapped
+from charlm.run import Run, Sample, read_metrics
+from charlm.training.record import Record, wrapped
 
 
 def test_rows_are_read_back_and_a_torn_one_is_left_out(tmp_path: Path) -> None:

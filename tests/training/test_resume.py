@@ -13,8 +13,7 @@ import torch
 
 from charlm.config import Config
 from charlm.errors import CharlmError, Interrupted
-from charlm.run import Run
-from charlm.training.record import read_metrics
+from charlm.run import Run, read_metrics
 from charlm.training.trainer import fit, prepare, resume, train
 from charlm.watcher import Watcher
 from conftest import small_settings, small_text
