@@ -16,8 +16,7 @@ def passage(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: in
     """A text of `characters` characters drawn at temperature 1, that is, from the network's own distribution.
 
     It is written in lanes side by side, each of which starts as texts start; a lane of a model of lines or
-    documents starts anew after each item. Each lane ends at a blank, so that no word is cut where the next
-    lane follows.
+    documents starts anew after each item. No word or item is cut where the next lane follows.
 
     Args:
         stepper: The network.
@@ -31,6 +30,7 @@ def passage(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: in
     sampler, state = Sampler(seed, LANES), stepper.initial_state(LANES)
     ids = np.full(LANES, tokenizer.start())
     decoders = [tokenizer.decoder() for _ in range(LANES)]
+    end = "" if tokenizer.boundary is None else tokenizer.decode([tokenizer.boundary])
     lanes = [""] * LANES
     text = ""
     for _ in range(8 * -(-characters // LANES) + 64):  # a character may take several tokens, if they are bytes
@@ -40,16 +40,19 @@ def passage(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: in
             state[:, :, ids == tokenizer.boundary] = 0
         lanes = [lane + decoder.push(token) for lane, decoder, token in zip(lanes, decoders, ids.tolist(), strict=True)]
         if sum(map(len, lanes)) >= characters:
-            text = "".join(map(to_blank, lanes))
+            text = "".join(uncut(lane, end) for lane in lanes)
             if len(text) >= characters:
                 break
     return (text or "".join(lanes))[:characters]
 
 
-def to_blank(text: str) -> str:
-    """A text without its last word, which may be cut short; all of it where it is half of the text or more.
+def uncut(text: str, end: str = "") -> str:
+    """A text without its last item (after the last `end`) or its last word, which may be cut short.
 
-    Scripts that have no blanks between words are left as they are.
+    What is half of the text or more is left: an item may be longer, and some scripts have no blanks.
     """
-    word = "" if text[-1:].isspace() else "".join(text.rsplit(maxsplit=1)[-1:])
-    return text[: len(text) - len(word)] if 2 * len(word) < len(text) else text
+    kept = text.rfind(end) + len(end) if end and end in text else 0
+    if 2 * kept <= len(text):
+        word = "" if text[-1:].isspace() else "".join(text.rsplit(maxsplit=1)[-1:])
+        kept = len(text) - len(word)
+    return text[:kept] if 2 * kept > len(text) else text

@@ -6,8 +6,11 @@ Both are measured from outside, through `LanguageModel.hidden`, and so for every
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,7 +21,7 @@ DISTANCES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Steps back in time at which a gradient is measured: evenly spread on a logarithmic axis."""
 
 
-def excerpts(ids: Sequence[int], count: int, length: int) -> Tensor:
+def excerpts(ids: NDArray[Any], count: int, length: int) -> Tensor:
     """Pieces of a text at even distances, (count, length) int64; fewer where the text is too short for so many.
 
     Raises:
@@ -27,8 +30,8 @@ def excerpts(ids: Sequence[int], count: int, length: int) -> Tensor:
     if len(ids) < length:
         raise ValueError(f"a text of {len(ids)} tokens has no piece of {length}")
     count = min(count, len(ids) // length)
-    starts = torch.linspace(0, len(ids) - length, count).long().tolist()
-    return torch.stack([torch.as_tensor(ids[start : start + length]).long() for start in starts])
+    starts = np.linspace(0, len(ids) - length, count).astype(np.int64)
+    return torch.from_numpy(np.stack([ids[start : start + length] for start in starts]).astype(np.int64))
 
 
 def gradient_through_time(
@@ -73,7 +76,7 @@ def gradient_through_time(
 
 @torch.no_grad()
 def memory_horizon(
-    model: LanguageModel, ids: Sequence[int], *, longest: int = 512, blocks: int = 4
+    model: LanguageModel, ids: NDArray[Any], *, longest: int = 256, blocks: int = 4
 ) -> tuple[list[int], list[float]]:
     """The loss of the same tokens when the network may see 1, 2, 4, ... tokens before each of them.
 

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lightning
+import numpy as np
 
+from charlm.errors import CharlmError
 from charlm.files import atomic
 from charlm.generation.passage import passage
 from charlm.generation.sampling import write
 from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
 from charlm.measure.quality import Quality
 from charlm.run import Run, Sample
-from charlm.text.stream import TokenStream
 from charlm.training.callbacks import BetweenSteps
 from charlm.training.module import LanguageModule
 from charlm.training.record import Record
@@ -138,26 +139,30 @@ class Reel(BetweenSteps):
 
     def _prepare_scores(self) -> None:
         """Compute all that is needed of the run's own text, and keep its reference lines in `quality.json`."""
-        if not self.run.config.samples.scored:
-            return
-        if not self.run.has_split("val"):
-            self.watcher.say("samples are not scored: there is no validation text to compare them with")
-            return
-        train, held_out = (_text(self.run, self.run.stream(split)) for split in ("train", "val"))
         config = self.run.config
+        if not config.samples.scored:
+            return
+        held_out = _text(self.run, "val") if self.run.has_split("val") else ""
         self._quality = Quality(
-            train, held_out, unit=config.data.unit, seed=config.samples.seed, size=config.samples.scored
+            _text(self.run, "train"),
+            held_out,
+            unit=config.data.unit,
+            seed=config.samples.seed,
+            size=config.samples.scored,
         )
         with atomic(self.run.path / "quality.json") as file:
             known = {"references": self._quality.references, "left_out": self._quality.left_out}
             json.dump(known, file, indent=2, ensure_ascii=False)
 
     def _point(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float) -> None:
-        with self.pace.timed():
+        with self.pace.timed(), np.errstate(over="ignore", invalid="ignore"):
             weights = {name: value.float().cpu().numpy() for name, value in module.model.state_dict().items()}
             stepper = NumpyStepper(weights, self.run.shape)
-            scores = self._score(trainer, module, epoch, stepper)
-            self._write(trainer.global_step, epoch, stepper, scores)
+            try:
+                scores = self._score(trainer, module, epoch, stepper)
+                self._write(trainer.global_step, epoch, stepper, scores)
+            except CharlmError as error:  # scores that are not finite; the run may recover, or gives up by itself
+                self.watcher.say(f"step {trainer.global_step}: no samples; {error}")
 
     def _score(
         self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, stepper: Stepper
@@ -192,7 +197,8 @@ class Reel(BetweenSteps):
                 self.watcher.sampled(sample)
 
 
-def _text(run: Run, stream: TokenStream) -> str:
+def _text(run: Run, split: str) -> str:
     """The text of a split, or its first `TEXT` characters."""
+    stream = run.stream(split)
     tokens = len(stream) if stream.counts.characters <= TEXT else TEXT * len(stream) // stream.counts.characters
     return run.tokenizer.decode(stream.ids[:tokens].tolist())[:TEXT]
