@@ -312,6 +312,6 @@ class Report(BetweenSteps):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         best = self.validation.best
         if best is not None and self.record is not None:
-            results = {"val_loss": best, "val_bits_per_character": self.validation.best_bits}
+            results = {"val_bits_per_character": self.validation.best_bits, "val_loss": best}
             values = {setting.name: setting.value for setting in settings(self.run.config)}
-            self.record.add_settings(values, results)
+            self.record.add_settings(values, results, trainer.global_step)

@@ -6,6 +6,8 @@ and so the looks may follow the clock: they are left out where they would cost t
 
 from __future__ import annotations
 
+import math
+
 import lightning
 import numpy as np
 import torch
@@ -37,8 +39,11 @@ TOKENS = 10_000_000
 GATE_LANES, GATE_TIME = 16, 64
 """Size of the window in which gates are recorded; as much is read before it."""
 
-GRADIENT_LANES, GRADIENT_TIME = 16, 257
-"""Pieces of text whose last token is differentiated, and their tokens."""
+GRADIENT_LANES, GRADIENT_TIME = 16, 258
+"""Pieces of text whose last token is predicted, and their tokens."""
+
+FADED = 1e-12
+"""Share of the largest gradient below which one is not drawn: nothing is left of it."""
 
 
 class Inspection(BetweenSteps):
@@ -63,23 +68,23 @@ class Inspection(BetweenSteps):
             counts = np.bincount(self.run.stream("train").ids[:TOKENS], minlength=vocabulary)
             self._projector = Projector(self.run.path, self.run.tokenizer.tokens, counts, trainer.global_step)
         if trainer.global_step == 0:
-            self._look(module.model, 0, "at initialisation")
+            self._look(module.model, 0, "initialisation")  # not timed: it also loads what draws
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         due = self.points.reached(module, epoch, epoch_ends)
         if module.finished or due and (self.config.every is not None or self.pace.rested):
-            self._look(module.model, trainer.global_step, f"after {epoch:.3g} epochs")
+            with self.pace.timed():
+                self._look(module.model, trainer.global_step, f"epoch {epoch:.3g}")
 
     def _look(self, model: LanguageModel, step: int, when: str) -> None:
-        with self.pace.timed():
-            if self.config.histograms:
-                self._weights(model, step)
-                self._gates(model, step)
-            if self.config.images:
-                self._gradient(model, step, when)
-                self._horizon(model, step, when)
-            if self._projector is not None:
-                self._projector.add(model.embedding.weight.detach().float().cpu().numpy(), step)
+        if self.config.histograms:
+            self._weights(model, step)
+            self._gates(model, step)
+        if self.config.images:
+            self._gradient(model, step, when)
+            self._horizon(model, step, when)
+        if self._projector is not None:
+            self._projector.add(model.embedding.weight.detach().float().cpu().numpy(), step)
 
     def _weights(self, model: LanguageModel, step: int) -> None:
         for name, weight in model.named_parameters():
@@ -114,6 +119,7 @@ class Inspection(BetweenSteps):
             return
         ids = excerpts(self.stream.ids, GRADIENT_LANES, min(GRADIENT_TIME, len(self.stream)))
         distances, lengths = gradient_through_time(model, ids)
+        lengths[lengths < FADED * lengths.max()] = 0
         curves = [Curve(f"layer {number}", distances, length.tolist()) for number, length in enumerate(lengths, 1)]
         chart = Chart(f"Gradient through time, {when}", "tokens back, T - t", "|dL_T / dh_t|", curves, log_y=True)
         self._image("gradient through time", chart, step)
@@ -129,7 +135,8 @@ class Inspection(BetweenSteps):
         self._image("memory horizon", chart, step)
 
     def _image(self, tag: str, chart: Chart, step: int) -> None:
-        self.record.writer.add_image(tag, image(chart), step, dataformats="HWC")
+        if any(0 < value < math.inf for curve in chart.curves for value in curve.y):
+            self.record.writer.add_image(tag, image(chart), step, dataformats="HWC")
 
 
 def _device(model: LanguageModel) -> torch.device:

@@ -52,11 +52,13 @@ class Projector:
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
     def _list(self) -> None:
-        """Tell the projector what there is to see; what comes first is shown first."""
+        """Tell the projector what there is to see: it shows first what comes first in the alphabet."""
+        tables = self._tables()
+        names = [f"{'step' if number else 'newest: step'} {step:07}" for number, (step, _) in enumerate(tables)]
         with atomic(self.path / "projector_config.pbtxt") as file:
-            for step, table in self._tables():
+            for name, (_, table) in zip(names, tables, strict=True):
                 file.write(
-                    f'embeddings {{ tensor_name: "embedding at step {step}" '
+                    f'embeddings {{ tensor_name: "{name}" '
                     f'tensor_path: "projector/{table.name}" metadata_path: "projector/tokens.tsv" }}\n'
                 )
 

@@ -6,11 +6,13 @@ import csv
 import io
 import unicodedata
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from charlm.files import atomic
-from charlm.measure.quality import measures
+from charlm.measure.gates import CLOSED, OPEN
+from charlm.measure.quality import Measure, measures
 from charlm.run import Sample, read_metrics
 
 COLUMNS = {
@@ -36,7 +38,7 @@ REFERENCES = "quality references"
 """Where TensorBoard shows what the measures say of other texts: a constant, logged beside each score."""
 
 
-def layout() -> dict[str, dict[str, list[Any]]]:
+def layout(measured: Collection[str]) -> dict[str, dict[str, list[Any]]]:
     """The charts of TensorBoard's custom scalars: categories, charts and the tags drawn in each, as patterns."""
 
     def chart(*patterns: str) -> list[Any]:
@@ -49,7 +51,9 @@ def layout() -> dict[str, dict[str, list[Any]]]:
             "perplexity (a token)": chart("train/perplexity", "val/perplexity"),
         },
         "Generated text": {
-            _title(measure): chart(f"quality/{name}", f"{REFERENCES}/{name}/.*") for name, measure in measures.items()
+            _title(measures[name]): chart(f"quality/{name}", f"{REFERENCES}/{name}/.*")
+            for name in measures
+            if name in measured
         },
         "Training": {
             "learning rate": chart("train/learning_rate"),
@@ -58,15 +62,15 @@ def layout() -> dict[str, dict[str, list[Any]]]:
             "seconds an epoch": chart("train/seconds_per_epoch"),
         },
         "Gates": {
-            "share of a gate's values below 0.05 (closed)": chart("gates closed/.*"),
-            "share of a gate's values above 0.95 (open)": chart("gates open/.*"),
+            f"share of a gate's values below {CLOSED} (closed)": chart("gates closed/.*"),
+            f"share of a gate's values above {OPEN} (open)": chart("gates open/.*"),
         },
     }
 
 
-def _title(measure: Any) -> str:
-    better = f"{measure.better} is better" if measure.better in ("higher", "lower") else f"best {measure.better}"
-    return f"{measure.label} ({', '.join(filter(None, (measure.unit, better)))})"
+def _title(measure: Measure) -> str:
+    wished = {"higher": "higher is better", "lower": "lower is better"}.get(measure.better, f"best {measure.better}")
+    return f"{measure.label} ({measure.unit}{', ' if measure.unit else ''}{wished})"
 
 
 COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
@@ -96,8 +100,11 @@ class Record:
             writer.writeheader()
             writer.writerows(rows)
         self.writer = SummaryWriter(str(path), purge_step=step + 1 if step else 0)
-        if not step:
-            self.writer.add_custom_scalars(layout())
+
+    def add_layout(self, references: dict[str, dict[str, float]]) -> None:
+        """Lay out the charts of the custom scalars; of the measures, those that some text of reference has."""
+        measured = {name for values in references.values() for name in values}
+        self.writer.add_custom_scalars(layout(measured))
 
     def add(self, step: int, epoch: float, seconds: float, values: dict[str, float]) -> None:
         """Log numbers of one step under the names in `COLUMNS`."""
@@ -137,7 +144,7 @@ class Record:
             sample.step,
         )
 
-    def add_settings(self, settings: dict[str, Any], results: dict[str, float]) -> None:
+    def add_settings(self, settings: dict[str, Any], results: dict[str, float], step: int) -> None:
         """Enter the run's settings with its final numbers into the HParams tab."""
         plain = {
             name: value if isinstance(value, int | float | str | bool) else repr(value)
@@ -152,7 +159,7 @@ class Record:
         for summary in hparams(plain, named):
             events.add_summary(summary)  # type: ignore[attr-defined]
         for name, value in named.items():
-            self.writer.add_scalar(name, value)
+            self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self.writer.close()

@@ -7,6 +7,7 @@ which is measured and thrown away. Neither touches what training draws its rando
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from charlm.files import atomic
 from charlm.generation.passage import passage
 from charlm.generation.sampling import write
 from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
-from charlm.measure.quality import Quality
+from charlm.measure.quality import MOST_TRAINING, Quality
 from charlm.run import Run, Sample
 from charlm.training.callbacks import BetweenSteps
 from charlm.training.module import LanguageModule
@@ -31,9 +32,6 @@ EARLY = (1 / 8, 1 / 4, 1 / 2)
 
 SHARE = 0.07
 """Most of the time that points after the first epoch take, in a run that is bound by time."""
-
-TEXT = 10_000_000
-"""Characters of a split, from its start, that generated text is compared with."""
 
 
 class Points:
@@ -121,11 +119,12 @@ class Reel(BetweenSteps):
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         self.points.start(module)
-        if self.points.every == 0:
-            return
-        self._prepare_scores()
+        if self.points.every != 0:
+            self._prepare_scores()
         if trainer.global_step == 0:
-            self._point(trainer, module, 0.0)
+            self.record.add_layout(self._quality.references if self._quality else {})
+            if self.points.every != 0:
+                self._point(trainer, module, 0.0)
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         due = self.points.reached(module, epoch, epoch_ends) and (self._exact or epoch <= 1 or self.pace.rested)
@@ -198,7 +197,7 @@ class Reel(BetweenSteps):
 
 
 def _text(run: Run, split: str) -> str:
-    """The text of a split, or its first `TEXT` characters."""
+    """The text of a split, or as much of it as is compared with."""
     stream = run.stream(split)
-    tokens = len(stream) if stream.counts.characters <= TEXT else TEXT * len(stream) // stream.counts.characters
-    return run.tokenizer.decode(stream.ids[:tokens].tolist())[:TEXT]
+    share = min(1.0, MOST_TRAINING / max(1, stream.counts.characters))
+    return run.tokenizer.decode(stream.ids[: math.ceil(share * len(stream))].tolist())

@@ -127,4 +127,4 @@ def test_a_network_that_diverges_is_looked_at_all_the_same(tmp_path: Path) -> No
     )
     run = train(config, tmp_path / "run")
     assert events_of(run).Tags()["images"] == ["gradient through time", "memory horizon"]
-    assert [sample.step for sample in run.samples] == [0]
+    assert max(sample.step for sample in run.samples) < 8

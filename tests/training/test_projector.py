@@ -43,4 +43,6 @@ def test_of_a_large_vocabulary_the_most_frequent_are_shown(tmp_path: Path) -> No
     table = np.loadtxt(tmp_path / "projector/step-7.tsv", delimiter="\t")
     assert table.shape == (MOST, 2)
     assert table[0].tolist() == [MOST + 499, -(MOST + 499)]
-    assert '"embedding at step 7"' in (tmp_path / "projector_config.pbtxt").read_text()
+    projector.add(vectors, 12)
+    listed = (tmp_path / "projector_config.pbtxt").read_text()
+    assert [line.split('"')[1] for line in listed.splitlines()] == ["newest: step 0000012", "step 0000007"]
