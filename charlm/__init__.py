@@ -6,8 +6,8 @@ The package in the order the data takes:
     network/     windows become scores of the next token, through layers of recurrent cells
     training/    scores become smaller losses (Lightning)
     generation/  scores become text, one token at a time
-    measure/     how good
-    views/       for eyes: the terminal
+    measure/     how good, and a verdict
+    views/       for eyes: the terminal, charts, reports
     run.py       the directory that holds one training;  config.py  its settings
     cli.py       the commands;  options.py  a setting as an option
 """

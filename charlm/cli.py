@@ -18,6 +18,7 @@ from charlm.config import (
     EvaluateConfig,
     GenerateConfig,
     ReelConfig,
+    ReportConfig,
     build,
     check_ranges,
     merge,
@@ -206,7 +207,7 @@ def _watched(work: Callable[[], Run], watcher: Watcher) -> int:
         raise
     finally:
         watcher.close()
-    watcher.say(f"done; generate with: charlm generate {run.path}    watch with: tensorboard --logdir {run.path}")
+    watcher.say(f"done; generate with: charlm generate {run.path}    see it all with: charlm report {run.path}")
     if first_process():
         print(run.path)
     return 0
@@ -280,7 +281,7 @@ def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> No
     )
     first = next(pieces, [""] * config.samples)  # a prompt that cannot be read fails before anything is shown
     if config.samples == 1 and not config.json:
-        from charlm.views.terminal import visible
+        from charlm.views.reel import visible
 
         out = sys.stdout
         live = out.isatty()
@@ -365,15 +366,19 @@ def _samples(arguments: list[str]) -> int:
     check_ranges(config)
     from charlm.run import Run
 
+    def shown(epoch: float) -> str:  # what headings say, and people type
+        return f"{epoch:.4g}"
+
     everything = Run(path).samples
     samples = [
         sample
         for sample in everything
-        if config.prompt in (None, sample.prompt) and config.epoch in (None, sample.epoch)
+        if config.prompt in (None, sample.prompt)
+        and (config.epoch is None or shown(config.epoch) == shown(sample.epoch))
     ]
     if not samples:
         prompts = ", ".join(sorted({repr(sample.prompt) for sample in everything}))
-        epochs = ", ".join(f"{epoch:g}" for epoch in sorted({sample.epoch for sample in everything}))
+        epochs = ", ".join(shown(epoch) for epoch in sorted({sample.epoch for sample in everything}))
         have = f"; it has prompts {prompts} at epochs {epochs}" if everything else " yet"
         raise CharlmError(f"{path} has no such samples{have}")
     if config.json:
@@ -383,9 +388,40 @@ def _samples(arguments: list[str]) -> int:
         for sample in samples:
             print(json.dumps(dataclasses.asdict(sample), ensure_ascii=False))
     else:
-        from charlm.views.terminal import print_reel
+        from charlm.views.reel import print_reel, print_side_by_side
 
-        print_reel(samples)
+        (print_side_by_side if config.side_by_side else print_reel)(samples)
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    parser = parser_of(
+        "report",
+        "One page that shows what a run learnt: its samples, curves, scores and settings; of several runs, compared.",
+        "The page needs no network and no server. Its path is printed on standard output.",
+    )
+    parser.add_argument("run", nargs="+", metavar="RUN", help="the directories of trainings")
+    add_settings(parser, ReportConfig)
+    named = parse(parser, arguments)
+    paths = named.pop("run")
+    config: ReportConfig = build(ReportConfig, named)
+    from charlm.files import atomic
+    from charlm.run import Run
+    from charlm.views import report
+
+    runs = [Run(path) for path in paths]
+    written = report.html(runs) if config.format == "html" else report.markdown(runs)
+    if config.output == "-":
+        sys.stdout.write(written)
+        return 0
+    folder = runs[0].path if len(runs) == 1 else Path()
+    output = folder / f"report.{config.format}" if config.output is None else Path(config.output)
+    if output.is_dir() or not output.parent.is_dir():
+        raise CharlmError(f"cannot write {output}: it needs a folder that there is, and the name of a file in it")
+    with atomic(output) as file:
+        file.write(written)
+    print(f"wrote {output.resolve()}; open it in a browser", file=sys.stderr)
+    print(output)
     return 0
 
 
@@ -394,4 +430,5 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "generate": ("write a text with a trained run", _generate),
     "evaluate": ("measure how well a run predicts a text", _evaluate),
     "samples": ("show what a run wrote while it learnt", _samples),
+    "report": ("make a page of a run, or of several compared", _report),
 }

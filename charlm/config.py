@@ -237,7 +237,18 @@ class ReelConfig:
 
     prompt: str | None = setting(None, "only samples of this prompt")
     epoch: float | None = setting(None, "only samples of this epoch (0: initialisation)", low=0)
+    side_by_side: bool = setting(False, "what was written at different epochs in columns, as many as are wide enough")
     json: bool = setting(False, "print JSON, a line for each sample")
+
+
+@dataclass
+class ReportConfig:
+    """What is written, and where."""
+
+    format: Literal["html", "md"] = setting("html", "a page to open in a browser, or Markdown for a README")
+    output: str | None = setting(
+        None, "the file (- for standard output; none: report.html in the run, or here if there are several)"
+    )
 
 
 class Setting(NamedTuple):
@@ -388,3 +399,12 @@ def seconds(text: str | None) -> float | None:
     if total is None:
         raise CharlmError(f"--trainer.max_time is not a time: {text!r}; write 90s, 3m, 1h30m or 00:00:03:00")
     return total
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people write it: 45s, 3m, 1m30s, 2h05m; what the function `seconds` reads."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m" if minutes else f"{hours}h"
+    return f"{rest}s" if not minutes else f"{minutes}m{rest:02}s" if rest else f"{minutes}m"

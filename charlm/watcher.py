@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from charlm.measure.evaluation import Evaluation
-    from charlm.run import Sample
+    from charlm.run import Run, Sample
 
 
 class Watcher:
@@ -31,6 +31,9 @@ class Watcher:
 
     def sampled(self, sample: Sample) -> None:
         """A sample was written."""
+
+    def finished(self, run: Run) -> None:
+        """Training has come to its end, and all of it is written."""
 
     def close(self) -> None:
         """Training is over, well or not."""

@@ -239,7 +239,7 @@ def test_a_mistake_in_the_environment(
 
 def test_an_unknown_command(charlm: Charlm) -> None:
     assert charlm("trian").mistake == (
-        "there is no command 'trian'; choose from train, generate, evaluate, samples; did you mean 'train'?"
+        "there is no command 'trian'; choose from train, generate, evaluate, samples, report; did you mean 'train'?"
     )
 
 
@@ -263,7 +263,7 @@ def test_a_place_where_no_run_can_be(charlm: Charlm, text: Path) -> None:
     assert "cannot use" in charlm("train", text, *SMALL, "--run", text / "run").mistake
 
 
-COMMANDS = (["generate"], ["evaluate"], ["samples"], ["train", "--resume"])
+COMMANDS = (["generate"], ["evaluate"], ["samples"], ["report"], ["train", "--resume"])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from charlm.config import Config, merge, nest, seconds, settings
+from charlm.config import Config, duration, merge, nest, seconds, settings
 from charlm.errors import CharlmError
 
 
@@ -82,6 +82,15 @@ def test_a_mistake_is_one_clear_line(values: dict[str, Any], message: str) -> No
 )
 def test_times(text: str, value: float) -> None:
     assert seconds(text) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.4, "0s"), (45, "45s"), (59.6, "1m"), (90, "1m30s"), (180, "3m"), (3600, "1h"), (7500, "2h05m")],
+)
+def test_durations(value: float, text: str) -> None:
+    assert duration(value) == text
+    assert round(value) == 0 or seconds(text) == round(value)
 
 
 def test_the_upper_settings_win() -> None:

@@ -83,18 +83,21 @@ def modules_after(*arguments: str) -> tuple[set[str], str]:
     return {name.split(".")[0] for name in modules.split()}, printed
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["generate", "--help"], ["samples", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["generate", "--help"], ["report", "--help"]])
 def test_help_needs_no_torch(arguments: list[str]) -> None:
     loaded, printed = modules_after(*arguments)
     assert printed.startswith("usage: charlm")
     assert not loaded & {"torch", "lightning", "tensorboard"}
 
 
-def test_generate_and_samples_need_neither_torch_nor_lightning(tiny_run: Path) -> None:
+def test_generate_samples_and_report_need_neither_torch_nor_lightning(tiny_run: Path) -> None:
     loaded, printed = modules_after("generate", str(tiny_run), "--length", "20", "--seed", "1")
     assert len(printed) >= 20
     assert not loaded & {"torch", "lightning", "tensorboard"}
     loaded, printed = modules_after("samples", str(tiny_run))
+    assert "initialisation" in printed
+    assert not loaded & {"torch", "lightning", "tensorboard", "matplotlib", "jinja2"}
+    loaded, printed = modules_after("report", str(tiny_run), "--output", "-")
     assert "initialisation" in printed
     assert not loaded & {"torch", "lightning", "tensorboard"}
 

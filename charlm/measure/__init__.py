@@ -6,4 +6,6 @@
 4. ``quality`` scores generated text by many measures, beside real text and the texts of n-gram models.
 5. ``writing``, ``copying`` and ``ngram`` are what those measures are made of: a text as characters and words, the
    substrings that it shares with another, and what can be predicted by counting.
+6. ``comparison`` says how scores of a text stand to those of real text; ``verdict`` says in words
+   what became of a run, and what to try next.
 """

@@ -266,6 +266,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
             watcher.close()
             if record is not None:
                 record.close()
+    watcher.finished(run)
     return run
 
 

@@ -1,4 +1,4 @@
-"""The terminal: a live line at the bottom while training, plain lines when piped.
+"""The terminal: a live view at the bottom while training, plain lines when piped.
 
 Everything goes to standard error; standard output carries only what was asked for.
 """
@@ -7,29 +7,45 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from charlm.config import duration
+from charlm.views.reel import print_sample, visible
 from charlm.watcher import Watcher
 
 if TYPE_CHECKING:
     from charlm.measure.evaluation import Evaluation
-    from charlm.run import Sample
+    from charlm.run import Run, Sample
 
 BAR = 16
 """Columns of the bar."""
 
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARKLINE = 24
+"""Columns of a sparkline."""
+
+HISTORY = 1024
+"""Losses that a sparkline is drawn from; of longer runs it holds means."""
+
 PLAIN_EVERY = 10.0
 """Seconds between two lines of progress when nobody can see a bar."""
 
+REFRESH = 0.1
+"""Seconds between two pictures of the live view."""
+
 
 class Terminal(Watcher):
-    """Shows a run on standard error: a bar on a terminal, a line an event when piped or on a dumb terminal.
+    """Shows a run on standard error: a live view on a terminal, a line an event when piped or on a dumb terminal.
+
+    Lines, validations and samples scroll by; below them stay how far the run is and where its losses went.
 
     Args:
         console: Where to write; standard error by default.
@@ -38,13 +54,16 @@ class Terminal(Watcher):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self.live = self.console.file.isatty() and not self.console.is_dumb_terminal
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._view: Live | None = None
         self._work = ""
         self._told = time.monotonic()
-        self._loss: float | None = None
+        self._drawn = -math.inf
+        self._losses = History()
         self._speed: float | None = None
+        self._bits: list[float] = []
+        self._best: tuple[float, float] | None = None  # bits a character, epoch
         self._validation = ""
+        self._sampled: int | None = None
 
     def say(self, line: str) -> None:
         style = "yellow" if line.startswith("warning") else ""
@@ -60,39 +79,38 @@ class Terminal(Watcher):
         self.console.print(table)
 
     def progress(self, what: str, done: int, total: int) -> None:
+        share = done / max(1, total)
         if not self.live:
-            now = time.monotonic()
-            if done < total and now - self._told > PLAIN_EVERY:
-                self._told = now
-                self.say(f"{what}: {done / max(1, total):.0%}")
+            if done < total and self._due():
+                self.say(f"{what}: {share:.0%}")
             return
         if what != self._work:
-            self._stop_bar()
+            self.close()
             self._work = what
-        self._show(done / max(1, total), what)
+        self._show([self._bar(share, what)])
         if done >= total:
-            self._stop_bar()
+            self.close()
 
     def trained(
         self, share: float, step: int, epoch: float, seconds: float, loss: float | None, speed: float | None
     ) -> None:
-        self._loss = loss if loss is not None else self._loss
+        if loss is not None:
+            self._losses.add(loss)
         self._speed = speed if speed is not None else self._speed
         left = seconds * (1 - share) / share if share > 0 else math.nan
-        parts = [f"epoch {epoch:.2f}", "" if math.isnan(left) else f"{_time(left)} left"]
-        parts += ["" if self._loss is None else f"loss {self._loss:.3f}", self._validation]
-        parts += [f"step {step:,}", "" if self._speed is None else f"{_short(self._speed)} tokens/s"]
-        parts = [part for part in parts if part]
+        where = [f"epoch {epoch:.2f}", "" if math.isnan(left) else f"{duration(left)} left"]
+        effort = [f"step {step:,}", "" if self._speed is None else f"{_short(self._speed)} tokens/s"]
         if self.live:
-            while len(parts) > 1 and len("  ".join(parts)) > self.console.width - BAR - 7:
-                parts.pop()  # what matters least on a narrow screen stands last
-            self._show(share, "  ".join(parts))
-        elif time.monotonic() - self._told > PLAIN_EVERY:
-            self._told = time.monotonic()
-            self.say("  ".join(parts))
+            self._show([self._bar(share, *where, *effort), self._course()])
+        elif self._due():
+            loss_said = "" if self._losses.last is None else f"loss {self._losses.last:.3f}"
+            self.say("  ".join(filter(None, [*where, loss_said, self._validation, *effort])))
 
     def validated(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
         self._validation = f"val {evaluation.loss:.3f}"
+        self._bits.append(evaluation.bits_per_character)
+        if best:
+            self._best = evaluation.bits_per_character, epoch
         mark = " (best so far)" if best else ""
         self.say(
             f"epoch {epoch:.3g}: validation {evaluation.loss:.4f} nats a token, "
@@ -101,59 +119,111 @@ class Terminal(Watcher):
         )
 
     def sampled(self, sample: Sample) -> None:
-        _print_sample(self.console, sample)
+        print_sample(self.console, sample, scores=sample.step != self._sampled)
+        self._sampled = sample.step
+
+    def finished(self, run: Run) -> None:
+        from charlm.views.summary import Summary
+
+        self.close()
+        judged = Summary(run).verdict
+        self.console.print(Text("── verdict ──", style="bold"))
+        for line in (*judged.sentences, judged.advice):
+            self.console.print(Text(visible(line)), soft_wrap=not self.live)
+        self.console.print(Text(f"  {visible(judged.command)}", style="bold"))
 
     def close(self) -> None:
-        self._stop_bar()
+        if self._view is not None:
+            self._view.stop()
+            self._view = None
 
-    def _show(self, share: float, line: str) -> None:
-        if self._bar is None:
-            self._bar = Progress(
-                BarColumn(BAR), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"),
-                console=self.console, transient=True, refresh_per_second=4,
-            )  # fmt: skip
-            self._bar.start()
-            self._task = self._bar.add_task("", total=1.0)
-        assert self._task is not None
-        self._bar.update(self._task, completed=share, description=line)
+    def _due(self) -> bool:
+        """Whether it is time for another plain line of progress."""
+        if time.monotonic() - self._told <= PLAIN_EVERY:
+            return False
+        self._told = time.monotonic()
+        return True
 
-    def _stop_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = self._task = None
+    # -- the live view
+
+    def _show(self, lines: Sequence[RenderableType]) -> None:
+        if self._view is None:
+            self._view = Live(console=self.console, transient=True, auto_refresh=False, vertical_overflow="crop")
+            self._view.start()
+            self._drawn = -math.inf
+        if time.monotonic() - self._drawn >= REFRESH:
+            self._drawn = time.monotonic()
+            self._view.update(Group(*lines), refresh=True)
+
+    def _bar(self, share: float, *parts: str) -> RenderableType:
+        grid = Table.grid(padding=(0, 1))
+        bar = max(4, min(BAR, self.console.width // 5))
+        text = self._fitting(parts, self.console.width - bar - 7)
+        grid.add_row(ProgressBar(1.0, share, width=bar), f"{share:4.0%}", Text(text, no_wrap=True, overflow="ellipsis"))
+        return grid
+
+    def _course(self) -> RenderableType:
+        """Where the losses went: the newest number, and a sparkline of all so far."""
+        parts = []
+        if self._losses.last is not None:
+            parts.append(f"loss {self._losses.last:.3f} {self._sparkline(self._losses.values)}")
+        if self._bits:
+            parts.append(f"bits a character {self._bits[-1]:.3f} {self._sparkline(self._bits)}")
+        if self._best:
+            parts.append(f"best {self._best[0]:.3f} at epoch {self._best[1]:.3g}")
+        parts = [part.rstrip() for part in parts]
+        return Text(self._fitting(parts, self.console.width), style="dim", no_wrap=True, overflow="ellipsis")
+
+    def _sparkline(self, values: Sequence[float]) -> str:
+        if self.console.options.ascii_only or len(values) < 2:
+            return ""
+        return sparkline(values, max(6, min(SPARKLINE, self.console.width // 5)))
+
+    @staticmethod
+    def _fitting(parts: Sequence[str], width: int) -> str:
+        """As many parts as fit into a line; what matters least on a narrow screen stands last."""
+        kept = [part for part in parts if part]
+        while len(kept) > 1 and len("  ".join(kept)) > width:
+            kept.pop()
+        return "  ".join(kept)
 
 
-def heading(sample: Sample) -> str:
-    """The line above a sample."""
-    when = "initialisation" if sample.step == 0 else f"epoch {sample.epoch:g}"
-    prompt = f", prompt {sample.prompt!r}" if sample.prompt else ""
-    return f"── {when} (step {sample.step:,}{prompt}, seed {sample.seed}, temperature {sample.temperature:g}) ──"
+class History:
+    """The losses of a run from its first to its newest, at most `HISTORY` of them: of a long run, means."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.last: float | None = None
+        self._each = 1  # losses in a mean
+        self._sum, self._count = 0.0, 0
+
+    def add(self, loss: float) -> None:
+        """Take the newest loss; one that is not finite is left out."""
+        if not math.isfinite(loss):
+            return
+        self.last = loss
+        self._sum, self._count = self._sum + loss, self._count + 1
+        if self._count == self._each:
+            self.values.append(self._sum / self._each)
+            self._sum, self._count = 0.0, 0
+        if len(self.values) >= HISTORY:
+            self.values = [(a + b) / 2 for a, b in zip(self.values[::2], self.values[1::2], strict=True)]
+            self._each *= 2
 
 
-def print_reel(samples: Iterable[Sample], console: Console | None = None) -> None:
-    """Print samples one below the other on standard output, oldest first."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    for number, sample in enumerate(samples):
-        if number:
-            console.print()
-        _print_sample(console, sample)
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Numbers as a line of blocks, at most `width` wide, from the lowest (▁) to the highest (█).
 
-
-def _print_sample(console: Console, sample: Sample) -> None:
-    console.print(Text(heading(sample), style="bold"))
-    body = Text(visible(sample.prompt), style="dim")
-    body.append(visible(sample.text), style="")
-    console.print(body)
-
-
-# C0 and DEL have pictures, C1 has none; a new line and a tab may act.
-_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
-_PICTURES |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
-
-
-def visible(text: str) -> str:
-    """A text that cannot steer the terminal: control characters are shown (ESC as ␛) instead of obeyed."""
-    return text.replace("\r\n", "\n").translate(_PICTURES)
+    A loss falls so steeply at first that all after it would look flat; so the highest tenth of many numbers is drawn
+    as high as the highest of the others.
+    """
+    parts = np.array_split(np.asarray(values, float), min(width, len(values)))
+    means = np.array([part.mean() for part in parts])
+    low, high = means.min(), np.sort(means)[-1 - len(means) // 10]
+    if high <= low:
+        return SPARKS[0] * len(means)
+    levels = np.clip((means - low) / (high - low), 0, 1) * (len(SPARKS) - 1)
+    return "".join(SPARKS[round(level)] for level in levels)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -186,9 +256,3 @@ def _short(number: float) -> str:
     if number >= 999_500:
         return f"{number / 1e6:.2f}M"
     return f"{number / 1e3:.1f}k" if number >= 1000 else f"{number:.0f}"
-
-
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pty
 import re
@@ -12,13 +13,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from example_run import example_run
 from rich.console import Console
 
 from charlm.measure.evaluation import Evaluation
 from charlm.run import Run, Sample
 from charlm.text.stream import Counts
 from charlm.views import terminal
-from charlm.views.terminal import Terminal, heading, print_reel, visible
+from charlm.views.terminal import HISTORY, History, Terminal, sparkline
 
 SAMPLE = Sample(
     1.5, 30, "The ", 7, 0.8, "\x1b[31mred\x07 \u202eright\u202c 海辺 [bold]no[/bold]\x9b1m\r\nend\x7f\x00\tx"
@@ -67,6 +69,57 @@ def test_piped_it_is_a_line_for_each_event(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+def test_a_point_of_the_reel_has_one_line_of_scores() -> None:
+    scores = {"words_in_training_text": 0.5, "ngram_bits": 2.25, "compression_ratio": 2.0, "zipf_exponent": 1.0}
+    view = Terminal(Console(file=io.StringIO(), highlight=False, soft_wrap=True))
+    for step, seed in ((1, 1), (1, 2), (2, 1)):
+        view.sampled(Sample(1.0, step, "", seed, 0.8, "text", scores))
+    out = view.console.file
+    assert isinstance(out, io.StringIO)
+    said = "words of the training text 50%, bits a character by an n-gram model 2.25 bits, compression ratio 2"
+    lines = [line for line in out.getvalue().splitlines() if not line.startswith("──")]
+    assert lines == [said, "text", "text", said, "text"]
+
+
+def test_at_the_end_there_is_a_verdict(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    view = Terminal(Console(file=io.StringIO(), highlight=False, soft_wrap=True, width=40))
+    view.finished(run)
+    out = view.console.file
+    assert isinstance(out, io.StringIO)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "── verdict ──"
+    assert lines[1].startswith("Still improving: ")
+    assert lines[-1] == f"  charlm train --resume {run.path} --trainer.max_epochs 6"
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "line"),
+    [
+        ([1.0], 5, "▁"),
+        ([2.0, 2.0, 2.0], 5, "▁▁▁"),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 8, "▁▂▃▄▅▆▇█"),
+        ([8, 4.5, 1], 24, "█▅▁"),
+        ([1, 1, 8, 8], 2, "▁█"),
+        ([100, 9, 8, 7, 6, 5, 4, 3, 2, 1], 10, "██▇▆▅▅▄▃▂▁"),
+    ],
+)
+def test_sparkline(values: list[float], width: int, line: str) -> None:
+    assert sparkline(values, width) == line
+
+
+def test_history_keeps_few_losses_and_the_newest() -> None:
+    history = History()
+    for loss in range(10 * HISTORY):
+        history.add(float(loss))
+    history.add(math.nan)
+    assert history.last == 10 * HISTORY - 1
+    assert HISTORY // 2 <= len(history.values) < HISTORY
+    steps = {b - a for a, b in zip(history.values, history.values[1:], strict=False)}
+    assert len(steps) == 1, "each stands for as many losses as any other"
+    assert history.values[0] == (steps.pop() - 1) / 2, "and is their mean"
+
+
 def test_piped_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = plain(monkeypatch, 1000.0)
     assert not any(line.startswith(("reading", "epoch 0.50")) for line in lines)
@@ -74,33 +127,6 @@ def test_piped_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nothing_steers_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "".join(plain(monkeypatch, -1.0)))
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain\n\ttext", "plain\n\ttext"),
-        ("\x1b]0;title\x07", "␛]0;title␇"),
-        ("a\r\nb\rc", "a\nb␍c"),
-        ("\x7f\x80\x9b", "␡\\x80\\x9b"),
-        ("e\u0301 שלום 👩‍👩‍👧", "e\u0301 שלום 👩‍👩‍👧"),
-    ],
-)
-def test_visible(text: str, shown: str) -> None:
-    assert visible(text) == shown
-    assert visible(shown) == shown
-
-
-def test_heading_of_the_first_sample() -> None:
-    first = Sample(0.0, 0, "", 1, 1.0, "x")
-    assert heading(first) == "── initialisation (step 0, seed 1, temperature 1) ──"
-
-
-def test_a_reel_is_plain_when_piped() -> None:
-    out = io.StringIO()
-    print_reel([SAMPLE, Sample(2.0, 40, "", 7, 0.8, "later")], Console(file=out, soft_wrap=True, highlight=False))
-    assert out.getvalue().endswith("\n\n── epoch 2 (step 40, seed 7, temperature 0.8) ──\nlater\n")
-    assert "\x1b" not in out.getvalue()
 
 
 def in_a_terminal(code: str, *arguments: str, **environment: str) -> str:
@@ -135,13 +161,19 @@ def in_a_terminal(code: str, *arguments: str, **environment: str) -> str:
 
 TRAINING = """
 import time
+from charlm.measure.evaluation import Evaluation
 from charlm.run import Sample
+from charlm.text.stream import Counts
 from charlm.views.terminal import Terminal
 view = Terminal()
 view.say("text: 1 file")
 view.progress("reading", 1, 2); time.sleep(0.4)
 view.progress("reading", 2, 2)
-view.trained(0.25, 10, 0.5, 30.0, 2.5, 12345.0); time.sleep(0.4)
+view.trained(0.125, 5, 0.25, 15.0, 3.5, 12345.0); time.sleep(0.2)
+counts = Counts(10, 10, 10, 2)
+view.validated(5, 0.25, Evaluation(30.0, counts, 0, 1), True)
+view.validated(10, 0.5, Evaluation(20.0, counts, 0, 1), True)
+view.trained(0.25, 10, 0.5, 30.0, 2.5, 12345.0); time.sleep(0.2)
 view.sampled(Sample(1.0, 30, "The ", 7, 0.8, "\\x1b[31mred"))
 view.close()
 """
@@ -151,12 +183,28 @@ def test_a_terminal_has_a_bar_that_goes_away() -> None:
     shown = in_a_terminal(TRAINING)
     assert "━" in shown
     assert " 25%" in shown
-    assert "loss 2.500" in shown
+    assert "loss 2.500 █▁  bits a character 2.885 █▁  best 2.885 at epoch 0.5" in shown
+    assert "epoch 0.50  1m30s left  step 10  12.3k tokens/s" in shown
     assert "\x1b[?25l" in shown, "the cursor is hidden while the bar moves"
     assert shown.rstrip().endswith(("\x1b[?25h", "\x1b[2K")), "and comes back"
     assert "\x1b[31mred" not in shown
     assert "␛[31mred" in shown
     assert shown.index("text: 1 file") < shown.index("━")
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60])
+def test_a_narrow_terminal_has_narrow_lines(columns: int) -> None:
+    shown = in_a_terminal(TRAINING, COLUMNS=str(columns))
+    live = [
+        re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", shown) if "━" in line or "▁" in line
+    ]
+    assert any("loss 2.500" in line for line in live)
+    assert max(map(len, live)) <= columns
+
+
+def test_letters_that_a_terminal_lacks_are_not_drawn() -> None:
+    shown = in_a_terminal(TRAINING, PYTHONIOENCODING="ascii:replace")
+    assert "loss 2.500  bits a character 2.885  best" in shown
 
 
 def test_no_color_keeps_the_bar_and_drops_colours() -> None:

@@ -1,0 +1,84 @@
+"""A run that was never trained: the files that views read, written out."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from charlm.config import Config
+from charlm.network.shape import ModelShape
+from charlm.run import Run, Sample, save_config
+
+REFERENCES = {
+    "held-out text": {"words_in_training_text": 0.9, "ngram_bits": 2.25, "character_divergence_4": 0.2},
+    "order-1 characters": {"words_in_training_text": 0.1, "ngram_bits": 4.5, "character_divergence_4": 0.8},
+    "order-5 characters": {"words_in_training_text": 0.6, "ngram_bits": 2.5, "character_divergence_4": 0.4},
+}
+
+
+def example_run(
+    path: Path,
+    *,
+    losses: Sequence[float] = (2.0, 1.8, 1.7),
+    rows: int = 30,
+    prompts: Sequence[str] = ("", "The "),
+    text: Callable[[str, int], str] = lambda prompt, epoch: f"written at {epoch} after {prompt!r}",
+    measured: bool = True,
+    references: bool = True,
+    **settings: dict[str, Any],
+) -> Run:
+    """A run of as many epochs as it has validation losses, `rows` logged numbers and a reel with a point an epoch.
+
+    Args:
+        text: What was written after a prompt at an epoch.
+        measured: Whether the samples have scores.
+        references: Whether there is something to compare these with.
+        settings: Groups of settings.
+    """
+    path.mkdir(parents=True)
+    epochs = len(losses)
+    values = {"trainer": {"max_epochs": epochs}, "model": {"layers": 1, "hidden": 8, "embedding": 4, "tie": False}}
+    config = Config.from_dict(values | settings)
+    save_config(path, config)
+    shape = ModelShape(vocabulary=20, cell="lstm", layers=1, hidden=8, embedding=4)
+    (path / "model.json").write_text(json.dumps(dataclasses.asdict(shape)), encoding="utf-8")
+    (path / "tokenizer.json").touch()  # no view reads it
+    last = 100 * epochs
+    with (path / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
+        columns = ["step", "epoch", "seconds", "train/loss", "val/loss", "val/bits_per_character", "val/perplexity"]
+        writer = csv.DictWriter(file, [*columns, "train/learning_rate"], lineterminator="\n")
+        writer.writeheader()
+        for number in range(1, rows + 1):
+            step = number * last // rows
+            loss = 1.5 + 2.5 * math.exp(-5 * number / rows)
+            writer.writerow(
+                {
+                    "step": step,
+                    "epoch": step / 100,
+                    "seconds": step / 10,
+                    "train/loss": loss,
+                    "train/learning_rate": 0.01,
+                }
+            )
+        for epoch, loss in enumerate(losses, 1):
+            bits = loss / math.log(2)
+            row = {"step": 100 * epoch, "epoch": epoch, "seconds": 10 * epoch, "val/loss": loss}
+            writer.writerow(row | {"val/bits_per_character": bits, "val/perplexity": math.exp(loss)})
+    run = Run(path)
+    for epoch in range(epochs + 1):
+        share = 1 - math.exp(-epoch)
+        low, high = REFERENCES["order-1 characters"], REFERENCES["held-out text"]
+        scores = {name: low[name] + share * (high[name] - low[name]) for name in low}
+        for prompt in prompts:
+            written = text(prompt, epoch)
+            run.add_sample(Sample(epoch, 100 * epoch, prompt, 1, 0.8, written, scores if measured else {}))
+    if references:
+        left_out = dict.fromkeys(["zipf_exponent", "heaps_exponent"], "this text has fewer than 100 different words")
+        quality = json.dumps({"references": REFERENCES, "left_out": left_out})
+        (path / "quality.json").write_text(quality, encoding="utf-8")
+    return run

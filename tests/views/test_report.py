@@ -1,0 +1,354 @@
+"""The report: one file that holds all it needs, shows any text as it is, and says what a run lacks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from example_run import REFERENCES, example_run
+
+from charlm.cli import main
+from charlm.errors import CharlmError
+from charlm.run import Run
+from charlm.views import report, summary
+from charlm.views.reel import visible
+from charlm.views.summary import Summary, spread
+
+NASTY = [
+    "<script>alert(1)</script></pre></article>",
+    "\n\nit begins with empty lines",
+    "&lt;b&gt; &amp; {{ 7 * 7 }} {% raw %} ]]> -->",
+    "שלום עולם\nمرحبا بالعالم 123 (abc)",
+    "宝玉笑道：“好妹妹”\u2028\u202e",
+    "👩‍👩‍👧 e\u0301 \t\ttabs  blanks   ",
+    "\x00\x07\x1b[31m\x7f\x9b",
+    "```\n# fence\n````",
+]
+VOID = {"meta", "link", "input", "br", "line", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: its samples, tags and tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.samples: list[str] = []
+        self.cells: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.script = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "pre":
+            self.samples.append("")
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        assert self.open.pop() == tag
+        if tag == "pre":
+            self.samples[-1] = self.samples[-1].removeprefix("\n")  # as browsers do
+
+    def handle_data(self, data: str) -> None:
+        if "pre" in self.open:
+            self.samples[-1] += data
+        if "td" in self.open or "th" in self.open:
+            self.cells[-1] += data
+        if self.open and self.open[-1] == "script":
+            self.script += data
+
+
+def test_a_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    text = report.html([example_run(tmp_path / "run")])
+    assert set(re.findall(r"https?://[^\s\"'<]*", text)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"url\((?!#)|@import", text)
+    page = Page(text)
+    places = {value for _, name, value in page.attributes if name in ("src", "href", "data", "action", "xlink:href")}
+    assert all(value.startswith("#") or value == "data:," for value in places)
+    assert ("meta", "charset", "utf-8") in page.attributes
+    assert ("meta", "name", "viewport") in page.attributes
+    assert any("default-src 'none'" in value for tag, _, value in page.attributes if tag == "meta")
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_samples_are_shown_as_they_are(tmp_path: Path, nasty: str) -> None:
+    run = example_run(tmp_path / "run", prompts=["", nasty], text=lambda prompt, epoch: f"{nasty}{epoch}")
+    page = Page(report.html([run]))
+    assert page.samples == [visible(sample.prompt + sample.text) for sample in run.samples]
+    assert sum(tag == "script" for tag, *_ in page.attributes) == 0  # scripts have no attributes
+    assert {value for tag, name, value in page.attributes if (tag, name) == ("pre", "dir")} == {"auto"}
+
+
+def test_the_slider_has_a_stop_for_each_point(tmp_path: Path) -> None:
+    page = Page(report.html([example_run(tmp_path / "run")]))
+    stops = json.loads(re.findall(r"const stops = (.*);  //", page.script)[0])
+    assert stops == [[0.0, "initialisation"], [1.0, "epoch 1"], [2.0, "epoch 2"], [3.0, "epoch 3"]]
+    assert ("input", "max", "3") in page.attributes
+    assert ("input", "type", "range") in page.attributes
+    assert [value for _, name, value in page.attributes if name == "data-epoch"] == ["0", "1", "2", "3"]
+    marks = [value.split() for _, name, value in page.attributes if name == "data-marks"]
+    assert all(len(places) == len(stops) for places in marks), "every chart can point at every stop"
+    assert len(marks) == 3 + 3
+
+
+def test_a_page_tells_what_there_is_to_know(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "plays")
+    text = report.html([run])
+    page = Page(text)
+    for sentence in (*Summary(run).verdict.sentences, Summary(run).verdict.command, *Summary(run).facts):
+        assert re.sub("'", "&#39;", sentence) in text
+    assert "Still improving" in text
+    row = page.cells.index("words of the training text")
+    assert page.cells[row : row + 4] == ["words of the training text", "10%", "60%", "90%"]
+    for cell in ("model.hidden", "8", "held-out text", "lstm 1", "4 -> 8", "10%", "60%", "90%"):
+        assert cell in page.cells
+    changed = page.cells.index("model.hidden")
+    assert page.cells[changed : changed + 3] == ["model.hidden", "8", "none"]
+    assert page.cells.index("model.hidden") < page.cells.index("optimizer.name"), "defaults stand last"
+    assert page.cells.count("model.cell") == 1
+
+
+@pytest.mark.parametrize("name", ["<b>&\"'", "红楼梦", "my run", "שלום"])
+def test_runs_may_have_any_name(tmp_path: Path, name: str) -> None:
+    run = example_run(tmp_path / name)
+    text = report.html([run])
+    assert "<b>" not in text
+    assert re.search(r"<h1><bdi>(.*?)</bdi>", text)
+    assert visible(name) in " ".join(re.findall(r"[^\n]+", report.markdown([run]).replace("\\", "")))
+    Page(text)
+
+
+LACKS = {
+    "numbers": "no numbers yet",
+    "validation": "no validation",
+    "samples": "no samples yet",
+    "scores": "were not measured",
+    "references": "no quality.json",
+    "end": "67% of it is done",
+}
+
+
+def lacking(path: Path, what: str) -> Run:
+    limits = {"max_epochs": 3 if what == "end" else 2}
+    run = example_run(
+        path,
+        losses=(2.0, 1.8),
+        measured=what != "scores",
+        references=what != "references",
+        trainer=limits,
+    )
+    if what == "numbers":
+        (path / "metrics.csv").unlink()
+    if what == "validation":
+        lines = (path / "metrics.csv").read_text().splitlines(keepends=True)
+        (path / "metrics.csv").write_text("".join(lines[:-2]))
+    if what == "samples":
+        (path / "samples.jsonl").unlink()
+    return Run(run.path)
+
+
+@pytest.mark.parametrize("what", LACKS)
+def test_a_run_that_lacks_something_has_a_report_that_says_so(tmp_path: Path, what: str) -> None:
+    run = lacking(tmp_path / "run", what)
+    text = report.html([run])
+    Page(text)
+    assert LACKS[what] in text
+    assert LACKS[what] in report.markdown([run])
+    others = [sentence for other, sentence in LACKS.items() if other != what]
+    if what != "numbers":  # without numbers there is no validation, and no end
+        assert not [sentence for sentence in others if sentence in text]
+
+
+def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
+    run = lacking(tmp_path / "run", "numbers")
+    for name in ("samples.jsonl", "quality.json"):
+        (run.path / name).unlink()
+    text = report.html([run])
+    Page(text)
+    assert "Nothing has been learnt yet" in text
+    assert "<script>" not in text
+    assert "Nothing has been learnt yet" in report.markdown([run])
+
+
+def test_half_written_lines_are_passed_over(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    with (run.path / "metrics.csv").open("a") as file:
+        file.write("400,4.0,4")
+    with (run.path / "samples.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "st')
+    assert len(Page(report.html([Run(run.path)])).samples) == 8
+
+
+def test_measures_that_were_left_out_are_named(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    sentence = "Left out, because this text has fewer than 100 different words: {}, Heaps' exponent."
+    assert sentence.format("Zipf's exponent").replace("'", "&#39;") in report.html([run])
+    assert sentence.format("Zipf's exponent") in report.markdown([run])
+
+
+def test_a_long_run_makes_no_large_page(tmp_path: Path) -> None:
+    small = len(report.html([example_run(tmp_path / "small", rows=1000)]))
+    assert len(report.html([example_run(tmp_path / "large", rows=50_000)])) < 1.5 * small
+
+
+def test_a_reel_of_many_points_is_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "STOPS", 4)
+    run = example_run(tmp_path / "run", losses=[2.0 - i / 100 for i in range(20)], prompts=[""])
+    page = Page(report.html([run]))
+    assert page.samples == [f"written at {epoch} after ''" for epoch in (0, 7, 13, 20)]
+
+
+def test_spread_keeps_both_ends() -> None:
+    numbers = list(range(10))
+    assert spread(numbers, 3) == [0, 4, 9]
+    assert spread(numbers, 10) == numbers
+
+
+# -- several runs
+
+
+def test_several_runs_are_compared(tmp_path: Path) -> None:
+    first = example_run(tmp_path / "first")
+    second = example_run(tmp_path / "second", losses=(1.9, 1.6), prompts=["The "], model={"hidden": 16, "layers": 1})
+    text = report.html([first, second])
+    page = Page(text)
+    assert page.cells[:3] == ["", "first", "second"]
+    rows = {page.cells[i]: page.cells[i + 1 : i + 3] for i in range(0, len(page.cells), 3)}
+    assert rows["state"] == ["still improving", "still improving"]
+    assert rows["validation, nats a token"] == ["1.7000", "1.6000"]
+    assert rows["model.hidden"] == ["8", "16"]
+    assert "model.cell" not in rows
+    assert len(page.samples) == 2 * 4 + 3
+    assert text.count('class="strip"') == 2
+    legends = re.findall(r">(first|second)</text>", text)
+    assert legends == ["first", "second"] * 2
+    assert "different texts" not in text
+
+
+def test_numbers_of_different_texts_are_not_to_be_compared(tmp_path: Path) -> None:
+    runs = [example_run(tmp_path / name, data={"text": [name]}) for name in ("a.txt", "b.txt")]
+    assert "different texts" in report.html(runs)
+    assert "different texts" in report.markdown(runs)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    runs = [example_run(tmp_path / folder / "run") for folder in "ab"]
+    assert Page(report.html(runs)).cells[1:3] == [str(run.path) for run in runs]
+
+
+def test_a_run_cannot_be_compared_with_itself(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    with pytest.raises(CharlmError, match="named twice"):
+        report.html([run, run])
+
+
+def test_runs_that_lack_everything_can_be_compared(tmp_path: Path) -> None:
+    runs = [lacking(tmp_path / what, what) for what in LACKS]
+    Page(report.html(runs))
+    assert report.markdown(runs).count("\n## ") == len(runs)
+
+
+# -- Markdown
+
+
+def test_markdown_has_the_verdict_the_reel_and_the_tables(tmp_path: Path) -> None:
+    text = report.markdown([example_run(tmp_path / "my_run")])
+    assert text.startswith("# my\\_run\n")
+    assert "Still improving" in text
+    assert "\n## initialisation (step 0)\n\n```text\nwritten at 0 after ''\n```\n" in text
+    assert f"| words of the training text | 90% | 60% | 10% | 10% | {0.1 + 0.8 * 0.632:.0%} |" in text
+    assert "| model.hidden | 8 | none |" in text
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert [len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) for table in tables] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_samples_in_markdown_stay_within_their_fence(tmp_path: Path, nasty: str) -> None:
+    run = example_run(tmp_path / "run", losses=(1.0,), prompts=[""], text=lambda prompt, epoch: f"{nasty} {epoch}")
+    (block, _) = re.findall(r"^(`{3,})text\n(.*?)\n\1$", report.markdown([run]), re.DOTALL | re.MULTILINE)
+    assert [line.rstrip() for line in block[1].expandtabs(4).split("\n")] == [
+        line.rstrip() for line in visible(f"{nasty} 0").expandtabs(4).split("\n")
+    ]
+
+
+def test_long_lines_are_broken_in_markdown(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run", text=lambda prompt, epoch: "字" * 500)
+    lines = report.markdown([run]).splitlines()
+    assert max(line.count("字") for line in lines) == report.WIDTH // 2
+
+
+# -- the command
+
+
+def charlm(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["report", *arguments])
+    return int(end.value.code or 0)
+
+
+def test_the_page_is_written_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = example_run(tmp_path / "run")
+    assert charlm(str(run.path)) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{run.path / 'report.html'}\n"
+    assert str(run.path / "report.html") in err
+    assert (run.path / "report.html").read_text(encoding="utf-8") == report.html([run])
+    assert not list(run.path.glob(".*")), "nothing is left half-written"
+
+
+def test_the_page_of_several_runs_is_written_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(example_run(tmp_path / name).path) for name in "ab"]
+    monkeypatch.chdir(tmp_path)
+    assert charlm(*runs, "--format", "md") == 0
+    assert capsys.readouterr().out == "report.md\n"
+    assert (tmp_path / "report.md").read_text(encoding="utf-8").startswith("# a, b\n")
+
+
+def test_a_page_can_be_written_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(example_run(tmp_path / "run").path)
+    assert charlm(run, "--output", str(tmp_path / "page.html")) == 0
+    assert (tmp_path / "page.html").is_file()
+    capsys.readouterr()
+    assert charlm(run, "--output", "-", "--format", "md") == 0
+    out, err = capsys.readouterr()
+    assert out == report.markdown([Run(run)])
+    assert err == ""
+
+
+@pytest.mark.parametrize("output", ["missing/page.html", "."])
+def test_a_place_that_is_none_is_named(tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = example_run(tmp_path / "run")
+    assert charlm(str(run.path), "--output", str(tmp_path / output)) == 2
+    assert capsys.readouterr().err.startswith("charlm: cannot write ")
+
+
+def test_damaged_references_are_named(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    (run.path / "quality.json").write_text("{}")
+    with pytest.raises(CharlmError, match=r"quality\.json is damaged"):
+        report.html([run])
+
+
+def test_a_real_run_has_a_report(tiny_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    page = Page(report.html([Run(path)]))
+    assert len(page.samples) == len(Run(path).samples)
+    assert set(REFERENCES) >= set(Run(path).quality["references"])
