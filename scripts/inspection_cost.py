@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Stopwatch:
     """Adds up the seconds that methods of classes take, and counts the calls that took more than a moment."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[type] = Counter()
+        self.seconds: defaultdict[type, float] = defaultdict(float)
         self.calls: Counter[type] = Counter()
 
     def time(self, cls: type, name: str) -> None:

@@ -23,7 +23,7 @@ def model_of(cell: str) -> LanguageModel:
 def test_a_gate_with_a_bias_of_twenty_is_open_and_one_of_minus_twenty_shut() -> None:
     model = model_of("lstm")
     with torch.no_grad():
-        model.layers[1].b.copy_(torch.tensor([-20.0, 20.0, 0.0, 0.0]).repeat_interleave(HIDDEN))
+        model.layers[1].get_parameter("b").copy_(torch.tensor([-20.0, 20.0, 0.0, 0.0]).repeat_interleave(HIDDEN))
     first, second = gate_activations(model, IDS)
     assert list(first) == list(second) == ["forget", "input", "output"]
     assert saturation(second["forget"]) == (0.0, 1.0)
@@ -40,7 +40,7 @@ def test_they_are_the_gates_by_which_the_state_moves() -> None:
     """h' = n + z (h - n): where the update gate is open, the state stays."""
     model = model_of("gru").eval()
     with torch.no_grad():
-        model.layers[0].b[HIDDEN : 2 * HIDDEN] = torch.tensor([30.0, 30.0, 0.0, 0.0, 0.0])
+        model.layers[0].get_parameter("b")[HIDDEN : 2 * HIDDEN] = torch.tensor([30.0, 30.0, 0.0, 0.0, 0.0])
         _, before = model.hidden(IDS[:, :4])
         _, after = model.hidden(IDS[:, 4:], before)
     update = gate_activations(model, IDS[:, 4:], before)[0]["update"]

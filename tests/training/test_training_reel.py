@@ -102,7 +102,10 @@ def test_pace_rests_in_proportion_to_the_work(monkeypatch: pytest.MonkeyPatch) -
 def settings(folder: Path, **groups: dict[str, Any]) -> Config:
     path = folder / "text.txt"
     path.write_text(small_text(4000), encoding="utf-8")
-    given = {"samples": {"length": 20, "scored": 600, "prompts": ["", "The "]}, "checkpoint": {"patience": 0}}
+    given: dict[str, dict[str, Any]] = {
+        "samples": {"length": 20, "scored": 600, "prompts": ["", "The "]},
+        "checkpoint": {"patience": 0},
+    }
     return small_settings(path, **{"model": {"dropout": 0.3}, **given, **groups})
 
 
