@@ -64,10 +64,11 @@ def words(text: str) -> list[str]:
     >>> words("'Tis well-known: 3 don't.")
     ['Tis', 'well-known', '3', "don't"]
     """
-    return [word for part in _parts(text) if (word := part.strip(INNER))]
+    return [part.strip(INNER) for part in _parts(text) if _is_word(part)]
 
 
 def _parts(text: str) -> list[str]:
+    """A text cut wherever no word can go on."""
     blanks = {ord(character): " " for character in set(text) if not _belongs_to_word(character)}
     return text.translate(blanks).split()
 
@@ -75,6 +76,10 @@ def _parts(text: str) -> list[str]:
 def _belongs_to_word(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] in "LMN" or category == "Cf" or character in INNER  # Cf: joiners, soft hyphens
+
+
+def _is_word(part: str) -> bool:
+    return any(map(str.isalnum, part))  # and not only what joins or marks the signs around it, as in many an emoji
 
 
 def has_words(text: str) -> bool:
@@ -114,7 +119,7 @@ class Writing:
     @cached_property
     def vocabulary(self) -> set[str]:
         """Its different words."""
-        return {word for part in set(_parts(self.text)) if (word := part.strip(INNER))}
+        return {part.strip(INNER) for part in set(_parts(self.text)) if _is_word(part)}
 
     @cached_property
     def lines(self) -> list[str]:
