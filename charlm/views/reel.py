@@ -15,7 +15,7 @@ COLUMN = 34
 
 HEADLINES = (
     "words_in_training_text", "word_ngrams_in_held_out_text_2", "word_ngrams_in_held_out_text_3",
-    "lines_in_held_out_text", "character_divergence_4", "copied_characters", "lines_in_training_text",
+    "character_divergence_4", "copied_characters", "lines_in_training_text",
     "ngram_bits", "compression_ratio",
 )  # fmt: skip
 """The measures that tell the story; others stand behind them."""

@@ -10,6 +10,7 @@ from example_run import example_run
 from rich.console import Console
 
 from charlm.cli import main
+from charlm.measure.comparison import label
 from charlm.measure.quality import measures
 from charlm.run import Sample
 from charlm.views.reel import COLUMN, HEADLINES, heading, headlines, print_reel, print_side_by_side, visible
@@ -45,10 +46,10 @@ def test_heading() -> None:
 
 def test_a_few_scores_stand_for_all() -> None:
     assert headlines(SCORES) == [
-        "words of the training text 50%",
-        "divergence of 4 characters 0.25 bits",
-        "in copies of 50 characters 0%",
-        "bits a character by an n-gram model 2.25 bits",
+        f"{label('words_in_training_text')} 50%",
+        f"{label('character_divergence_4')} 0.25 bits",
+        f"{label('copied_characters')} 0%",
+        f"{label('ngram_bits')} 2.25 bits",
     ]
     assert headlines({}) == []
 

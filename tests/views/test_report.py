@@ -13,6 +13,7 @@ from example_run import REFERENCES, example_run
 
 from charlm.cli import main
 from charlm.errors import CharlmError
+from charlm.measure.comparison import label
 from charlm.run import Run
 from charlm.views import report, summary
 from charlm.views.reel import visible
@@ -113,8 +114,8 @@ def test_a_page_tells_what_there_is_to_know(tmp_path: Path) -> None:
     for sentence in (*Summary(run).verdict.sentences, Summary(run).verdict.command, *Summary(run).facts):
         assert re.sub("'", "&#39;", sentence) in text
     assert "Still improving" in text
-    row = page.cells.index("words of the training text")
-    assert page.cells[row : row + 4] == ["words of the training text", "10%", "60%", "90%"]
+    row = page.cells.index(label("words_in_training_text"))
+    assert page.cells[row + 1 : row + 4] == ["10%", "60%", "90%"]
     for cell in ("model.hidden", "8", "held-out text", "lstm 1", "4 -> 8", "10%", "60%", "90%"):
         assert cell in page.cells
     changed = page.cells.index("model.hidden")
@@ -196,9 +197,10 @@ def test_half_written_lines_are_passed_over(tmp_path: Path) -> None:
 
 def test_measures_that_were_left_out_are_named(tmp_path: Path) -> None:
     run = example_run(tmp_path / "run")
-    sentence = "Left out, because this text has fewer than 100 different words: {}, Heaps' exponent."
-    assert sentence.format("Zipf's exponent").replace("'", "&#39;") in report.html([run])
-    assert sentence.format("Zipf's exponent") in report.markdown([run])
+    names = ", ".join(label(name) for name in ("zipf_exponent", "heaps_exponent"))
+    sentence = f"Left out, because this text has fewer than 100 different words: {names}."
+    assert sentence.replace("'", "&#39;") in report.html([run])
+    assert sentence in report.markdown([run])
 
 
 def test_a_long_run_makes_no_large_page(tmp_path: Path) -> None:
@@ -271,7 +273,7 @@ def test_markdown_has_the_verdict_the_reel_and_the_tables(tmp_path: Path) -> Non
     assert text.startswith("# my\\_run\n")
     assert "Still improving" in text
     assert "\n## initialisation (step 0)\n\n```text\nwritten at 0 after ''\n```\n" in text
-    assert f"| words of the training text | 90% | 60% | 10% | 10% | {0.1 + 0.8 * 0.632:.0%} |" in text
+    assert f"| {label('words_in_training_text')} | 90% | 60% | 10% | 10% | {0.1 + 0.8 * 0.632:.0%} |" in text
     assert "| model.hidden | 8 | none |" in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert [len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) for table in tables] == [1, 1, 1]

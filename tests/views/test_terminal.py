@@ -16,6 +16,7 @@ import pytest
 from example_run import example_run
 from rich.console import Console
 
+from charlm.measure.comparison import label
 from charlm.measure.evaluation import Evaluation
 from charlm.run import Run, Sample
 from charlm.text.stream import Counts
@@ -76,7 +77,7 @@ def test_a_point_of_the_reel_has_one_line_of_scores() -> None:
         view.sampled(Sample(1.0, step, "", seed, 0.8, "text", scores))
     out = view.console.file
     assert isinstance(out, io.StringIO)
-    said = "words of the training text 50%, bits a character by an n-gram model 2.25 bits, compression ratio 2"
+    said = f"{label('words_in_training_text')} 50%, {label('ngram_bits')} 2.25 bits, {label('compression_ratio')} 2"
     lines = [line for line in out.getvalue().splitlines() if not line.startswith("──")]
     assert lines == [said, "text", "text", said, "text"]
 
