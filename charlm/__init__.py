@@ -61,7 +61,7 @@ def resume(run: str | Path | Run, *, watcher: Watcher | None = None, **settings:
     Args:
         run: The run or its directory.
         watcher: Who looks on; None: the terminal.
-        settings: What changes, of the groups trainer, checkpoint and samples: `trainer={"max_epochs": 20}`.
+        settings: What changes, of the groups trainer, checkpoint, samples and inspect: `trainer={"max_epochs": 20}`.
     """
     from charlm.training.trainer import resume
     from charlm.views.terminal import Terminal

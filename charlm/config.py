@@ -156,8 +156,23 @@ class SamplesConfig:
     length: int = setting(300, "tokens a sample", low=1)
     temperature: float = setting(0.8, "below 1 bolder, above 1 more surprising, 0 always the likeliest", low=0)
     count: int | None = setting(None, "samples for each prompt", low=1)
-    every: int = setting(1, "epochs between samples", low=1)
+    every: int | None = setting(
+        None, "epochs between samples (0: no samples; none: after each of the first ten, then fewer and fewer)", low=0
+    )
+    scored: int = setting(10_000, "characters drawn and scored beside the samples (0: no scores)", low=0)
     seed: int = setting(1, "seed of the first sample; the same at every epoch", low=0)
+
+
+@dataclass
+class InspectConfig:
+    """What is looked at inside the network while it learns, for TensorBoard."""
+
+    histograms: bool = setting(True, "weights, gradients and gates, and how often the gates are saturated")
+    images: bool = setting(True, "how far gradients reach back in time, and how far back the network remembers")
+    embeddings: bool = setting(True, "the tokens as points in the projector")
+    every: int | None = setting(
+        None, "epochs between looks (none: at samples, as long as looking takes under 2 % of the time)", low=1
+    )
 
 
 @dataclass
@@ -171,6 +186,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
     init_from: str | None = setting(None, "start from the weights of this run; the tokens both know are kept")
     seed: int = setting(1, "seed of everything random", low=0, below=2**63)
 

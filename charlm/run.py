@@ -12,7 +12,7 @@
       metrics.csv          every logged number
       samples.jsonl        the samples, one a line
       quality.json         how held-out text and n-gram models score on the measures of generated text
-      events.out.tfevents* TensorBoard
+      events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
 """
 
 from __future__ import annotations
@@ -273,11 +273,15 @@ class Run:
             _, streams = build(corpus, self.config.tokenizer, Path(folder), tokenizer=self.tokenizer)
             return streams["train"]
 
+    def has_split(self, split: str) -> bool:
+        """Whether the run's text has this part: train, val or test."""
+        return (self.path / "tokens" / f"{split}.npy").is_file()
+
     def stream(self, split: str) -> TokenStream:
         """A split of the run's text as ids: train, val or test."""
         from charlm.text.stream import TokenStream
 
-        if not (self.path / "tokens" / f"{split}.npy").is_file():
+        if not self.has_split(split):
             raise CharlmError(
                 f"the run {self.path} has no {split} split; it was trained without one "
                 "(--data.val_fraction, --data.test_fraction, --data.val, --data.test)"

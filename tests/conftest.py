@@ -34,7 +34,8 @@ def small_settings(text: Path, **groups: dict[str, object]) -> Config:
         "model": {"layers": 2, "hidden": 24, "embedding": 12, "dropout": 0.1},
         "optimizer": {"lr": 0.01, "warmup": 5},
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 5, "precision": "32"},
-        "samples": {"length": 40},
+        "samples": {"length": 40, "scored": 0},
+        "inspect": {"images": False},
     }
     for group, settings in groups.items():
         values[group] = {**values.get(group, {}), **settings}

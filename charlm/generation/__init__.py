@@ -4,5 +4,5 @@
 2. `processors` reshape the scores of the next token (temperature, top-k, ...): pure functions in a registry.
 3. `sampling.Sampler` applies them in order and draws a token; `sampling.generate` repeats that without end.
 4. `sampling.write` turns the tokens into whole characters and ends at a length, a stop string or the end of
-   an item.
+   an item; `passage.passage` makes much text at once, for measuring.
 """

@@ -6,11 +6,13 @@ and one of bytes can be compared: the loss per token cannot be, for their tokens
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.errors import CharlmError
@@ -135,22 +137,36 @@ def _followed(windows: Lanes | Items, progress: Progress) -> Iterator[Batch]:
 def total_nats(model: LanguageModel, windows: Iterable[Batch]) -> float:
     """The summed cross-entropy of consecutive windows, in nats."""
     device = next(model.parameters()).device
-    training = model.training
-    model.eval()
     total = torch.zeros((), dtype=torch.float64)
     state = None
-    try:
+    with evaluating(model):
         for batch in windows:
             features, state = model.hidden(batch.inputs.to(device), batch.enter(state))
-            rows, targets = features.flatten(0, 1), batch.targets.flatten().to(device)
-            size = max(1, LOGITS // model.shape.vocabulary)
-            for start in range(0, len(targets), size):
-                part = slice(start, start + size)
-                logits = model.project(rows[part])
-                if logits.dtype != torch.float64:
-                    logits = logits.float()
-                nats = F.cross_entropy(logits, targets[part], reduction="none", ignore_index=IGNORED)
-                total += nats.cpu().double().sum()
+            total += summed_nats(model, features.flatten(0, 1), batch.targets.flatten().to(device))
+    return float(total)
+
+
+@torch.no_grad()
+def summed_nats(model: LanguageModel, features: Tensor, targets: Tensor) -> Tensor:
+    """The summed cross-entropy, in nats (float64), of `targets` (tokens,) given `features` (tokens, hidden)."""
+    total = torch.zeros((), dtype=torch.float64)
+    size = max(1, LOGITS // model.shape.vocabulary)
+    for start in range(0, len(targets), size):
+        part = slice(start, start + size)
+        logits = model.project(features[part])
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        nats = F.cross_entropy(logits, targets[part], reduction="none", ignore_index=IGNORED)
+        total += nats.cpu().double().sum()
+    return total
+
+
+@contextlib.contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """A model in evaluation mode (nothing is dropped) for the time being."""
+    training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(training)
-    return float(total)

@@ -1,4 +1,4 @@
-"""What happens between two steps, in this order: validate, sample, save, report, stop.
+"""What happens between two steps, in this order: validate, sample, look inside, report, save, stop.
 
 Everything is done at the end of a step and nothing in the middle of one, so that a checkpoint always stands
 between two steps with the validation and the samples of that step behind it. That is what makes a run that
@@ -25,10 +25,8 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from charlm.config import settings
 from charlm.errors import CharlmError, Interrupted
 from charlm.files import atomic, link
-from charlm.generation.sampling import write
-from charlm.generation.stepper import NumpyStepper
 from charlm.measure.evaluation import Evaluation, evaluate
-from charlm.run import Run, Sample, save_config
+from charlm.run import Run, save_config
 from charlm.text.stream import TokenStream
 from charlm.training.module import PATIENCE, LanguageModule
 from charlm.training.record import Record
@@ -81,7 +79,9 @@ class BetweenSteps(Callback):
         windows = int(trainer.num_training_batches)
         epoch_ends = batch_idx + 1 >= windows
         if epoch_ends or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            began = time.monotonic()
             self.stepped(trainer, pl_module, trainer.current_epoch + (batch_idx + 1) / windows, epoch_ends)
+            pl_module.paused += time.monotonic() - began
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         """Training begins or goes on."""
@@ -167,46 +167,6 @@ class Validation(BetweenSteps):
             lanes = max(1, min(lanes, self.stream.predicted.tokens // VALIDATION_TOKENS))
         with trainer.precision_plugin.forward_context():
             return evaluate(module.model, self.stream, lanes=lanes)
-
-
-class Reel(BetweenSteps):
-    """Writes text from the same prompts and seeds at initialisation and after epochs."""
-
-    def __init__(self, run: Run, record: Record, watcher: Watcher) -> None:
-        self.run = run
-        self.record = record
-        self.watcher = watcher
-
-    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        if trainer.global_step == 0:
-            self._sample(trainer, module, 0.0)
-
-    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
-        every = self.run.config.samples.every
-        due = epoch_ends and round(epoch) % every == 0
-        if due or module.finished:
-            self._sample(trainer, module, epoch)
-
-    def _sample(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float) -> None:
-        config = self.run.config.samples
-        weights = {name: value.float().cpu().numpy() for name, value in module.model.state_dict().items()}
-        stepper = NumpyStepper(weights, self.run.shape)
-        for prompt in config.prompts:
-            for number in range(config.count or 1):
-                seed = config.seed + number
-                pieces = write(
-                    stepper,
-                    self.run.tokenizer,
-                    prompt,
-                    length=config.length,
-                    seed=seed,
-                    temperature=config.temperature,
-                )
-                text = "".join(row[0] for row in pieces)
-                sample = Sample(round(epoch, 4), trainer.global_step, prompt, seed, config.temperature, text)
-                self.run.add_sample(sample)
-                self.record.add_sample(sample)
-                self.watcher.sampled(sample)
 
 
 class Saving(BetweenSteps):
@@ -300,17 +260,26 @@ class Report(BetweenSteps):
         self.validation = validation
         self._shown = self._logged = time.monotonic()
         self._tokens = 0
+        self._paused = 0.0
         self._skipped = 0
+        self._mark = (0.0, 0.0)  # seconds and epochs so far when the epoch, or this sitting, began
+        predicted = run.stream("train").predicted
+        self._tokens_per_character = predicted.tokens / max(1, predicted.characters)
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         self._shown = self._logged = time.monotonic()
-        self._tokens, self._skipped = module.tokens, module.skipped
+        self._tokens, self._paused, self._skipped = module.tokens, module.paused, module.skipped
+        self._mark = module.elapsed, module.global_step / module.steps_per_epoch
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         step = trainer.global_step
         if module.skipped > self._skipped:
             self._skipped = module.skipped
             self.watcher.say(f"step {step}: the loss or a gradient was not finite; the step was skipped")
+        if epoch_ends and self.record is not None:
+            seconds = (module.elapsed - self._mark[0]) / (epoch - self._mark[1])
+            self.record.add(step, epoch, module.elapsed, {"train/seconds_per_epoch": seconds})
+            self._mark = module.elapsed, epoch
         due = step % self.run.config.trainer.log_every_n_steps == 0 or module.finished
         now = time.monotonic()
         if due:
@@ -321,8 +290,9 @@ class Report(BetweenSteps):
 
     def _log(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, now: float) -> None:
         losses = [loss for loss in module.drain_losses() if math.isfinite(loss)]
-        speed = (module.tokens - self._tokens) / max(1e-9, now - self._logged)
-        self._tokens, self._logged = module.tokens, now
+        training = (now - self._logged) - (module.paused - self._paused)
+        speed = (module.tokens - self._tokens) / max(1e-9, training)
+        self._tokens, self._paused, self._logged = module.tokens, module.paused, now
         values = {
             "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "train/gradient_norm": float(module.norm),
@@ -332,6 +302,8 @@ class Report(BetweenSteps):
         loss = sum(losses) / len(losses) if losses else None
         if loss is not None:
             values["train/loss"] = loss
+            values["train/bits_per_character"] = loss / math.log(2) * self._tokens_per_character
+            values["train/perplexity"] = math.exp(loss) if loss < 700 else math.inf
         if self.record is not None:
             self.record.add(trainer.global_step, epoch, module.elapsed, values)
         self.watcher.trained(module.share, trainer.global_step, epoch, module.elapsed, loss, speed)
@@ -340,6 +312,6 @@ class Report(BetweenSteps):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         best = self.validation.best
         if best is not None and self.record is not None:
-            results = {"val_loss": best, "val_bits_per_character": self.validation.best_bits}
+            results = {"val_bits_per_character": self.validation.best_bits, "val_loss": best}
             values = {setting.name: setting.value for setting in settings(self.run.config)}
-            self.record.add_settings(values, results)
+            self.record.add_settings(values, results, trainer.global_step)

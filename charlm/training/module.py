@@ -48,6 +48,7 @@ class LanguageModule(lightning.LightningModule):
         self.bad_steps = 0  # in a row
         self.skipped = 0  # in all
         self.finished = False  # nothing is left to train
+        self.paused = 0.0  # seconds between steps in this sitting: validation, samples, saving
         self._elapsed = 0.0
         self._since: float | None = None
         self._random: dict[str, Tensor] | None = None

@@ -6,14 +6,19 @@ import csv
 import io
 import unicodedata
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from charlm.files import atomic
+from charlm.measure.gates import CLOSED, OPEN
+from charlm.measure.quality import Measure, measures
 from charlm.run import Sample, read_metrics
 
 COLUMNS = {
     "train/loss": "nats a token",
+    "train/bits_per_character": "bits",
+    "train/perplexity": "per token",
     "val/loss": "nats a token",
     "val/bits_per_character": "bits",
     "val/perplexity": "per token",
@@ -21,21 +26,52 @@ COLUMNS = {
     "train/learning_rate": "",
     "train/gradient_norm": "before clipping",
     "train/tokens_per_second": "",
+    "train/seconds_per_epoch": "",
     "train/skipped_steps": "not finite",
-}
+} | {f"quality/{name}": measure.unit for name, measure in measures.items()}
 """Every logged number with its unit; the columns of metrics.csv after step, epoch and seconds."""
 
-LAYOUT = {
-    "Learning": {
-        "loss (nats a token): train and validation": ["Multiline", ["train/loss", "val/loss"]],
-        "bits a character": ["Multiline", ["val/bits_per_character"]],
-    },
-    "Training": {
-        "learning rate": ["Multiline", ["train/learning_rate"]],
-        "gradient norm before clipping": ["Multiline", ["train/gradient_norm"]],
-        "tokens a second": ["Multiline", ["train/tokens_per_second"]],
-    },
-}
+CLOCK = ("seconds", "train/tokens_per_second", "train/seconds_per_epoch")
+"""Columns that no two runs have in common, be their settings the same."""
+
+REFERENCES = "quality references"
+"""Where TensorBoard shows what the measures say of other texts: a constant, logged beside each score."""
+
+
+def layout(measured: Collection[str]) -> dict[str, dict[str, list[Any]]]:
+    """The charts of TensorBoard's custom scalars: categories, charts and the tags drawn in each, as patterns."""
+
+    def chart(*patterns: str) -> list[Any]:
+        return ["Multiline", [f"{pattern}$" for pattern in patterns]]
+
+    return {
+        "Learning": {
+            "loss (nats a token): training and validation": chart("train/loss", "val/loss"),
+            "bits a character": chart("train/bits_per_character", "val/bits_per_character"),
+            "perplexity (a token)": chart("train/perplexity", "val/perplexity"),
+        },
+        "Generated text": {
+            _title(measures[name]): chart(f"quality/{name}", f"{REFERENCES}/{name}/.*")
+            for name in measures
+            if name in measured
+        },
+        "Training": {
+            "learning rate": chart("train/learning_rate"),
+            "gradient norm before clipping": chart("train/gradient_norm"),
+            "tokens a second": chart("train/tokens_per_second"),
+            "seconds an epoch": chart("train/seconds_per_epoch"),
+        },
+        "Gates": {
+            f"share of a gate's values below {CLOSED} (closed)": chart("gates closed/.*"),
+            f"share of a gate's values above {OPEN} (open)": chart("gates open/.*"),
+        },
+    }
+
+
+def _title(measure: Measure) -> str:
+    wished = {"higher": "higher is better", "lower": "lower is better"}.get(measure.better, f"best {measure.better}")
+    return f"{measure.label} ({measure.unit}{', ' if measure.unit else ''}{wished})"
+
 
 COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
 """Settings by which runs are compared in the HParams tab."""
@@ -64,8 +100,11 @@ class Record:
             writer.writeheader()
             writer.writerows(rows)
         self.writer = SummaryWriter(str(path), purge_step=step + 1 if step else 0)
-        if not step:
-            self.writer.add_custom_scalars(LAYOUT)
+
+    def add_layout(self, references: dict[str, dict[str, float]]) -> None:
+        """Lay out the charts of the custom scalars; of the measures, those that some text of reference has."""
+        measured = {name for values in references.values() for name in values}
+        self.writer.add_custom_scalars(layout(measured))
 
     def add(self, step: int, epoch: float, seconds: float, values: dict[str, float]) -> None:
         """Log numbers of one step under the names in `COLUMNS`."""
@@ -79,6 +118,20 @@ class Record:
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
+    def add_scores(
+        self,
+        step: int,
+        epoch: float,
+        seconds: float,
+        scores: dict[str, float],
+        references: dict[str, dict[str, float]],
+    ) -> None:
+        """Log the measures of a generated text, and beside them the same measures of the texts of reference."""
+        self.add(step, epoch, seconds, {f"quality/{name}": value for name, value in scores.items()})
+        for source, values in references.items():
+            for name, value in values.items():
+                self.writer.add_scalar(f"{REFERENCES}/{name}/{source}", value, step)
+
     def add_sample(self, sample: Sample) -> None:
         """Show a sample in the Text tab, fenced so that new lines and markup stay as they are."""
         fence = "`" * max(3, _longest_run(sample.prompt + sample.text, "`") + 1)
@@ -91,7 +144,7 @@ class Record:
             sample.step,
         )
 
-    def add_settings(self, settings: dict[str, Any], results: dict[str, float]) -> None:
+    def add_settings(self, settings: dict[str, Any], results: dict[str, float], step: int) -> None:
         """Enter the run's settings with its final numbers into the HParams tab."""
         plain = {
             name: value if isinstance(value, int | float | str | bool) else repr(value)
@@ -106,7 +159,7 @@ class Record:
         for summary in hparams(plain, named):
             events.add_summary(summary)  # type: ignore[attr-defined]
         for name, value in named.items():
-            self.writer.add_scalar(name, value)
+            self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self.writer.close()

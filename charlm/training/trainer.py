@@ -20,23 +20,24 @@ from charlm.network.precision import choose_precision
 from charlm.run import WEIGHTS, Run, first_process
 from charlm.training.callbacks import (
     Limits,
-    Reel,
     Report,
     Saving,
     Validation,
     load_checkpoint,
 )
 from charlm.training.data import LanguageData
+from charlm.training.inspection import Inspection
 from charlm.training.machine import build_trainer, has_gpu, quick, quiet
 from charlm.training.module import LanguageModule
 from charlm.training.preparation import check_prompts, prepare
 from charlm.training.record import Record
+from charlm.training.reel import Reel
 from charlm.watcher import Watcher
 
 OTHER_PROCESSES = "CHARLM_RUN"
 """Environment variable that tells the other processes of a run its directory."""
 
-RESUMABLE = ("trainer", "checkpoint", "samples")
+RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
 """Groups of settings that a run may change when it goes on."""
 
 
@@ -69,7 +70,7 @@ def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Wat
 
     Args:
         path: The run directory.
-        changes: Dotted names and new values; only of the groups trainer, checkpoint and samples.
+        changes: Dotted names and new values; only of the groups trainer, checkpoint, samples and inspect.
         watcher: Who looks on.
 
     Raises:
@@ -124,11 +125,11 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
         watcher.say(f"recurrence: {shape.cell}, {model.describe('cuda' if gpu else 'cpu')}")
         for reason in shape.idle():
             watcher.say(f"warning: a setting changes nothing here: {reason}")
-    validation = Validation(run, record, watcher, run.stream("val") if _has_split(run, "val") else None)
+    validation = Validation(run, record, watcher, run.stream("val") if run.has_split("val") else None)
     saving = Saving(run, validation, watcher)
     acting: list[lightning.Callback] = [Limits(), validation]
     if record is not None:
-        acting.append(Reel(run, record, watcher))
+        acting += [Reel(run, record, watcher), Inspection(run, record)]
     acting += [Report(run, record, watcher, validation), *callbacks, saving]
     trainer = build_trainer(config, precision, acting)
     with quiet(), _explained(run), saving.listening(), quick(gpu):
@@ -199,10 +200,6 @@ def _prepared(run: str | Path | None) -> Path:
     while not (path / "config.yaml").is_file():
         time.sleep(0.2)
     return path
-
-
-def _has_split(run: Run, split: str) -> bool:
-    return (run.path / "tokens" / f"{split}.npy").is_file()
 
 
 @contextlib.contextmanager

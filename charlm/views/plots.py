@@ -194,11 +194,15 @@ def _draw(chart: Chart) -> Figure:
     axes.set_ylabel(chart.y_label, color=INK)
     if chart.log_x:
         axes.set_xscale("log", nonpositive="mask")
+        axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own would be read as mathematics, which is off
+        axes.xaxis.set_minor_formatter("")
     if chart.knee:
         axes.set_xscale("symlog", linthresh=chart.knee, linscale=0.6)
         axes.xaxis.set_major_formatter("{x:g}")
     if chart.log_y:
         axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     axes.margins(x=0.02, y=0.08)
     heights = [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)]
     low, high = min(heights, default=0.0), max(heights, default=1.0)

@@ -169,7 +169,7 @@ def test_max_steps(text_file: Path, tmp_path: Path) -> None:
     run = finished(small_settings(text_file, trainer={"max_epochs": None, "max_steps": 7}), tmp_path / "run")
     assert torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
     assert rows(run, "train/learning_rate")[-1]["step"] == 7
-    assert [sample.step for sample in run.samples] == [0, 7]
+    assert [sample.step for sample in run.samples] == [0, 1, 2, 4, 7]
 
 
 def test_without_validation_the_newest_is_the_best(text_file: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_tensorboard_has_curves_layout_samples_and_settings(tiny_run: Path) -> N
     assert "custom_scalars__config__" in tensors
     texts = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("samples/seed 1/text_summary")]
     samples = Run(tiny_run).samples
-    assert len(texts) == len(samples) == 3
+    assert len(texts) == len(samples) == 6
     for text, sample in zip(texts, samples, strict=True):
         assert f"```text\n{wrapped(sample.text)}\n```" in text
     assert len(list(tiny_run.glob("events.out.tfevents*"))) == 1

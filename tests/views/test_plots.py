@@ -148,3 +148,9 @@ def test_thinning_leaves_few_points_alone_but_for_those_that_are_not_finite() ->
 def test_a_long_curve_makes_no_long_svg() -> None:
     noise = np.random.default_rng(0).normal(size=50_000)
     assert len(svg(Chart("x", "", "", [Curve("a", range(50_000), noise)]))) < 40_000
+
+
+def test_logarithmic_axes_have_plain_numbers() -> None:
+    shown = texts(svg(Chart("x", "", "", [Curve("a", [1, 100], [1e-6, 1.0])], log_x=True, log_y=True)))
+    assert {"10", "100", "1", "0.01"} <= set(shown)
+    assert not any("$" in text for text in shown)

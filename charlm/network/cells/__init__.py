@@ -54,6 +54,8 @@ class Cell:
     """Initial size of W, where 1 gives W x the size of x."""
     recurrent_init: ClassVar[str] = "orthogonal"
     """How recurrent matrices start unless a setting says otherwise: orthogonal, identity or normal."""
+    sigmoids: ClassVar[tuple[str, ...]] = ()
+    """What the gates are called in charts, in the order in which the step calls `f.sigmoid`; empty: by number."""
     fused: ClassVar[str | None] = None
     """torch's kernel with the same equations ("LSTM", "GRU", "RNN_TANH" or "RNN_RELU"), if there is one. It is
     called with the one product as its recurrent matrix, and with the vectors, if any, as the end of its second

@@ -22,6 +22,7 @@ class GRU(Cell):
     gates, slots, products, vectors, fused = 3, 1, {"U": 3}, {"b_u": 1}, "GRU"
     candidates = {"W": (2,), "U": (2,)}
     forget_gate = 1
+    sigmoids = ("reset", "update")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         (h,) = state
@@ -45,6 +46,7 @@ class ChoGRU(Cell):
     gates, slots, products = 3, 1, {"U": 2, "V": 1}
     candidates = {"W": (2,), "V": (0,)}
     forget_gate = 1
+    sigmoids = ("reset", "update")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         (h,) = state

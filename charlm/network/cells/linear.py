@@ -20,6 +20,7 @@ class MinGRU(LinearCell):
     gates, slots = 2, 1
     candidates = {"W": (1,)}
     forget_gate = 0
+    sigmoids = ("update",)
 
     def coefficients(self, f: Any, w: Any, x: Any) -> tuple[Any, Any]:
         z, g = f.split(x, 2)
@@ -38,6 +39,7 @@ class MinLSTM(LinearCell):
     gates, slots = 3, 1
     candidates = {"W": (2,)}
     input_gate, forget_gate = 0, 1
+    sigmoids = ("input", "forget")
 
     def coefficients(self, f: Any, w: Any, x: Any) -> tuple[Any, Any]:
         i, j, g = f.split(x, 3)
@@ -61,6 +63,7 @@ class RealGatedLRU(LinearCell):
     gates, slots, vectors = 3, 1, {"decay": 1}
     starts = {"decay": (4.3, 8.9)}
     candidates = {"W": (2,)}
+    sigmoids = ("recurrence", "input")
 
     def coefficients(self, f: Any, w: Any, x: Any) -> tuple[Any, Any]:
         r, i, g = f.split(x, 3)

@@ -21,6 +21,7 @@ class LSTM(Cell):
     gates, slots, products, fused = 4, 2, {"U": 4}, "LSTM"
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
+    sigmoids = ("forget", "input", "output")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, c = state
@@ -44,6 +45,7 @@ class OriginalLSTM(Cell):
     gates, slots, products = 3, 2, {"U": 3}
     input_gate = 0
     candidates = {"W": (1,), "U": (1,)}
+    sigmoids = ("input", "output")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, c = state
@@ -66,6 +68,7 @@ class PeepholeLSTM(Cell):
     gates, slots, products, vectors = 4, 2, {"U": 4}, {"p_i": 1, "p_j": 1, "p_o": 1}
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
+    sigmoids = ("forget", "input", "output")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, c = state
@@ -86,6 +89,7 @@ class CoupledLSTM(Cell):
     gates, slots, products = 3, 2, {"U": 3}
     forget_gate = 0
     candidates = {"W": (1,), "U": (1,)}
+    sigmoids = ("forget", "output")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, c = state
@@ -112,6 +116,7 @@ class LayerNormLSTM(Cell):
     starts = {"gain": 1.0, "memory_gain": 1.0}
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
+    sigmoids = ("forget", "input", "output")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, c = state

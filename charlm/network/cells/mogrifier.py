@@ -26,6 +26,7 @@ class Mogrifier(Cell):
     vectors = {"b": 4}
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
+    sigmoids = ("Q", "R", "Q2", "R2", "forget", "input", "output")
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, c = state

@@ -1,0 +1,86 @@
+"""The tokens as points in space, for TensorBoard's projector: tokens that the network treats alike lie together."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from charlm.files import atomic
+
+MOST = 1000
+"""Tokens that are shown, the most frequent of a larger vocabulary: a browser moves that many smoothly."""
+
+KINDS = {"Lu": "capital", "L": "letter", "M": "mark", "N": "digit", "P": "punctuation", "S": "symbol"}
+"""What to colour tokens by: Unicode's category of their first character; all others are blanks."""
+
+
+class Projector:
+    """Writes a table of numbers at each look, and one table of labels for all of them.
+
+    Args:
+        path: The run directory.
+        tokens: The vocabulary.
+        counts: How often each token occurs, (vocabulary,).
+        step: Where training begins: tables of later steps are deleted, for they will come again.
+    """
+
+    def __init__(self, path: Path, tokens: Sequence[str], counts: np.ndarray, step: int = 0) -> None:
+        self.path = path
+        self.folder = path / "projector"
+        self.shown = np.argsort(-counts, kind="stable")[:MOST]
+        self.folder.mkdir(exist_ok=True)
+        with atomic(self.folder / "tokens.tsv") as file:
+            file.write("token\tkind\tcount\n")
+            file.writelines(f"{label(tokens[id])}\t{kind(tokens[id])}\t{counts[id]}\n" for id in self.shown)
+        for late in [table for number, table in self._tables() if number > step]:
+            late.unlink()
+        self._list()
+
+    def add(self, vectors: np.ndarray, step: int) -> None:
+        """Keep the embedding (vocabulary, width) of a step."""
+        with atomic(self.folder / f"step-{step}.tsv") as file:
+            np.savetxt(file, vectors[self.shown], fmt="%.4g", delimiter="\t")
+        self._list()
+
+    def _tables(self) -> list[tuple[int, Path]]:
+        """Steps and their tables, the newest first."""
+        found = [(re.fullmatch(r"step-(\d+)\.tsv", path.name), path) for path in self.folder.iterdir()]
+        return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+    def _list(self) -> None:
+        """Tell the projector what there is to see: it shows first what comes first in the alphabet."""
+        tables = self._tables()
+        names = [f"{'step' if number else 'newest: step'} {step:07}" for number, (step, _) in enumerate(tables)]
+        with atomic(self.path / "projector_config.pbtxt") as file:
+            for name, (_, table) in zip(names, tables, strict=True):
+                file.write(
+                    f'embeddings {{ tensor_name: "{name}" '
+                    f'tensor_path: "projector/{table.name}" metadata_path: "projector/tokens.tsv" }}\n'
+                )
+
+
+def label(token: str) -> str:
+    """A token as one visible line: blanks and control characters by their pictures, what joins on a circle."""
+    if not token:
+        return "(nothing)"
+    joins = unicodedata.category(token[0]).startswith("M")
+    return "◌" * joins + "".join(map(_visible, token))
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if character == " ":
+        return "␣"
+    if code < 32:
+        return chr(0x2400 + code)
+    return character if character.isprintable() else f"\\u{code:04x}"
+
+
+def kind(token: str) -> str:
+    """What the first character of a token is."""
+    category = unicodedata.category(token[0]) if token else ""
+    return KINDS.get(category) or KINDS.get(category[:1], "blank")
