@@ -171,7 +171,7 @@ class InspectConfig:
     images: bool = setting(True, "how far gradients reach back in time, and how far back the network remembers")
     embeddings: bool = setting(True, "the tokens as points in the projector")
     every: int | None = setting(
-        None, "epochs between looks (none: at samples, as long as looking takes under 2 % of the time)", low=1
+        None, "epochs between looks (none: at samples, as long as looking takes under 1.5 % of the time)", low=1
     )
 
 

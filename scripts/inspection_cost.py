@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("text", help="what to learn")
     parser.add_argument("settings", nargs="*", help="other settings, as model.cell=rnn")
     parser.add_argument("--time", default="5m", help="how long to train (default: 5m)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     stopwatch = Stopwatch()
     for cls in [cls for part in PARTS.values() for cls in part]:
         for name in ("started", "stepped"):

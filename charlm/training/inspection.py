@@ -25,7 +25,7 @@ from charlm.training.record import Record
 from charlm.training.reel import Pace, Points
 from charlm.views.plots import Chart, Curve, image
 
-SHARE = 0.02
+SHARE = 0.015
 """Most of the time that looking inside takes, but for the first and the last look."""
 
 VALUES = 50_000
@@ -68,21 +68,23 @@ class Inspection(BetweenSteps):
             counts = np.bincount(self.run.stream("train").ids[:TOKENS], minlength=vocabulary)
             self._projector = Projector(self.run.path, self.run.tokenizer.tokens, counts, trainer.global_step)
         if trainer.global_step == 0:
-            self._look(module.model, 0, "initialisation")  # not timed: it also loads what draws
+            self._look(trainer, module.model, "initialisation")  # not timed: it also loads what draws
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
         due = self.points.reached(module, epoch, epoch_ends)
         if module.finished or due and (self.config.every is not None or self.pace.rested):
             with self.pace.timed():
-                self._look(module.model, trainer.global_step, f"epoch {epoch:.3g}")
+                self._look(trainer, module.model, f"epoch {epoch:.3g}")
 
-    def _look(self, model: LanguageModel, step: int, when: str) -> None:
+    def _look(self, trainer: lightning.Trainer, model: LanguageModel, when: str) -> None:
+        step = trainer.global_step
         if self.config.histograms:
             self._weights(model, step)
             self._gates(model, step)
         if self.config.images:
             self._gradient(model, step, when)
-            self._horizon(model, step, when)
+            with trainer.precision_plugin.forward_context():  # as the validation text is read
+                self._horizon(model, step, when)
         if self._projector is not None:
             self._projector.add(model.embedding.weight.detach().float().cpu().numpy(), step)
 

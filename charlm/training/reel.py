@@ -141,6 +141,7 @@ class Reel(BetweenSteps):
         config = self.run.config
         if not config.samples.scored:
             return
+        self.watcher.progress("looking at the text that samples are compared with", 0, 1)
         held_out = _text(self.run, "val") if self.run.has_split("val") else ""
         self._quality = Quality(
             _text(self.run, "train"),
@@ -149,6 +150,7 @@ class Reel(BetweenSteps):
             seed=config.samples.seed,
             size=config.samples.scored,
         )
+        self.watcher.progress("looking at the text that samples are compared with", 1, 1)
         with atomic(self.run.path / "quality.json") as file:
             known = {"references": self._quality.references, "left_out": self._quality.left_out}
             json.dump(known, file, indent=2, ensure_ascii=False)

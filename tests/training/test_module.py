@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from charlm.config import Config
 from charlm.errors import CharlmError
 from charlm.run import Run, read_metrics
+from charlm.training.callbacks import BetweenSteps
 from charlm.training.module import PATIENCE
 from charlm.training.preparation import prepare
 from charlm.training.trainer import fit, resume
@@ -203,3 +206,17 @@ def test_precision(text_file: Path, tmp_path: Path, precision: str) -> None:
     loss = [row["val/loss"] for row in rows(run, "val/loss")]
     assert loss == pytest.approx([row["val/loss"] for row in rows(plain, "val/loss")], rel=0.03)
     assert len(run.generate("The", length=5, seed=1)) == 5
+
+
+class Slow(BetweenSteps):
+    """Takes its time between steps."""
+
+    def stepped(self, *arguments: Any) -> None:
+        time.sleep(0.02)
+
+
+def test_what_happens_between_steps_does_not_count_as_slow_training(text_file: Path, tmp_path: Path) -> None:
+    run = prepare(small_settings(text_file, trainer={"max_epochs": 1}), tmp_path / "run", Watcher())
+    fit(run, Watcher(), callbacks=[Slow()])
+    speeds = [row["train/tokens_per_second"] for row in rows(run, "train/tokens_per_second")]
+    assert statistics.median(speeds) > 4 * 16 / 0.02  # what it would be if nothing else took any time

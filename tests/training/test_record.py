@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from charlm.run import Run, Sample, read_metrics
-from charlm.training.record import Record, wrapped
+from charlm.training.record import REFERENCES, Record, layout, wrapped
 
 
 def test_rows_are_read_back_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
@@ -45,6 +47,25 @@ def test_tensorboard_has_curves_layout_samples_and_settings(tiny_run: Path) -> N
     for text, sample in zip(texts, samples, strict=True):
         assert f"```text\n{wrapped(sample.text)}\n```" in text
     assert len(list(tiny_run.glob("events.out.tfevents*"))) == 1
+
+
+def test_charts_draw_their_tags_and_no_others() -> None:
+    charts = {title: chart for category in layout({"ngram_bits"}).values() for title, chart in category.items()}
+    patterns = {title: chart[1] for title, chart in charts.items()}
+    (bits,) = (found for title, found in patterns.items() if "6-gram" in title or "n-gram" in title)
+    tags = ["quality/ngram_bits", f"{REFERENCES}/ngram_bits/held-out text", "quality/ngram_bits_2", "val/loss"]
+    assert [any(re.match(pattern, tag) for pattern in bits) for tag in tags] == [True, True, False, False]
+    assert not any("compression" in title for title in patterns)
+
+
+def test_training_is_logged_in_bits_a_character_and_perplexity_too(tiny_run: Path) -> None:
+    rows = [row for row in Run(tiny_run).metrics if "train/loss" in row]
+    assert rows
+    for row in rows:
+        assert row["train/bits_per_character"] == pytest.approx(row["train/loss"] / math.log(2), rel=1e-4)
+        assert row["train/perplexity"] == pytest.approx(math.exp(row["train/loss"]), rel=1e-4)
+    epochs = [row["epoch"] for row in Run(tiny_run).metrics if row.get("train/seconds_per_epoch", 0) > 0]
+    assert epochs == [1.0, 2.0]
 
 
 def test_a_fence_is_longer_than_any_in_the_sample(tmp_path: Path) -> None:
