@@ -94,7 +94,8 @@ def measure(name: str, blocks: int, folder: Path) -> None:
             "model": {"layers": layers, "hidden": hidden, "embedding": hidden, "dropout": 0.0},
             "trainer": {"max_epochs": 1000, "accelerator": "cpu"},
             "optimizer": {"lr": 1e-3},
-            "samples": {"length": 10},
+            "samples": {"every": 0},
+            "inspect": {"histograms": False, "images": False, "embeddings": False},
             "checkpoint": {"minutes": 60},
         }
     )

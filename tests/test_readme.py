@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import charlm
-from charlm.config import Config, EvaluateConfig, GenerateConfig, ReelConfig, ReportConfig, settings
+from charlm.config import CellsConfig, Config, EvaluateConfig, GenerateConfig, ReelConfig, ReportConfig, settings
 from charlm.generation.processors import processors
 from conftest import small_text
 
@@ -85,7 +85,7 @@ def test_the_python_of_the_readme_runs(extended: Path) -> None:
 
 
 def test_every_option_of_the_readme_exists() -> None:
-    commands = (Config, GenerateConfig, EvaluateConfig, ReelConfig, ReportConfig)
+    commands = (Config, GenerateConfig, EvaluateConfig, ReelConfig, ReportConfig, CellsConfig)
     known = {setting.name for command in commands for setting in settings(command)}
     known |= set(processors) | {"config", "run", "resume", "print_config"}
     others = {"extra-index-url", "logdir", "samples_per_plugin", "nproc_per_node", "help"}

@@ -174,8 +174,9 @@ class Layer(nn.Module):
     def _scan(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """All coefficients of a linear recurrence at once, then the recurrence."""
         assert isinstance(self.cell, LinearCell)
-        a, b = self.cell.coefficients(TorchFunctions, self.namespace(projected.dtype), projected)
-        outputs = scan(a.to(state.dtype), b.to(state.dtype), state[0])
+        # In full precision, for a gate of 0.999 that is rounded to 8 bits forgets nothing any more.
+        a, b = self.cell.coefficients(TorchFunctions, self.namespace(), projected.to(state.dtype))
+        outputs = scan(a, b, state[0])
         return outputs.transpose(0, 1), outputs[-1:]
 
     def _walk(self, projected: Tensor) -> Walk:

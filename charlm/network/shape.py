@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from charlm.errors import CharlmError
 from charlm.network.cells import cells, gated, parameters, recurrent
 
+NO_FORGETTING = "no bias that opens a gate to the past"
+
 
 @dataclass(frozen=True)
 class ModelShape:
@@ -79,7 +81,8 @@ class ModelShape:
         cell = cells[self.cell]
         found = [
             (self.recurrent_dropout or self.weight_drop, recurrent(cell), "no recurrent product to drop from"),
-            (self.chrono is not None, cell.forget_gate is not None or cell.input_gate is not None, "no gates to start"),
+            (self.chrono is not None, cell.forget_gate is not None or cell.input_gate is not None, NO_FORGETTING),
+            (self.forget_bias != 1 and self.chrono is None, cell.forget_gate is not None, NO_FORGETTING),
             (self.gate_scale != 1, gated(cell), "no gates to scale"),
             (self.recurrent_init is not None, recurrent(cell), "no recurrent matrix to start"),
         ]

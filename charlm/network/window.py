@@ -21,13 +21,14 @@ def deferred(weight: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
 
     Args:
         weight: (out, in).
-        dtype: What the products are computed in.
+        dtype: What the products are computed in. What comes back has the type of x: the gates that follow are computed
+            in full, for a gate of 0.999 that is rounded to 8 bits forgets nothing any more.
 
     The graph can be walked back once at a time, and not differentiated twice.
     """
     if not (torch.is_grad_enabled() and weight.requires_grad):
         plain = weight.to(dtype)
-        return lambda x: F.linear(x.to(dtype), plain)
+        return lambda x: F.linear(x.to(dtype), plain).to(x.dtype)
     notes: dict[int, tuple[Tensor, Tensor]] = {}
     rounded: Tensor = _Collect.apply(weight, notes, dtype)
     count = 0
@@ -66,7 +67,7 @@ class _Use(torch.autograd.Function):
         ctx.dtype, ctx.notes, ctx.number = x.dtype, notes, number
         x = x.to(weight.dtype)
         ctx.save_for_backward(x, weight)
-        return x @ weight.T
+        return (x @ weight.T).to(ctx.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:

@@ -29,6 +29,10 @@ PARTIAL = ".charlm-"
 """How the name of a directory begins in which a run is prepared, until all of it is there."""
 
 
+DROPPING = ("dropout", "input_dropout", "recurrent_dropout", "weight_drop", "zoneout")
+"""Settings of the model that leave its weights as they are."""
+
+
 def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
     """Read the text and write the start of a run: all of it or, if something is wrong, nothing.
 
@@ -154,7 +158,7 @@ def _inherit(config: Config) -> Run:
         value = getattr(getattr(config, group), key)
         theirs = getattr(getattr(source.config, group), key)
         if value not in (getattr(getattr(fresh, group), key), theirs):
-            if (group, key) in (("model", "dropout"), ("model", "input_dropout")):
+            if (group, key) in (("model", name) for name in DROPPING):
                 continue  # the weights do not care
             raise CharlmError(
                 f"--{group}.{key} {value} does not fit {source.path}, whose weights have {theirs}; leave it out"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import charlm.network.cells
 from charlm.network.cells import Cell, LinearCell, cells, parameters, recurrent
+from charlm.network.initialisation import initialise
 from charlm.network.recurrence import KERNELS, Layer, TorchFunctions
 
 FUSED = [name for name in cells if cells[name].fused]
@@ -275,6 +276,21 @@ def test_weight_drop_is_at_work(name: str, stepped: bool) -> None:
     plain = make_evaluated(name)
     plain.stepped = stepped
     assert torch.equal(layer.eval()(inputs, state)[0], plain(inputs, state)[0])
+
+
+@pytest.mark.parametrize("name", [name for name in cells if cells[name].forget_gate is not None])
+def test_long_memories_outlast_bf16(name: str) -> None:
+    """A gate of 0.999 that is rounded to 8 bits is 1, and forgets nothing."""
+    torch.manual_seed(7)
+    layer = Layer(cells[name](), 32, 32)
+    initialise(layer, chrono=1000)
+    layer.stepped = not isinstance(layer.cell, LinearCell)
+    inputs, state = torch.randn(4, 300, 32), torch.zeros(layer.cell.slots, 4, 32)
+    with torch.no_grad():
+        exact, _ = layer(inputs, state)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded, _ = layer(inputs, state)
+    assert (rounded - exact).norm() / exact.norm() < 0.03
 
 
 def test_a_layer_says_which_way_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:

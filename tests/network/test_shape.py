@@ -76,7 +76,8 @@ def test_shapes_and_cells_need_no_torch() -> None:
     [
         ("min_gru", {"weight_drop": 0.1}, "min_gru has no recurrent product to drop from"),
         ("rglru", {"recurrent_dropout": 0.1}, "rglru has no recurrent product to drop from"),
-        ("rnn", {"chrono": 50}, "rnn has no gates to start"),
+        ("rnn", {"chrono": 50}, "rnn has no bias that opens a gate to the past"),
+        ("rglru", {"forget_bias": 2.0}, "rglru has no bias that opens a gate to the past"),
         ("rnn", {"gate_scale": 0.5}, "rnn has no gates to scale"),
         ("min_lstm", {"recurrent_init": "identity"}, "min_lstm has no recurrent matrix to start"),
     ],

@@ -212,11 +212,11 @@ class Slow(BetweenSteps):
     """Takes its time between steps."""
 
     def stepped(self, *arguments: Any) -> None:
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def test_what_happens_between_steps_does_not_count_as_slow_training(text_file: Path, tmp_path: Path) -> None:
     run = prepare(small_settings(text_file, trainer={"max_epochs": 1}), tmp_path / "run", Watcher())
     fit(run, Watcher(), callbacks=[Slow()])
     speeds = [row["train/tokens_per_second"] for row in rows(run, "train/tokens_per_second")]
-    assert statistics.median(speeds) > 4 * 16 / 0.02  # what it would be if nothing else took any time
+    assert statistics.median(speeds) > 4 * 16 / 0.1  # what it would be if nothing else took any time

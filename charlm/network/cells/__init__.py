@@ -107,13 +107,12 @@ def moving(step: Step, share: Callable[[], Any]) -> Step:
 
     Args:
         step: A cell's step.
-        share: 1 where a unit moves and 0 where it keeps its past, drawn anew at each call; or, when nothing is
-            drawn, the share that moves on average.
+        share: 1 where a unit moves and 0 where it keeps its past, drawn anew for each part of the state; or, when
+            nothing is drawn, the share that moves on average.
     """
 
     def moved(f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
-        part = share()
-        return tuple(old + part * (new - old) for old, new in zip(state, step(f, w, x, *state), strict=True))
+        return tuple(old + share() * (new - old) for old, new in zip(state, step(f, w, x, *state), strict=True))
 
     return moved
 

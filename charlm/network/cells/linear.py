@@ -57,11 +57,13 @@ class RealGatedLRU(LinearCell):
     h' = a h + sqrt(1 - a^2) sigmoid(i) g
 
     Each unit has a time scale of its own, `decay`, that the gate r can only lengthen; the square root keeps h as
-    large as g. The decays start so that sigmoid(decay) ^ 8 lies between 0.9 and 0.999.
+    large as g. Griffin starts with slow units only, beside a convolution that sees the last tokens; here the layer
+    stands alone, so the decays start from units that keep a twentieth of their past to units that keep all but a
+    thousandth.
     """
 
     gates, slots, vectors = 3, 1, {"decay": 1}
-    starts = {"decay": (4.3, 8.9)}
+    starts = {"decay": (0.0, 8.0)}
     candidates = {"W": (2,)}
     sigmoids = ("recurrence", "input")
 
