@@ -60,17 +60,17 @@ def build_trainer(config: Config, precision: str, callbacks: list[lightning.Call
 
 @contextlib.contextmanager
 def quick(gpu: bool) -> Iterator[None]:
-    """Matrix products and memory as training likes them, while it lasts."""
+    """Matrix products as training likes them, while it lasts, and memory, for the rest of the process."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if gpu else matmul_precision())
-    _keep_memory()
+    keep_memory()
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have glibc keep freed memory for the next step instead of returning it to the system.
 
     A step allocates the same large blocks as the one before. Each that comes fresh from the system is paid for page

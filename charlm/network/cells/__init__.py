@@ -11,6 +11,7 @@ input projections stacked, has `gates` times n rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -87,8 +88,9 @@ cells: Registry[type[Cell]] = Registry("cell", "charlm.network.cells")
 Step = Callable[..., tuple[Any, ...]]
 Way = Literal["fused", "scan", "stepped"]
 
-QUICK_ON_CPU = {"LSTM": 320, "GRU": 256}
-"""Kernels that beat our own time loop on a CPU, and up to how many units (measured, scripts/benchmark_cells.py)."""
+QUICK_ON_CPU = {"LSTM": math.inf, "GRU": 320, "RNN_TANH": 320, "RNN_RELU": 320}
+"""Up to how many units kernels beat our own time loop on a CPU (measured, scripts/benchmark_cells.py): oneDNN has one
+for the LSTM, the others are loops of torch's own."""
 
 
 def way(cell: Cell | type[Cell], device: str, hidden: int) -> Way:
