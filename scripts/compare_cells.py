@@ -1,6 +1,6 @@
 """Every cell on one text: parameters, speed, and validation loss after the same epochs and after the same time.
 
-    python scripts/compare_cells.py input.txt --epochs 3 --minutes 3 --folder runs/cells
+    python scripts/compare_cells.py input.txt --epochs 1 --minutes 3 --folder runs/cells
 
 Each cell trains twice with the settings of configs/tinyshakespeare-char.yaml but for the cell: for so many epochs, and
 for so many minutes, each with a learning rate that falls over the whole of it. A run that is there already is read,
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path, help="tinyshakespeare/input.txt")
     parser.add_argument("--cells", nargs="+", default=list(cells), metavar="CELL")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--folder", type=Path, default=Path("runs/cells"), help="receives the runs")
     arguments = parser.parse_args()
