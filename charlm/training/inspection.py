@@ -56,7 +56,7 @@ class Inspection(BetweenSteps):
         self.run = run
         self.record = record
         self.config = run.config.inspect
-        self.points = Points(self.config.every)
+        self.points = Points(self.config.every or run.config.samples.every or None)
         self.pace = Pace(SHARE)
         self.stream = run.stream("val" if run.has_split("val") else "train")
         self._projector: Projector | None = None

@@ -30,7 +30,7 @@ from charlm.watcher import Watcher
 EARLY = (1 / 8, 1 / 4, 1 / 2)
 """Points within the first epoch, where most of the change is."""
 
-SHARE = 0.07
+SHARE = 0.05
 """Most of the time that points after the first epoch take, in a run that is bound by time."""
 
 

@@ -215,7 +215,7 @@ def _draw(chart: Chart) -> Figure:
     if chart.percent:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     axes.grid(color=INK, alpha=0.12, linewidth=0.8)
-    axes.tick_params(colors=INK, length=0)
+    axes.tick_params(which="both", colors=INK, length=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set(color=INK, alpha=0.4)
     if chart.legend and len(chart.curves) + len(chart.levels) > 1:
