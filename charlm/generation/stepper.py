@@ -7,8 +7,7 @@ that a token costs them several times its arithmetic; and importing torch takes 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -249,7 +248,9 @@ class TorchStepper:
         """Read one token of each row, (batch,): scores (batch, vocabulary) of the next, the new state."""
         import torch
 
-        with torch.no_grad(), _evaluating(self.model):
+        from charlm.network.model import evaluating
+
+        with torch.no_grad(), evaluating(self.model):
             if self._read_token is None:
                 self._read_token = self._bind()
             logits, state = self._read_token(torch.from_numpy(np.asarray(ids)).to(state.device), state)
@@ -259,9 +260,11 @@ class TorchStepper:
         """Read (batch, time) tokens: scores (batch, vocabulary) of what follows the last, the new state."""
         import torch
 
+        from charlm.network.model import evaluating
+
         batch, time = ids.shape
         size = max(1, WINDOW // batch)
-        with torch.no_grad(), _evaluating(self.model):
+        with torch.no_grad(), evaluating(self.model):
             for start in range(0, time, size):
                 window = torch.tensor(ids[:, start : start + size], device=state.device)
                 features, state = self.model.hidden(window, state)
@@ -292,16 +295,3 @@ class TorchStepper:
             return (features @ output).to(state.dtype) + bias, torch.stack(states)
 
         return read_token
-
-
-@contextlib.contextmanager
-def _evaluating(model: LanguageModel) -> Iterator[None]:
-    """Dropout off for a while."""
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()

@@ -6,7 +6,6 @@ and one of bytes can be compared: the loss per token cannot be, for their tokens
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.errors import CharlmError
-from charlm.network.model import LanguageModel
+from charlm.network.model import LanguageModel, evaluating
 from charlm.text.batching import IGNORED, Batch, Items, Lanes, batches
 from charlm.text.corpus import Progress, silent
 from charlm.text.stream import Counts, TokenStream
@@ -159,14 +158,3 @@ def summed_nats(model: LanguageModel, features: Tensor, targets: Tensor) -> Tens
         nats = F.cross_entropy(logits, targets[part], reduction="none", ignore_index=IGNORED)
         total += nats.cpu().double().sum()
     return total
-
-
-@contextlib.contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
-    """A model in evaluation mode (nothing is dropped) for the time being."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.measure.evaluation import evaluating
-from charlm.network.model import LanguageModel
+from charlm.network.model import LanguageModel, evaluating
 from charlm.network.recurrence import TorchFunctions
 
 CLOSED, OPEN = 0.05, 0.95

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from charlm.measure.evaluation import evaluating, summed_nats
-from charlm.network.model import LanguageModel
+from charlm.measure.evaluation import summed_nats
+from charlm.network.model import LanguageModel, evaluating
 
 DISTANCES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Steps back in time at which a gradient is measured: evenly spread on a logarithmic axis."""

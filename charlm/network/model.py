@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -128,3 +130,14 @@ class LanguageModel(nn.Module):
     def table(self) -> list[tuple[str, str, int]]:
         """One row for each part of the network: its name, its shape in words, its number of parameters."""
         return self.shape.table()
+
+
+@contextlib.contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """A model in evaluation mode (nothing is dropped) for the time being."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.measure.evaluation import evaluating
 from charlm.measure.gates import gate_activations, saturation
 from charlm.measure.memory import excerpts, gradient_through_time, memory_horizon
-from charlm.network.model import LanguageModel
+from charlm.network.model import LanguageModel, evaluating
 from charlm.run import Run
 from charlm.training.callbacks import BetweenSteps
 from charlm.training.module import LanguageModule
