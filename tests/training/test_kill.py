@@ -17,12 +17,12 @@ import pytest
 from charlm.run import Run
 from conftest import small_settings, small_text
 
-EPOCHS = 10
+EPOCHS = 20
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Settings of a training of about four seconds with a checkpoint every three steps."""
+    """Settings of a training long enough for three random moments with a checkpoint every three steps."""
     import yaml
 
     folder = tmp_path_factory.mktemp("killed")
