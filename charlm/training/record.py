@@ -94,7 +94,7 @@ class Record:
             from torch.utils.tensorboard import SummaryWriter
 
         self.table = path / "metrics.csv"
-        rows = [row for row in read_metrics(self.table) if row["step"] <= step]
+        rows = [row for row in read_metrics(self.table) if row["step"] <= (step or -1)]  # step 0 is measured again
         with atomic(self.table) as file:
             writer = csv.DictWriter(file, ["step", "epoch", "seconds", *COLUMNS], lineterminator="\n")
             writer.writeheader()

@@ -97,7 +97,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
     first = first_process()
     checkpoint = run.path / "checkpoints" / "last.ckpt"
     if resuming and not checkpoint.is_file():
-        if run.metrics:
+        if any(row["step"] for row in run.metrics):  # at step 0 the initialisation is measured
             raise CharlmError(f"there is no checkpoint {checkpoint}; start a new run with --init_from {run.path}")
         watcher.say(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
         resuming = False
