@@ -14,6 +14,7 @@ import argparse
 import csv
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,16 +49,19 @@ def main() -> None:
         signals = [signal.SIGKILL] * arguments.kills + [signal.SIGINT, signal.SIGTERM] * 2
         for number, sent in enumerate(signals):
             early = number % 4 == 0 if sent == signal.SIGKILL else number >= len(signals) - 2
-            after = draw.uniform(0, 0.9 * preparing if early else 0.6 * training)  # at its end it leaves for long
             run = folder / f"run-{number}"
             first = ["train", str(text), "--run", str(run), *OPTIONS]
-            code, last, *_ = attempt(first, run, sent, early, after)
+            code = 0
+            while not code:  # a signal that came after the end is sent again, earlier
+                shutil.rmtree(run, ignore_errors=True)
+                after = draw.uniform(0, 0.9 * preparing if early else 0.6 * training)  # at its end it leaves for long
+                code, last, *_ = attempt(first, run, sent, early, after)
             stood = where(run)
             again = ["train", "--resume", str(run)] if run.exists() else first
-            then, message, *_ = attempt(again, run) if code else (0, "ended before the signal")
+            then, message, *_ = attempt(again, run)
             same = then == 0 and contents(run) == contents(unbroken)
             failures += not same
-            said = last if sent != signal.SIGKILL else message if not code or not same else ""
+            said = last if sent != signal.SIGKILL else "" if same else message
             moment = f"{after:4.2f}s of {'preparing' if early else 'training'}"
             print(
                 f"{sent.name:8} {moment:23} {stood:25} {code:4}  {then:4}  {'yes' if same else 'NO':4}  "

@@ -62,7 +62,13 @@ def assert_same(run: Run, other: Run) -> None:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(small_text(1500), encoding="utf-8")
-    return small_settings(path, trainer={"max_epochs": 3}, model={"dropout": 0.3}, checkpoint={"patience": 0})
+    return small_settings(
+        path,
+        trainer={"max_epochs": 3},
+        model={"dropout": 0.3},
+        checkpoint={"patience": 0},
+        samples={"length": 40, "scored": 300},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,32 @@ def test_interrupted_before_its_first_step(config: Config, unbroken: Run, tmp_pa
     run = prepare(config, tmp_path / "run", Watcher())
     with pytest.raises(Interrupted):
         fit(run, Watcher(), callbacks=[StopAtStart()])
+    assert_same(resume(run.path), unbroken)
+
+
+class KilledError(Exception):
+    """What nobody can catch, as far as a test in one process can have it."""
+
+
+def killed(*_: Any) -> None:
+    raise KilledError
+
+
+@pytest.mark.parametrize(
+    ("moment", "checkpointed"),
+    [("on_train_start", False), ("on_train_batch_start", True)],
+    ids=["before its first checkpoint", "right after it"],
+)
+def test_killed_when_its_initialisation_is_measured(
+    config: Config, unbroken: Run, tmp_path: Path, moment: str, checkpointed: bool
+) -> None:
+    run = prepare(config, tmp_path / "run", Watcher())
+    callback = lightning.Callback()
+    setattr(callback, moment, killed)
+    with pytest.raises(KilledError):
+        fit(run, Watcher(), callbacks=[callback])
+    assert (run.path / "checkpoints" / "last.ckpt").is_file() is checkpointed
+    assert [row["step"] for row in run.metrics] == [0]
     assert_same(resume(run.path), unbroken)
 
 
