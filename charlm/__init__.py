@@ -8,8 +8,8 @@ The package in the order the data takes:
     generation/  scores become text, one token at a time
     measure/     how good, and a verdict
     views/       for eyes: the terminal, charts, reports
-    run.py       the directory that holds one training;  config.py  its settings
-    cli.py       the commands;  options.py  a setting as an option
+    run.py       the directory that holds one training;  config/  its settings
+    cli/         the commands;  options.py  a setting as an option
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ def train(
         Interrupted: Ctrl-C; the run has saved itself and `resume` goes on with it.
     """
     from charlm.config import Config
+    from charlm.run import inherit
     from charlm.training.trainer import train
     from charlm.views.terminal import Terminal
 
     if text is not None:
         texts = [str(text)] if isinstance(text, str | Path) else [str(one) for one in text]
         settings["data"] = {**settings.get("data", {}), "text": texts}
-    return train(Config.from_dict(settings), run, watcher or Terminal())
+    return train(Config.from_dict(inherit(settings)), run, watcher or Terminal())
 
 
 def resume(run: str | Path | Run, *, watcher: Watcher | None = None, **settings: Any) -> Run:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from charlm.config import Config, Setting, build, check_ranges, nest, settings
+from charlm.config import Config
+from charlm.config.settings import Setting, build, check_ranges, nest, settings
 from charlm.errors import CharlmError, nearest
 
 ENVIRONMENT = "CHARLM_"
@@ -106,10 +108,11 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, An
 
 
 def _other_name(name: str, options: list[str]) -> str:
-    """A hint for a name that other programs use, or one whose group was left out."""
+    """A hint for a name that other programs use, or one that was abbreviated or whose group was left out."""
     tails = [option for option in options if option.rpartition(".")[2] == name]
     if FAMILIAR.get(name) in options:
         tails = [FAMILIAR[name]]
+    tails = tails or [option for option in options if name and option.rpartition(".")[2].startswith(name)]
     return f"; did you mean --{tails[0]}?" if tails else ""
 
 
@@ -157,12 +160,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """A small UTF-8 file, its newlines kept.
+    """A small UTF-8 file, its newlines kept; - is standard input.
 
     Raises:
         CharlmError: it cannot be read.
     """
     try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read().decode("utf-8")
         with path.open(encoding="utf-8", newline="") as file:
             return file.read()
     except UnicodeDecodeError as error:

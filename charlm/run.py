@@ -33,6 +33,7 @@ import numpy as np
 import yaml
 
 from charlm.config import Config, DataConfig
+from charlm.config.settings import merge
 from charlm.errors import CharlmError
 from charlm.files import atomic
 from charlm.generation.sampling import write
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 Checkpoint = Literal["best", "last"]
 MANY_ROWS, MANY_TOKENS = 16, 20_000
 """From where on torch writes quicker than numpy on a CPU, its import included."""
+
+INHERITED_OF_TOKENS = ("kind", "lowercase")
+"""Settings of the tokenizer that a run has in common with the run that it starts from."""
 
 WEIGHTS: dict[Checkpoint, str] = {"best": "model.safetensors", "last": "last.safetensors"}
 
@@ -149,6 +153,7 @@ class Run:
         import torch
 
         from charlm.network.model import LanguageModel
+        from charlm.network.precision import torch_device
 
         model = LanguageModel(self.shape)
         weights = {name: torch.from_numpy(value) for name, value in self.weights(checkpoint).items()}
@@ -382,22 +387,17 @@ def load_config(path: Path) -> Config:
         raise CharlmError(f"{path}: {error}; correct it or train again") from None
 
 
-def torch_device(name: str) -> Any:
-    """The torch device of that name; "auto" is a GPU where there is one.
+def inherit(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings over those of the run whose weights they start from: its network and its kind of tokens.
 
     Raises:
-        CharlmError: no such device here.
+        CharlmError: there is no such run, or its settings are damaged.
     """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CharlmError(f"there is no device {name!r} here ({_first_line(error)}); use --device cpu") from None
-    return device
+    if not values.get("init_from"):
+        return values
+    theirs = Run(str(values["init_from"])).config
+    tokens = {name: getattr(theirs.tokenizer, name) for name in INHERITED_OF_TOKENS}
+    return merge({"model": vars(theirs.model), "tokenizer": tokens}, values)
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 import charlm
-from charlm.config import merge, nest
+from charlm.config.settings import merge, nest
 from charlm.network.cells import cells
 
 PRESET = Path(__file__).parent.parent / "configs" / "tinyshakespeare-char.yaml"

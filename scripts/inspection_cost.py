@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import charlm
-from charlm.config import merge, nest
+from charlm.config.settings import merge, nest
 from charlm.training.callbacks import BetweenSteps, Report
 from charlm.training.inspection import Inspection
 from charlm.training.reel import Reel

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 # Before anything imports torch: tests run side by side, and their small networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from charlm.cli import main
 from charlm.config import Config
 
 WORDS = "the cat sat on the mat and the dog ran to the old house by the sea where nobody was at home".split()
@@ -69,3 +75,66 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = folder / "text.txt"
     text.write_text(small_text(3000), encoding="utf-8")
     return train(small_settings(text), folder / "run").path
+
+
+# -- commands, run in this process
+
+SMALL = (
+    "--data.batch_size 4 --data.seq_length 16 --model.layers 1 --model.hidden 8 --model.embedding 4 "
+    "--trainer.max_steps 3 --trainer.accelerator cpu --trainer.precision 32 --samples.length 10 "
+    "--samples.scored 0 --inspect.images false"
+).split()
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def mistake(self) -> str:
+        """The one line of a mistake; whatever stands before it is progress."""
+        *progress, last = self.err.splitlines()
+        assert self.status == 2, self.err
+        assert last.startswith("charlm: ")
+        assert not any(line.startswith("charlm: ") or "Traceback" in line for line in progress), self.err
+        assert re.search("[;,:?] .|[(]", last.removeprefix("charlm: ")), "it says what to do"
+        assert self.out == ""
+        return last.removeprefix("charlm: ")
+
+
+Charlm = Callable[..., Done]
+
+
+@pytest.fixture
+def charlm(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Charlm]:
+    """Runs a command in this process, in an empty directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.delenv("CHARLM_RUN", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        assert isinstance(end.value.code, int)
+        return Done(end.value.code, *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(small_text(600), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be damaged."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import charlm
-from charlm.config import CellsConfig, Config, EvaluateConfig, GenerateConfig, ReelConfig, ReportConfig, settings
+from charlm.config import CellsConfig, Config, EvaluateConfig, GenerateConfig, ReelConfig, ReportConfig
+from charlm.config.settings import settings
 from charlm.generation.processors import processors
 from conftest import small_text
 

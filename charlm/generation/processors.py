@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import bounds_of, check_range, convert
+from charlm.config.settings import bounds_of, check_range, convert
 from charlm.registry import Registry
 
 Logits = NDArray[np.float64]

@@ -15,7 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from charlm.config import Config, duration, seconds
+from charlm.config import Config
+from charlm.config.settings import duration, seconds
 from charlm.measure.comparison import CEILING, References, Scores, copying, standing
 
 Curve = Sequence[tuple[float, float]]

@@ -1,4 +1,4 @@
-"""In which precision a machine multiplies quickest."""
+"""Which devices a machine has, and in which precision they multiply quickest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ from functools import cache
 from pathlib import Path
 
 import torch
+
+from charlm.errors import CharlmError
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        CharlmError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        line = str(error).strip().split("\n")[0]
+        raise CharlmError(f"there is no device {name!r} here ({line}); use --device cpu") from None
+    return device
 
 
 def choose_precision(name: str, gpu: bool) -> tuple[str, str]:

@@ -10,6 +10,15 @@ from charlm.network.cells import cells, gated, parameters, recurrent
 NO_FORGETTING = "no bias that opens a gate to the past"
 
 
+def check_widths(cell: str, embedding: int, hidden: int) -> None:
+    """Raise CharlmError for an embedding that is not as wide as hidden under a cell that reads it unprojected."""
+    if not cells[cell].gates and embedding != hidden:
+        raise CharlmError(
+            f"the cell {cell!r} reads its input as wide as its hidden units; set --model.embedding "
+            f"to {hidden} (it is {embedding})"
+        )
+
+
 @dataclass(frozen=True)
 class ModelShape:
     """What rebuilds a network around its weights; a run keeps it as `model.json`.
@@ -60,11 +69,7 @@ class ModelShape:
         for name in ("vocabulary", "layers", "hidden", "embedding"):
             if getattr(self, name) < 1:
                 raise CharlmError(f"a model cannot have {name} {getattr(self, name)}; it must be at least 1")
-        if not cells[self.cell].gates and self.embedding != self.hidden:
-            raise CharlmError(
-                f"the cell {self.cell!r} reads its input as wide as its hidden units; set --model.embedding "
-                f"to {self.hidden} (it is {self.embedding})"
-            )
+        check_widths(self.cell, self.embedding, self.hidden)
 
     @property
     def slots(self) -> int:

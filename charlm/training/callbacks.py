@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from charlm.config import settings
+from charlm.config.settings import settings
 from charlm.errors import CharlmError, Interrupted
 from charlm.files import atomic, link
 from charlm.measure.evaluation import Evaluation, evaluate

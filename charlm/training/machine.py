@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -21,6 +23,13 @@ from charlm.training.callbacks import SafeCheckpointIO
 
 def has_gpu(config: Config) -> bool:
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def physical_memory() -> float:
+    """Bytes of memory of the machine; infinitely many where the system does not tell."""
+    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", ())):
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def build_trainer(config: Config, precision: str, callbacks: list[lightning.Callback]) -> lightning.Trainer:

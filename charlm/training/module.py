@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from charlm.config import Config, seconds
+from charlm.config import Config
+from charlm.config.settings import seconds
 from charlm.errors import CharlmError
 from charlm.network.model import LanguageModel
 from charlm.text.batching import IGNORED, Batch

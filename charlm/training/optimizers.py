@@ -30,11 +30,11 @@ def build_optimizer(model: LanguageModel, config: OptimizerConfig, lr: float) ->
     betas = (config.beta1, config.beta2)
     match config.name:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=lr, betas=betas)
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
         case "adam":
-            return torch.optim.Adam(groups, lr=lr, betas=betas)
+            return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+            return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=True)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=lr, alpha=config.beta2, momentum=config.momentum)
         case "muon":
@@ -66,6 +66,7 @@ class MuonWithAdamW(Optimizer):
             ],
             lr=lr,
             betas=(config.beta1, config.beta2),
+            fused=True,
         )
         # "match_rms_adamw" scales the step to the size of AdamW's, so that one learning rate serves both.
         self.muon = torch.optim.Muon(

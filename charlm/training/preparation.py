@@ -12,17 +12,16 @@ from pathlib import Path
 
 from charlm.config import Config
 from charlm.errors import CharlmError
-from charlm.network.cells import cells
 from charlm.network.precision import choose_precision
-from charlm.network.shape import ModelShape
-from charlm.run import Run, new_path
+from charlm.network.shape import ModelShape, check_widths
+from charlm.run import INHERITED_OF_TOKENS, Run, new_path
 from charlm.text.batching import fit_to
 from charlm.text.corpus import read_corpus
 from charlm.text.store import build
 from charlm.text.stream import TokenStream
 from charlm.text.tokenization import Tokenizer, tokenizers
 from charlm.training.choices import choose
-from charlm.training.machine import build_trainer, has_gpu
+from charlm.training.machine import build_trainer, has_gpu, physical_memory
 from charlm.watcher import Watcher
 
 PARTIAL = ".charlm-"
@@ -42,10 +41,12 @@ def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
         raise _taken(path)
     config = copy.deepcopy(config)
     # What can be found wrong is found before long work.
-    cells[config.model.cell], tokenizers[config.tokenizer.kind]
+    tokenizers[config.tokenizer.kind]
+    model = config.model
+    check_widths(model.cell, model.embedding or model.hidden or 1, model.hidden or model.embedding or 1)
     precision, _ = choose_precision(config.trainer.precision, has_gpu(config))
     processes = build_trainer(config, precision, []).world_size
-    source = _inherit(config) if config.init_from else None
+    source = _source(config) if config.init_from else None
     corpus = read_corpus(config.data, watcher.progress)
     watcher.say(f"text: {corpus.description}")
     target = path or new_path(config)
@@ -57,7 +58,9 @@ def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
         _describe(tokenizer, streams, watcher)
         check_prompts(config, tokenizer)
         _settle(config, tokenizer, streams, processes, watcher)
-        Run.create(partial, config, tokenizer, ModelShape(vocabulary=len(tokenizer), **vars(config.model)))
+        shape = ModelShape(vocabulary=len(tokenizer), **vars(config.model))
+        _check_size(shape, has_gpu(config))
+        Run.create(partial, config, tokenizer, shape)
         if source is not None:
             known = len(set(tokenizer.tokens) & set(source.tokenizer.tokens))
             watcher.say(
@@ -100,6 +103,19 @@ def check_prompts(config: Config, tokenizer: Tokenizer) -> None:
                 f"--samples.prompts has {', '.join(map(repr, list(unknowns)[:8]))}, which the training text never "
                 "has; write the prompt without"
             )
+
+
+def _check_size(shape: ModelShape, gpu: bool) -> None:
+    """Raise CharlmError for a network that the machine's memory cannot hold, before anything is made of it."""
+    parameters = sum(count for _, _, count in shape.table())
+    # Made in fp32 on the CPU; trained there it needs a gradient and, with Adam, two averages for each parameter.
+    needed = 4 * parameters * (1 if gpu else 4)
+    memory = physical_memory()
+    if needed > memory:
+        raise CharlmError(
+            f"a network of {parameters:,} parameters needs {needed / 1e9:,.0f} GB of memory and this machine has "
+            f"{memory / 1e9:,.0f}; lower --model.hidden, --model.layers or --tokenizer.size"
+        )
 
 
 def _describe(tokenizer: Tokenizer, streams: dict[str, TokenStream], watcher: Watcher) -> None:
@@ -145,23 +161,17 @@ def _settle(
         watcher.say(note)
 
 
-def _inherit(config: Config) -> Run:
-    """Take the network and the kind of tokens from the run that a new one starts from."""
+def _source(config: Config) -> Run:
+    """The run that a new one starts from, whose network is that of the new one."""
     source = Run(config.init_from or "")
     source.weights("best"), source.tokenizer  # damage is found now
-    fresh = Config()
-    inherited = {("model", key) for key in vars(fresh.model)} | {
-        ("tokenizer", "kind"),
-        ("tokenizer", "lowercase"),
-    }
-    for group, key in sorted(inherited):
-        value = getattr(getattr(config, group), key)
-        theirs = getattr(getattr(source.config, group), key)
-        if value not in (getattr(getattr(fresh, group), key), theirs):
-            if (group, key) in (("model", name) for name in DROPPING):
-                continue  # the weights do not care
+    shared = [("model", name) for name in vars(config.model)] + [("tokenizer", name) for name in INHERITED_OF_TOKENS]
+    for group, name in shared:
+        ours, theirs = (getattr(getattr(one, group), name) for one in (config, source.config))
+        if ours is None:
+            setattr(getattr(config, group), name, theirs)
+        elif ours != theirs and name not in DROPPING:
             raise CharlmError(
-                f"--{group}.{key} {value} does not fit {source.path}, whose weights have {theirs}; leave it out"
+                f"--{group}.{name} {ours} does not fit {source.path}, whose weights have {theirs}; leave it out"
             )
-        setattr(getattr(config, group), key, theirs)
     return source

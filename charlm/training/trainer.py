@@ -12,7 +12,8 @@ from typing import Any
 import lightning
 import torch
 
-from charlm.config import Config, merge, nest, seconds, settings
+from charlm.config import Config
+from charlm.config.settings import merge, nest, seconds, settings
 from charlm.errors import CharlmError
 from charlm.files import trouble
 from charlm.network.model import LanguageModel
@@ -82,7 +83,9 @@ def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Wat
     changed = {name: value for name, value in values.items() if current.get(name) != value}
     fixed = [name for name in changed if name.split(".")[0] not in RESUMABLE]
     if fixed:
-        raise CharlmError(f"--{fixed[0]} cannot change when a run goes on; start a new one with --init_from {run.path}")
+        model = fixed[0].startswith(("model.", "tokenizer."))  # what the weights depend on
+        start = "train a new run" if model else f"start a new one with --init_from {run.path}"
+        raise CharlmError(f"--{fixed[0]} cannot change when a run goes on; {start}")
     run.config = Config.from_dict(merge(run.config.to_dict(), nest(changed)))  # saved when training begins
     check_prompts(run.config, run.tokenizer)
     return fit(run, watcher if watcher and first_process() else Watcher(), resuming=True)

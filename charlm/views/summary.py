@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from charlm.config import Config, duration, settings
+from charlm.config import Config
+from charlm.config.settings import duration, settings
 from charlm.errors import CharlmError
 from charlm.measure.comparison import label
 from charlm.measure.verdict import Evidence, Verdict, verdict

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from charlm.config import duration
+from charlm.config.settings import duration
 from charlm.network.cells import Cell, formula, parameters, way
 from charlm.views.reel import print_sample, visible
 from charlm.watcher import Watcher

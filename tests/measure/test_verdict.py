@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from charlm.config import Config, merge, nest
+from charlm.config import Config
+from charlm.config.settings import merge, nest
 from charlm.measure.verdict import Evidence, trend, verdict
 from charlm.options import read_yaml
 

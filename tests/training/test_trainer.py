@@ -13,7 +13,7 @@ import torch
 from charlm.config import Config
 from charlm.errors import CharlmError
 from charlm.network.model import LanguageModel
-from charlm.run import Run
+from charlm.run import Run, inherit
 from charlm.training.preparation import PARTIAL, prepare
 from charlm.training.trainer import adopt, fit
 from charlm.watcher import Watcher
@@ -33,7 +33,7 @@ class Lines(Watcher):
 def from_run(source: Path, text: Path) -> Config:
     values = small_settings(text, data={"val_fraction": 0.2}).to_dict()
     values["model"] = {}
-    return Config.from_dict(values | {"init_from": str(source)})
+    return Config.from_dict(inherit(values | {"init_from": str(source)}))
 
 
 @pytest.fixture
@@ -82,6 +82,18 @@ def test_a_network_of_another_form_is_explained(tiny_run: Path, text_file: Path,
     run.save_weights(weights, "best")
     with pytest.raises(CharlmError, match=r"layers.0.W is 3x2 there and 96x12 here"):
         adopt(LanguageModel(run.shape), run, run)
+
+
+def test_a_named_setting_is_never_overruled_by_the_weights(text_file: Path, tmp_path: Path) -> None:
+    source = prepare(small_settings(text_file, model={"cell": "gru", "layers": 1}), tmp_path / "source", Watcher())
+    source.save_weights(LanguageModel(source.shape).state_dict(), "best")
+    values = {"data": {"text": [str(text_file)]}, "init_from": str(source.path)}
+    assert prepare(Config.from_dict(inherit(values)), tmp_path / "run", Watcher()).shape == source.shape
+    for model in ({"cell": "lstm"}, {"cell": "lstm", "hidden": None}):  # the default, and named all the same
+        with pytest.raises(CharlmError, match=r"--model.cell lstm does not fit .*, whose weights have gru; leave it"):
+            prepare(Config.from_dict(inherit(values | {"model": model})), tmp_path / "other", Watcher())
+    changed = Config.from_dict(inherit(values | {"model": {"dropout": 0.0, "zoneout": 0.2}}))
+    assert prepare(changed, tmp_path / "dropping", Watcher()).shape.zoneout == 0.2
 
 
 def test_two_trainings_that_start_at_once_take_two_names(

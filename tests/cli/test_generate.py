@@ -1,0 +1,87 @@
+"""charlm generate as a person types it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from charlm.run import Run
+from conftest import Charlm
+
+
+def test_generate_prints_the_prompt_and_the_text(
+    charlm: Charlm, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = charlm("generate", tiny_run, "--prompt", "The ", "--length", "50", "--seed", "3")
+    expected = Run(tiny_run).generate("The ", length=50, seed=3)
+    assert (done.status, done.out, done.err) == (0, f"The {expected}\n", "")
+    (tmp_path / "prompt.txt").write_text("The ")
+    same = charlm("generate", tiny_run, "--prompt_file", "prompt.txt", "--length", "50", "--seed", "3")
+    assert same.out == done.out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The ")))
+    same = charlm("generate", tiny_run, "--prompt_file", "-", "--length", "50", "--seed", "3")
+    assert same.out == done.out
+    stopped = charlm(
+        "generate", tiny_run, "--prompt", "The ", "--length", "50", "--seed", "3", "--stop", expected[9:12]
+    )
+    assert stopped.out == f"The {expected[: expected.index(expected[9:12])]}\n"
+
+
+def test_a_seed_that_was_not_named_is_told(charlm: Charlm, tiny_run: Path) -> None:
+    done = charlm("generate", tiny_run, "--length", "40")
+    told = re.fullmatch(r"charlm: --seed (\d+) writes this again\n", done.err)
+    assert told
+    assert charlm("generate", tiny_run, "--length", "40", "--seed", told[1]).out == done.out
+
+
+def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
+    options = [tiny_run, "--samples", "3", "--length", "20", "--seed", "5"]
+    plain = charlm("generate", *options).out
+    rows = [json.loads(line) for line in charlm("generate", *options, "--json").out.splitlines()]
+    assert [row["sample"] for row in rows] == [0, 1, 2]
+    assert {(row["seed"], row["prompt"]) for row in rows} == {(5, "")}
+    assert plain == "".join(f"--- {number}\n{row['text']}\n" for number, row in enumerate(rows, 1))
+    assert rows[0]["text"] == Run(tiny_run).generate(length=20, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "Ünder"], "the prompt has 'Ü', which the vocabulary of the model lacks; write"),
+        (["--stop", ""], "a stop string must not be empty"),
+        (["--temperature", "-1"], "--temperature must be at least 0, not -1.0"),
+        (["--temperature", "warm"], "--temperature must be a number, not 'warm'"),
+        (["--top_p", "1.5"], "--top_p must be at most 1, not 1.5"),
+        (["--top_k", "0.5"], "--top_k must be a whole number, not '0.5'"),
+        (["--min_p", "nan"], "--min_p must be a number, not 'nan'"),
+        (["--length", "0"], "--length must be at least 1, not 0"),
+        (["--samples", "0"], "--samples must be at least 1, not 0"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
+        (["--prompt", "The", "--prompt_file", "x"], "--prompt and --prompt_file exclude each other"),
+        (["--prompt_file", "x"], "cannot read x: No such file or directory; check the path"),
+        (["--checkpoint", "newest"], "--checkpoint must be one of best, last, not 'newest'"),
+        (["--device", "abacus"], "there is no device 'abacus' here"),
+        (["--temprature", "1"], "there is no option --temprature; did you mean '--temperature'?"),
+        (["--primetext", "The"], "there is no option --primetext; did you mean --prompt?"),
+    ],
+)
+def test_what_cannot_be_generated(charlm: Charlm, tiny_run: Path, arguments: list[str], message: str) -> None:
+    assert message in charlm("generate", tiny_run, *arguments).mistake
+
+
+def test_generate_writes_as_it_goes(tiny_run: Path) -> None:
+    """The reader of a pipe may leave; that is not an accident."""
+    command = [sys.executable, "-m", "charlm", "generate", str(tiny_run), "--length", "1000000000", "--seed", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(1000)) == 1000
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
