@@ -78,6 +78,9 @@ class ModelConfig:
     recurrent_init: Literal["orthogonal", "identity", "normal"] | None = setting(
         None, "how recurrent matrices start (none: orthogonal; rnn_relu: identity)"
     )
+    recurrent_scale: float = setting(
+        1.0, "initial size of recurrent matrices, where 1 keeps the size of what they are applied to", low=0
+    )
 
 
 @dataclass

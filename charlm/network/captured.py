@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,8 @@ class Captured:
 
     A stepped layer launches some thousand kernels a window, each of a few microseconds, and Python needs longer than
     that for each launch. A CUDA graph replays forward and backward pass with one launch each. It is taken only where
-    it works: a shape whose capture fails, or gives other numbers than the plain walk, is walked plainly from then on.
+    it works: a shape whose capture fails, or gives other numbers than the plain walk, is walked plainly from then on,
+    with a warning.
 
     Args:
         steps: A module whose forward is the plain walk and whose parameters are what it uses.
@@ -36,7 +38,6 @@ class Captured:
         self.drawn = drawn
         self.capture: Callable[..., Any] = capture or torch.cuda.make_graphed_callables
         self.walks: dict[Any, Walk] = {}
-        self.reason = ""  # why the last capture was given up
 
     def __call__(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         key = (inputs.shape, inputs.dtype, inputs.requires_grad, state.shape, state.dtype)
@@ -57,7 +58,7 @@ class Captured:
                 ):
                     raise RuntimeError("the graph gives other numbers")
         except Exception as error:  # whatever a driver or an allocator makes of it, the plain walk is right
-            self.reason = str(error)
+            warnings.warn(f"a window's steps are launched one by one, which is slower: {error}", stacklevel=2)
             return self.steps
         return walk
 

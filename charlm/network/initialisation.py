@@ -20,6 +20,7 @@ def initialise(
     chrono: int | None = None,
     gate_scale: float = 1.0,
     recurrent_init: str | None = None,
+    recurrent_scale: float = 1.0,
 ) -> None:
     """W and products of the input normal of variance 1 / features (LeCun et al. 1998), biases at zero.
 
@@ -34,6 +35,8 @@ def initialise(
         gate_scale: Size of the weights that drive gates, relative to those that drive what is written.
         recurrent_init: How each n x n part of a recurrent matrix starts: orthogonal (neither grows nor shrinks what
             passes, Saxe et al. 2014), identity (Le et al. 2015) or normal of variance 1 / n. None: as the cell says.
+        recurrent_scale: Size of those parts. An LSTM's stacked matrix made orthogonal as a whole, as is common, has
+            parts of 1/2.
     """
     cell, hidden = layer.cell, layer.hidden
     matrices = ["W", *cell.products] if cell.gates else list(cell.products)
@@ -41,6 +44,7 @@ def initialise(
         for part, block in enumerate(layer.get_parameter(name).split(hidden)):
             if name in cell.products and name not in cell.inward:
                 _start_recurrent(block, recurrent_init or cell.recurrent_init)
+                block *= recurrent_scale
             else:
                 nn.init.normal_(block, std=cell.input_scale * block.shape[1] ** -0.5)
             if part not in cell.candidates.get(name, ()):

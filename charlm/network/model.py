@@ -71,6 +71,7 @@ class LanguageModel(nn.Module):
                 chrono=self.shape.chrono,
                 gate_scale=self.shape.gate_scale,
                 recurrent_init=self.shape.recurrent_init,
+                recurrent_scale=self.shape.recurrent_scale,
             )
         if self.shape.tie:
             # Behind a layer norm features are of size 1, else far smaller.

@@ -41,6 +41,7 @@ class ModelShape:
         chrono: Longest dependency in tokens that the gates' biases start for, instead of forget_bias.
         gate_scale: Initial size of the weights that drive gates, relative to the others.
         recurrent_init: How recurrent matrices start; None: as the cell says.
+        recurrent_scale: Initial size of the recurrent matrices, relative to what recurrent_init gives.
 
     Raises:
         CharlmError: an unknown cell, a size below 1, or an embedding that is not as wide as hidden under a
@@ -64,6 +65,7 @@ class ModelShape:
     chrono: int | None = None
     gate_scale: float = 1.0
     recurrent_init: str | None = None
+    recurrent_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "layers", "hidden", "embedding"):
@@ -89,7 +91,11 @@ class ModelShape:
             (self.chrono is not None, cell.forget_gate is not None or cell.input_gate is not None, NO_FORGETTING),
             (self.forget_bias != 1 and self.chrono is None, cell.forget_gate is not None, NO_FORGETTING),
             (self.gate_scale != 1, gated(cell), "no gates to scale"),
-            (self.recurrent_init is not None, recurrent(cell), "no recurrent matrix to start"),
+            (
+                self.recurrent_init is not None or self.recurrent_scale != 1,
+                recurrent(cell),
+                "no recurrent matrix to start",
+            ),
         ]
         return [f"{self.cell} has {lack}" for named, has, lack in found if named and not has]
 

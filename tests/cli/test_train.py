@@ -267,7 +267,8 @@ def test_standard_input_is_a_text(charlm: Charlm, text: Path, monkeypatch: pytes
 @pytest.mark.parametrize("cell", cells)
 def test_every_cell_trains_with_every_option_and_writes(charlm: Charlm, text: Path, cell: str) -> None:
     options = "--model.residual --model.layer_norm --model.layers 2 --model.zoneout 0.1 --model.recurrent_dropout 0.1"
-    more = "--model.weight_drop 0.1 --model.chrono 20 --model.gate_scale 0.5 --model.recurrent_init normal --run r"
+    starts = "--model.chrono 20 --model.gate_scale 0.5 --model.recurrent_init normal --model.recurrent_scale 0.5"
+    more = f"--model.weight_drop 0.1 {starts} --run r"
     width = [] if cells[cell].gates else ["--model.embedding", "8"]
     done = charlm("train", str(text), *SMALL, "--model.cell", cell, *options.split(), *more.split(), *width)
     assert done.status == 0, done.err

@@ -36,7 +36,6 @@ def test_each_shape_is_captured_once() -> None:
         assert torch.equal(outputs, torch.full((time, 2), 2.0))
         assert torch.equal(state, torch.ones(2))
     assert captures == [(3, 2), (5, 2)]
-    assert not walk.reason
 
 
 def test_what_cannot_be_captured_is_walked_plainly() -> None:
@@ -44,9 +43,9 @@ def test_what_cannot_be_captured_is_walked_plainly() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     walk = Captured(Doubling(), capture=capture)
-    outputs, _ = walk(torch.ones(3, 2), torch.zeros(2))
+    with pytest.warns(UserWarning, match="launched one by one.* not permitted"):
+        outputs, _ = walk(torch.ones(3, 2), torch.zeros(2))
     assert torch.equal(outputs, torch.full((3, 2), 2.0))
-    assert "not permitted" in walk.reason
 
 
 def test_a_graph_that_gives_other_numbers_is_not_used() -> None:
@@ -54,9 +53,9 @@ def test_a_graph_that_gives_other_numbers_is_not_used() -> None:
         return lambda inputs, state: (3 * inputs, state + 1)
 
     walk = Captured(Doubling(), capture=tripling)
-    outputs, _ = walk(torch.ones(3, 2), torch.zeros(2))
+    with pytest.warns(UserWarning, match="launched one by one.* other numbers"):
+        outputs, _ = walk(torch.ones(3, 2), torch.zeros(2))
     assert torch.equal(outputs, torch.full((3, 2), 2.0))
-    assert "other numbers" in walk.reason
     walk = Captured(Doubling(), drawn=True, capture=tripling)  # where numbers are drawn, other ones are expected
     outputs, _ = walk(torch.ones(3, 2), torch.zeros(2))
     assert torch.equal(outputs, torch.full((3, 2), 3.0))
@@ -90,4 +89,3 @@ def test_captured_is_plain_on_a_gpu(name: str) -> None:
         for a, b in zip(*results, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     assert layer._captured is not None
-    assert not layer._captured.reason

@@ -73,6 +73,14 @@ def test_recurrent_matrices_start_as_told(name: str, how: str) -> None:
             assert abs(block.square().sum() / HIDDEN - 1) < 0.1
 
 
+@pytest.mark.parametrize("name", cells)
+def test_recurrent_matrices_are_scaled_and_nothing_else(name: str) -> None:
+    plain, scaled = start(name), start(name, recurrent_scale=0.5)
+    for matrix, a in plain.named_parameters():
+        recurrent = matrix in set(plain.cell.products) - set(plain.cell.inward)
+        torch.testing.assert_close(a * (0.5 if recurrent else 1.0), scaled.get_parameter(matrix))
+
+
 def test_relu_starts_as_the_identity_by_itself() -> None:
     assert torch.equal(start("rnn_relu").get_parameter("U"), torch.eye(HIDDEN))
 

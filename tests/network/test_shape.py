@@ -80,6 +80,7 @@ def test_shapes_and_cells_need_no_torch() -> None:
         ("rglru", {"forget_bias": 2.0}, "rglru has no bias that opens a gate to the past"),
         ("rnn", {"gate_scale": 0.5}, "rnn has no gates to scale"),
         ("min_lstm", {"recurrent_init": "identity"}, "min_lstm has no recurrent matrix to start"),
+        ("rglru", {"recurrent_scale": 0.5}, "rglru has no recurrent matrix to start"),
     ],
 )
 def test_a_setting_without_anything_to_act_on_is_named(cell: str, options: dict[str, Any], lacks: str) -> None:
