@@ -39,20 +39,22 @@ def train(
         run: The directory to write; None: a free name under `runs/`.
         watcher: Who looks on; None: the terminal.
         settings: Groups of settings as dictionaries, named as on the command line:
-            `model={"cell": "gru", "hidden": 128}, trainer={"max_time": "3m"}, seed=2`.
+            `model={"cell": "gru", "hidden": 128}, trainer={"max_time": "3m"}, seed=2`; `init_from` may be a run.
 
     Raises:
         CharlmError: something that a user can fix, in one line.
         Interrupted: Ctrl-C; the run has saved itself and `resume` goes on with it.
     """
     from charlm.config import Config
-    from charlm.run import inherit
+    from charlm.run import Run, inherit
     from charlm.training.trainer import train
     from charlm.views.terminal import Terminal
 
     if text is not None:
         texts = [str(text)] if isinstance(text, str | Path) else [str(one) for one in text]
         settings["data"] = {**settings.get("data", {}), "text": texts}
+    if (source := settings.get("init_from")) is not None:
+        settings["init_from"] = str(source.path if isinstance(source, Run) else source)
     return train(Config.from_dict(inherit(settings)), run, watcher or Terminal())
 
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the one that has no name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
+
+from charlm.errors import CharlmError
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -63,3 +66,14 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def standard_input() -> BinaryIO:
+    """The bytes that come in through standard input.
+
+    Raises:
+        CharlmError: it is closed.
+    """
+    if sys.stdin is None:
+        raise CharlmError("standard input is closed; name a file instead of -")
+    return sys.stdin.buffer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 from charlm.config import Config
 from charlm.config.settings import Setting, build, check_ranges, nest, settings
 from charlm.errors import CharlmError, nearest
+from charlm.files import standard_input
 
 ENVIRONMENT = "CHARLM_"
 ANSWERS = ("true", "false", "null", "yes", "no", "on", "off", "1", "0")  # what may follow a switch
@@ -112,7 +112,7 @@ def _other_name(name: str, options: list[str]) -> str:
     tails = [option for option in options if option.rpartition(".")[2] == name]
     if FAMILIAR.get(name) in options:
         tails = [FAMILIAR[name]]
-    tails = tails or [option for option in options if name and option.rpartition(".")[2].startswith(name)]
+    tails = tails or [option for option in options if len(name) > 2 and option.rpartition(".")[2].startswith(name)]
     return f"; did you mean --{tails[0]}?" if tails else ""
 
 
@@ -167,10 +167,11 @@ def read_text(path: Path) -> str:
     """
     try:
         if str(path) == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
+            return standard_input().read().decode("utf-8")
         with path.open(encoding="utf-8", newline="") as file:
             return file.read()
     except UnicodeDecodeError as error:
-        raise CharlmError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        name = "standard input" if str(path) == "-" else path
+        raise CharlmError(f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise CharlmError(f"cannot read {path}: {error.strerror}; check the path") from None

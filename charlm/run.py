@@ -393,7 +393,7 @@ def inherit(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CharlmError: there is no such run, or its settings are damaged.
     """
-    if not values.get("init_from"):
+    if values.get("init_from") in (None, "", "null"):
         return values
     theirs = Run(str(values["init_from"])).config
     tokens = {name: getattr(theirs.tokenizer, name) for name in INHERITED_OF_TOKENS}

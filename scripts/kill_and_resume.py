@@ -51,11 +51,12 @@ def main() -> None:
             early = number % 4 == 0 if sent == signal.SIGKILL else number >= len(signals) - 2
             run = folder / f"run-{number}"
             first = ["train", str(text), "--run", str(run), *OPTIONS]
-            code = 0
+            code, latest = 0, 0.9 * preparing if early else 0.6 * training  # at its end it leaves for long
             while not code:  # a signal that came after the end is sent again, earlier
                 shutil.rmtree(run, ignore_errors=True)
-                after = draw.uniform(0, 0.9 * preparing if early else 0.6 * training)  # at its end it leaves for long
+                after = draw.uniform(0, latest)
                 code, last, *_ = attempt(first, run, sent, early, after)
+                latest = after
             stood = where(run)
             again = ["train", "--resume", str(run)] if run.exists() else first
             then, message, *_ = attempt(again, run)

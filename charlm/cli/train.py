@@ -97,14 +97,15 @@ def _print_config(config: Config) -> int:
 
 def _check_early(config: Config, path: str | None) -> None:
     """Find the commonest mistakes before torch is loaded, which takes seconds."""
-    from charlm.network.cells import cells
+    from charlm.network.shape import check_widths
     from charlm.run import first_process
     from charlm.text.sources import find
     from charlm.text.tokenization import tokenizers
 
     if path is not None and Path(path).exists() and first_process():
         raise CharlmError(f"{path} exists already; choose another --run, or go on with --resume {path}")
-    cells[config.model.cell], tokenizers[config.tokenizer.kind]
+    check_widths(config.model.cell, config.model.embedding, config.model.hidden)
+    tokenizers[config.tokenizer.kind]
     for place in (*config.data.text, config.data.val, config.data.test):
         if place not in (None, "-") and not Path(place).expanduser().exists():
             find(place, config.data.pattern)  # says what is wrong, unless it is a pattern

@@ -10,9 +10,9 @@ from charlm.network.cells import cells, gated, parameters, recurrent
 NO_FORGETTING = "no bias that opens a gate to the past"
 
 
-def check_widths(cell: str, embedding: int, hidden: int) -> None:
-    """Raise CharlmError for an embedding that is not as wide as hidden under a cell that reads it unprojected."""
-    if not cells[cell].gates and embedding != hidden:
+def check_widths(cell: str, embedding: int | None, hidden: int | None) -> None:
+    """Raise CharlmError for an embedding not as wide as hidden under a cell that reads it unprojected; None fits."""
+    if not cells[cell].gates and None not in (embedding, hidden) and embedding != hidden:
         raise CharlmError(
             f"the cell {cell!r} reads its input as wide as its hidden units; set --model.embedding "
             f"to {hidden} (it is {embedding})"
@@ -86,18 +86,17 @@ class ModelShape:
     def idle(self) -> list[str]:
         """Settings that were named but have nothing to act on in this cell, each with the reason."""
         cell = cells[self.cell]
+        forgets = cell.forget_gate is not None
         found = [
-            (self.recurrent_dropout or self.weight_drop, recurrent(cell), "no recurrent product to drop from"),
-            (self.chrono is not None, cell.forget_gate is not None or cell.input_gate is not None, NO_FORGETTING),
-            (self.forget_bias != 1 and self.chrono is None, cell.forget_gate is not None, NO_FORGETTING),
-            (self.gate_scale != 1, gated(cell), "no gates to scale"),
-            (
-                self.recurrent_init is not None or self.recurrent_scale != 1,
-                recurrent(cell),
-                "no recurrent matrix to start",
-            ),
+            ("recurrent_dropout", self.recurrent_dropout > 0, recurrent(cell), "no recurrent product to drop from"),
+            ("weight_drop", self.weight_drop > 0, recurrent(cell), "no recurrent product to drop from"),
+            ("chrono", self.chrono is not None, forgets or cell.input_gate is not None, NO_FORGETTING),
+            ("forget_bias", self.forget_bias != 1 and self.chrono is None, forgets, NO_FORGETTING),
+            ("gate_scale", self.gate_scale != 1, gated(cell), "no gates to scale"),
+            ("recurrent_init", self.recurrent_init is not None, recurrent(cell), "no recurrent matrix to start"),
+            ("recurrent_scale", self.recurrent_scale != 1, recurrent(cell), "no recurrent matrix to start"),
         ]
-        return [f"{self.cell} has {lack}" for named, has, lack in found if named and not has]
+        return [f"--model.{name}, for {self.cell} has {lack}" for name, named, has, lack in found if named and not has]
 
     def table(self) -> list[tuple[str, str, int]]:
         """One row for each part of the network: its name, its shape in words, its number of parameters."""

@@ -9,7 +9,6 @@ import glob
 import gzip
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 import zlib
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from charlm.errors import CharlmError, nearest
+from charlm.files import standard_input
 
 READ = 1 << 20  # bytes read at once
 
@@ -47,7 +47,7 @@ def find(place: str, pattern: str) -> list[Source]:
         CharlmError: there is no such file, or nothing in the folder fits.
     """
     if place == "-":
-        return [spooled(sys.stdin.buffer, "standard input")]
+        return [spooled(standard_input(), "standard input")]
     path = Path(place).expanduser()
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.is_file() and _fits(file, path, pattern))

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from charlm.config import Config
@@ -31,6 +32,9 @@ PARTIAL = ".charlm-"
 DROPPING = ("dropout", "input_dropout", "recurrent_dropout", "weight_drop", "zoneout")
 """Settings of the model that leave its weights as they are."""
 
+STARTING = ("forget_bias", "chrono", "gate_scale", "recurrent_init", "recurrent_scale")
+"""Settings of the model that say where its weights start."""
+
 
 def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
     """Read the text and write the start of a run: all of it or, if something is wrong, nothing.
@@ -43,7 +47,7 @@ def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
     # What can be found wrong is found before long work.
     tokenizers[config.tokenizer.kind]
     model = config.model
-    check_widths(model.cell, model.embedding or model.hidden or 1, model.hidden or model.embedding or 1)
+    check_widths(model.cell, model.embedding, model.hidden)
     precision, _ = choose_precision(config.trainer.precision, has_gpu(config))
     processes = build_trainer(config, precision, []).world_size
     source = _source(config) if config.init_from else None
@@ -64,8 +68,8 @@ def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
         if source is not None:
             known = len(set(tokenizer.tokens) & set(source.tokenizer.tokens))
             watcher.say(
-                f"starting from the weights of {source.path}: it knows {known:,} of the {len(tokenizer):,} tokens, "
-                f"{len(tokenizer) - known:,} are new"
+                f"starting from the weights of {source.path}: it knows {known:,} of the {len(tokenizer):,} tokens "
+                f"(new: {len(tokenizer) - known:,})"
             )
         while True:
             try:
@@ -107,7 +111,8 @@ def check_prompts(config: Config, tokenizer: Tokenizer) -> None:
 
 def _check_size(shape: ModelShape, gpu: bool) -> None:
     """Raise CharlmError for a network that the machine's memory cannot hold, before anything is made of it."""
-    parameters = sum(count for _, _, count in shape.table())
+    one, two = (sum(count for _, _, count in replace(shape, layers=n).table()) for n in (1, 2))
+    parameters = one + (shape.layers - 1) * (two - one)
     # Made in fp32 on the CPU; trained there it needs a gradient and, with Adam, two averages for each parameter.
     needed = 4 * parameters * (1 if gpu else 4)
     memory = physical_memory()
@@ -170,6 +175,10 @@ def _source(config: Config) -> Run:
         ours, theirs = (getattr(getattr(one, group), name) for one in (config, source.config))
         if ours is None:
             setattr(getattr(config, group), name, theirs)
+        elif ours != theirs and name in STARTING:
+            raise CharlmError(
+                f"--{group}.{name} says how weights start, and those of {source.path} are trained; leave it out"
+            )
         elif ours != theirs and name not in DROPPING:
             raise CharlmError(
                 f"--{group}.{name} {ours} does not fit {source.path}, whose weights have {theirs}; leave it out"

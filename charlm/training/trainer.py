@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from charlm.config import Config
 from charlm.config.settings import merge, nest, seconds, settings
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, Interrupted
 from charlm.files import trouble
 from charlm.network.model import LanguageModel
 from charlm.network.precision import choose_precision
@@ -30,7 +31,7 @@ from charlm.training.data import LanguageData
 from charlm.training.inspection import Inspection
 from charlm.training.machine import build_trainer, has_gpu, quick, quiet
 from charlm.training.module import LanguageModule
-from charlm.training.preparation import check_prompts, prepare
+from charlm.training.preparation import DROPPING, check_prompts, prepare
 from charlm.training.record import Record
 from charlm.training.reel import Reel
 from charlm.watcher import Watcher
@@ -63,7 +64,10 @@ def train(config: Config, run: str | Path | None = None, watcher: Watcher | None
         return fit(Run(_prepared(run)), Watcher())
     prepared = prepare(config, None if run is None else Path(run), watcher)
     os.environ[OTHER_PROCESSES] = str(prepared.path)
-    return fit(prepared, watcher)
+    try:
+        return fit(prepared, watcher)
+    except KeyboardInterrupt:  # before the run listens to it; what is prepared can go on
+        raise Interrupted(signal.SIGINT, prepared.path) from None
 
 
 def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Watcher | None = None) -> Run:
@@ -83,8 +87,9 @@ def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Wat
     changed = {name: value for name, value in values.items() if current.get(name) != value}
     fixed = [name for name in changed if name.split(".")[0] not in RESUMABLE]
     if fixed:
-        model = fixed[0].startswith(("model.", "tokenizer."))  # what the weights depend on
-        start = "train a new run" if model else f"start a new one with --init_from {run.path}"
+        group, _, name = fixed[0].rpartition(".")
+        other = name == "init_from" or (group in ("model", "tokenizer") and name not in DROPPING)  # than these weights
+        start = "train a new run" if other else f"start a new one with --init_from {run.path}"
         raise CharlmError(f"--{fixed[0]} cannot change when a run goes on; {start}")
     run.config = Config.from_dict(merge(run.config.to_dict(), nest(changed)))  # saved when training begins
     check_prompts(run.config, run.tokenizer)
@@ -127,7 +132,7 @@ def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequen
         watcher.table(model.table())
         watcher.say(f"recurrence: {shape.cell}, {model.describe('cuda' if gpu else 'cpu')}")
         for reason in shape.idle():
-            watcher.say(f"warning: a setting changes nothing here: {reason}")
+            watcher.say(f"warning: nothing is changed by {reason}")
     validation = Validation(run, record, watcher, run.stream("val") if run.has_split("val") else None)
     saving = Saving(run, validation, watcher)
     acting: list[lightning.Callback] = [Limits(), validation]

@@ -27,6 +27,8 @@ def test_generate_prints_the_prompt_and_the_text(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The ")))
     same = charlm("generate", tiny_run, "--prompt_file", "-", "--length", "50", "--seed", "3")
     assert same.out == done.out
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed; name a file" in charlm("generate", tiny_run, "--prompt_file", "-").mistake
     stopped = charlm(
         "generate", tiny_run, "--prompt", "The ", "--length", "50", "--seed", "3", "--stop", expected[9:12]
     )

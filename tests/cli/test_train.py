@@ -92,6 +92,7 @@ def test_windows_are_lowered_to_a_short_text(charlm: Charlm, tmp_path: Path) -> 
         ("--hid 5", "there is no option --hid; did you mean --model.hidden?"),
         ("--model.cell mogrifier --model.hidden 8 --model.embedding 4", "set --model.embedding to 8 (it is 4)"),
         ("--model.hidden 1000000000", "parameters needs "),
+        ("--model.layers 1000000000", "parameters needs "),
         ("--rnn_size 5", "there is no option --rnn_size; did you mean --model.hidden?"),
         ("--rnn-size=5", "there is no option --rnn-size; did you mean --model.hidden?"),
         ("--learning_rate 5", "there is no option --learning_rate; did you mean --optimizer.lr?"),
@@ -190,6 +191,9 @@ def test_resume_brings_its_own_settings(charlm: Charlm, run: Path, text: Path) -
         "--model.hidden cannot change when a run goes on; train a new run"
         in charlm("train", "--resume", run, "--model.hidden", "5").mistake
     )
+    assert (
+        f"start a new one with --init_from {run}" in charlm("train", "--resume", run, "--model.dropout", "0.5").mistake
+    )
     assert "--samples.prompts has 'ß'" in charlm("train", "--resume", run, "--samples.prompts", "ß").mistake
 
 
@@ -274,7 +278,7 @@ def test_every_cell_trains_with_every_option_and_writes(charlm: Charlm, text: Pa
     assert done.status == 0, done.err
     assert f"recurrence: {cell}, the cell's own step, once a token" in done.err
     idle = cell in ("rnn", "rnn_relu", "min_gru", "min_lstm", "rglru")  # no gates, or no recurrent product
-    assert ("warning: a setting changes nothing here: " in done.err) == idle
+    assert ("warning: nothing is changed by --model." in done.err) == idle
     plain = charlm("train", str(text), *SMALL, "--model.cell", cell, *width)
     assert plain.status == 0, plain.err
     for run in ("r", plain.out.strip()):

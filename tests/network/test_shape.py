@@ -74,16 +74,25 @@ def test_shapes_and_cells_need_no_torch() -> None:
 @pytest.mark.parametrize(
     ("cell", "options", "lacks"),
     [
-        ("min_gru", {"weight_drop": 0.1}, "min_gru has no recurrent product to drop from"),
-        ("rglru", {"recurrent_dropout": 0.1}, "rglru has no recurrent product to drop from"),
-        ("rnn", {"chrono": 50}, "rnn has no bias that opens a gate to the past"),
-        ("rglru", {"forget_bias": 2.0}, "rglru has no bias that opens a gate to the past"),
-        ("rnn", {"gate_scale": 0.5}, "rnn has no gates to scale"),
-        ("min_lstm", {"recurrent_init": "identity"}, "min_lstm has no recurrent matrix to start"),
-        ("rglru", {"recurrent_scale": 0.5}, "rglru has no recurrent matrix to start"),
+        ("min_gru", {"weight_drop": 0.1}, "no recurrent product to drop from"),
+        (
+            "rglru",
+            {"recurrent_dropout": 0.1},
+            "no recurrent product to drop from",
+        ),
+        ("rnn", {"chrono": 50}, "no bias that opens a gate to the past"),
+        ("rglru", {"forget_bias": 2.0}, "no bias that opens a gate to the past"),
+        ("rnn", {"gate_scale": 0.5}, "no gates to scale"),
+        (
+            "min_lstm",
+            {"recurrent_init": "identity"},
+            "no recurrent matrix to start",
+        ),
+        ("rglru", {"recurrent_scale": 0.5}, "no recurrent matrix to start"),
     ],
 )
 def test_a_setting_without_anything_to_act_on_is_named(cell: str, options: dict[str, Any], lacks: str) -> None:
-    assert ModelShape(65, cell, 1, 8, 8, **options).idle() == [lacks]
+    (name,) = options
+    assert ModelShape(65, cell, 1, 8, 8, **options).idle() == [f"--model.{name}, for {cell} has {lacks}"]
     assert ModelShape(65, "mogrifier", 1, 8, 8, **options).idle() == []
     assert ModelShape(65, cell, 1, 8, 8).idle() == []

@@ -126,6 +126,17 @@ def test_interrupted_it_says_how_to_go_on(
         assert_same(run, unbroken)
 
 
+def test_interrupted_when_its_directory_stands_it_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start("--config", config, "--run", run)
+    until((run / "config.yaml").exists, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f"interrupted and saved; go on with: charlm train --resume {run}"
+    assert "Traceback" not in err
+
+
 def test_interrupted_twice_it_exits_at_once(config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start("--config", config, "--run", run, "--samples.length", "100000000")  # a step that takes long

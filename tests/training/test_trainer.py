@@ -49,7 +49,7 @@ def test_tokens_that_both_know_keep_their_rows(tiny_run: Path, other_text: Path,
     run = prepare(from_run(tiny_run, other_text), tmp_path / "run", watcher)
     old, new = source.tokenizer.tokens, run.tokenizer.tokens
     assert set(new) - set(old) == {"ö", "ß"}
-    assert f"it knows {len(new) - 2} of the {len(new)} tokens, 2 are new" in watcher.lines[-1]
+    assert f"it knows {len(new) - 2} of the {len(new)} tokens (new: 2)" in watcher.lines[-1]
     torch.manual_seed(1)
     model = LanguageModel(run.shape)
     fresh = {name: value.numpy().copy() for name, value in model.state_dict().items()}
@@ -92,6 +92,9 @@ def test_a_named_setting_is_never_overruled_by_the_weights(text_file: Path, tmp_
     for model in ({"cell": "lstm"}, {"cell": "lstm", "hidden": None}):  # the default, and named all the same
         with pytest.raises(CharlmError, match=r"--model.cell lstm does not fit .*, whose weights have gru; leave it"):
             prepare(Config.from_dict(inherit(values | {"model": model})), tmp_path / "other", Watcher())
+    with pytest.raises(CharlmError, match=r"--model.chrono says how weights start, and those of .* are trained; leave"):
+        prepare(Config.from_dict(inherit(values | {"model": {"chrono": 9}})), tmp_path / "other", Watcher())
+    assert inherit(values | {"init_from": "null"}) == values | {"init_from": "null"}
     changed = Config.from_dict(inherit(values | {"model": {"dropout": 0.0, "zoneout": 0.2}}))
     assert prepare(changed, tmp_path / "dropping", Watcher()).shape.zoneout == 0.2
 
