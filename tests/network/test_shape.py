@@ -75,19 +75,11 @@ def test_shapes_and_cells_need_no_torch() -> None:
     ("cell", "options", "lacks"),
     [
         ("min_gru", {"weight_drop": 0.1}, "no recurrent product to drop from"),
-        (
-            "rglru",
-            {"recurrent_dropout": 0.1},
-            "no recurrent product to drop from",
-        ),
+        ("rglru", {"recurrent_dropout": 0.1}, "no recurrent product to drop from"),
         ("rnn", {"chrono": 50}, "no bias that opens a gate to the past"),
         ("rglru", {"forget_bias": 2.0}, "no bias that opens a gate to the past"),
         ("rnn", {"gate_scale": 0.5}, "no gates to scale"),
-        (
-            "min_lstm",
-            {"recurrent_init": "identity"},
-            "no recurrent matrix to start",
-        ),
+        ("min_lstm", {"recurrent_init": "identity"}, "no recurrent matrix to start"),
         ("rglru", {"recurrent_scale": 0.5}, "no recurrent matrix to start"),
     ],
 )
