@@ -107,6 +107,20 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, An
     return vars(known)
 
 
+def read(parser: argparse.ArgumentParser, cls: type, arguments: list[str]) -> tuple[dict[str, Any], Any]:
+    """A command line as (what the parser itself asks for, the settings of a class), the settings checked.
+
+    Raises:
+        CharlmError: an unknown option, or a value of the wrong type or out of its range.
+    """
+    add_settings(parser, cls)
+    named = parse(parser, arguments)
+    values = {setting.name: named.pop(setting.name) for setting in settings(cls) if setting.name in named}
+    config = build(cls, values)
+    check_ranges(config)
+    return named, config
+
+
 def _other_name(name: str, options: list[str]) -> str:
     """A hint for a name that other programs use, or one that was abbreviated or whose group was left out."""
     tails = [option for option in options if option.rpartition(".")[2] == name]

@@ -22,7 +22,6 @@ import csv
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -353,18 +352,6 @@ def first_process() -> bool:
     """Whether this is the process that writes the run (Lightning, torchrun and SLURM number theirs)."""
     names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") in ("0", "") for name in names)
-
-
-def new_path(config: Config) -> Path:
-    """A free directory under `runs/` named after the text."""
-    texts = config.data.text
-    name = Path(texts[0].rstrip("/*")).name if texts and texts[0] != "-" else ""
-    name = re.sub(r"\.(txt|gz|abc|md)\b", "", name)
-    name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or ("text" if texts else "python-documentation")
-    path, number = Path("runs") / name, 2
-    while path.exists():
-        path, number = Path("runs") / f"{name}-{number}", number + 1
-    return path
 
 
 def save_config(path: Path, config: Config) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from charlm.config import CellsConfig
-from charlm.config.settings import build, check_ranges
-from charlm.options import add_settings, parse, parser_of
+from charlm.options import parser_of, read
 
 ABOUT = "list the recurrences with their equations"
 
@@ -13,11 +12,9 @@ def run(arguments: list[str]) -> int:
     """Run the command; its exit status."""
     parser = parser_of("cells", "The recurrences: their equations, their sizes, the way they take through a window.")
     parser.add_argument("name", nargs="*", metavar="CELL", help="only these")
-    add_settings(parser, CellsConfig)
-    named = parse(parser, arguments)
-    names = named.pop("name")
-    config: CellsConfig = build(CellsConfig, named)
-    check_ranges(config)
+    config: CellsConfig
+    named, config = read(parser, CellsConfig, arguments)
+    names = named["name"]
     from charlm.network.cells import cells
     from charlm.views.terminal import Terminal, print_cells
 

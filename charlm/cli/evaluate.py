@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from charlm.config import EvaluateConfig
-from charlm.config.settings import build, check_ranges
 from charlm.errors import CharlmError
-from charlm.options import add_settings, parse, parser_of
+from charlm.options import parser_of, read
 
 ABOUT = "measure how well a run predicts a text"
 
@@ -19,11 +18,9 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="the directory of a training")
     parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs or -")
-    add_settings(parser, EvaluateConfig)
-    named = parse(parser, arguments)
-    path, texts = named.pop("run"), named.pop("text")
-    config: EvaluateConfig = build(EvaluateConfig, named)
-    check_ranges(config)
+    config: EvaluateConfig
+    named, config = read(parser, EvaluateConfig, arguments)
+    path, texts = named["run"], named["text"]
     from charlm.run import Run
     from charlm.views.terminal import Terminal, print_evaluation
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from charlm.config import GenerateConfig
-from charlm.config.settings import build, check_ranges
 from charlm.errors import CharlmError
-from charlm.options import add_settings, parse, parser_of, read_text
+from charlm.options import parser_of, read, read_text
 
 ABOUT = "write a text with a trained run"
 
@@ -22,19 +21,18 @@ def run(arguments: list[str]) -> int:
 
     parser = parser_of("generate", "Write a text with a trained run, on standard output.")
     parser.add_argument("run", metavar="RUN", help="the directory of a training")
-    add_settings(parser, GenerateConfig)
+    sampling = parser.add_argument_group("sampling", "How a token is drawn from the scores.")
     for name, processor in processors.items():
-        parser.add_argument(
+        sampling.add_argument(
             f"--{name}",
             metavar="X",
             help=f"{processor.help} (default: {processor.default})",
             default=argparse.SUPPRESS,
         )
-    named = parse(parser, arguments)
+    config: GenerateConfig
+    named, config = read(parser, GenerateConfig, arguments)
     path = named.pop("run")
-    values = {name: processors[name].parse(named.pop(name)) for name in processors if name in named}
-    config: GenerateConfig = build(GenerateConfig, named)
-    check_ranges(config)
+    values = {name: processors[name].parse(value) for name, value in named.items()}
     from charlm.run import Run
 
     _write(Run(path), config, values)

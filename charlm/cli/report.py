@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 from charlm.config import ReportConfig
-from charlm.config.settings import build
 from charlm.errors import CharlmError
-from charlm.options import add_settings, parse, parser_of
+from charlm.options import parser_of, read
 
 ABOUT = "make a page of a run, or of several compared"
 
@@ -21,10 +20,9 @@ def run(arguments: list[str]) -> int:
         "The page needs no network and no server. Its path is printed on standard output.",
     )
     parser.add_argument("run", nargs="+", metavar="RUN", help="the directories of trainings")
-    add_settings(parser, ReportConfig)
-    named = parse(parser, arguments)
-    paths = named.pop("run")
-    config: ReportConfig = build(ReportConfig, named)
+    config: ReportConfig
+    named, config = read(parser, ReportConfig, arguments)
+    paths = named["run"]
     from charlm.files import atomic
     from charlm.run import Run
     from charlm.views import report

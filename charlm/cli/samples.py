@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from charlm.config import ReelConfig
-from charlm.config.settings import build, check_ranges
 from charlm.errors import CharlmError
-from charlm.options import add_settings, parse, parser_of
+from charlm.options import parser_of, read
 
 ABOUT = "show what a run wrote while it learnt"
 
@@ -14,11 +13,9 @@ def run(arguments: list[str]) -> int:
     """Run the command; its exit status."""
     parser = parser_of("samples", "The texts a run wrote while it learnt, from initialisation to the last epoch.")
     parser.add_argument("run", metavar="RUN", help="the directory of a training")
-    add_settings(parser, ReelConfig)
-    named = parse(parser, arguments)
-    path = named.pop("run")
-    config: ReelConfig = build(ReelConfig, named)
-    check_ranges(config)
+    config: ReelConfig
+    named, config = read(parser, ReelConfig, arguments)
+    path = named["run"]
     from charlm.run import Run
 
     def shown(epoch: float) -> str:  # what headings say, and people type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from charlm.config import Config
 from charlm.errors import CharlmError
 from charlm.network.precision import choose_precision
 from charlm.network.shape import ModelShape, check_widths
-from charlm.run import INHERITED_OF_TOKENS, Run, new_path
+from charlm.run import INHERITED_OF_TOKENS, Run
 from charlm.text.batching import fit_to
 from charlm.text.corpus import read_corpus
 from charlm.text.store import build
@@ -53,7 +54,7 @@ def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
     source = _source(config) if config.init_from else None
     corpus = read_corpus(config.data, watcher.progress)
     watcher.say(f"text: {corpus.description}")
-    target = path or new_path(config)
+    target = path or _new_path(config)
     _drop_leftovers(target.parent)
     partial = target.with_name(f"{PARTIAL}{target.name}-{os.getpid()}")
     try:
@@ -80,10 +81,22 @@ def prepare(config: Config, path: Path | None, watcher: Watcher) -> Run:
                     raise
                 if path is not None:
                     raise _taken(path) from None
-                target = new_path(config)
+                target = _new_path(config)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _new_path(config: Config) -> Path:
+    """A free directory under `runs/` named after the text."""
+    texts = config.data.text
+    name = Path(texts[0].rstrip("/*")).name if texts and texts[0] != "-" else ""
+    name = re.sub(r"\.(txt|gz|abc|md)\b", "", name)
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or ("text" if texts else "python-documentation")
+    path, number = Path("runs") / name, 2
+    while path.exists():
+        path, number = Path("runs") / f"{name}-{number}", number + 1
+    return path
 
 
 def _taken(path: Path) -> CharlmError:
