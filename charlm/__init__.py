@@ -1,52 +1,60 @@
-"""charlm: recurrent language models of characters and words, from a text to a trained writer.
+"""charlm: recurrent language models of characters and words, from a text to a model that generates.
 
-The package in the order the data takes:
+The package in the order of the data:
 
-    text/        text becomes tokens, ids on disk, lanes of windows
-    network/     windows become scores of the next token, through layers of recurrent cells
-    training/    scores become smaller losses (Lightning)
-    generation/  scores become text, one token at a time
-    measure/     how good, and a verdict
-    views/       for eyes: the terminal, charts, reports
-    run.py       the directory that holds one training;  config/  its settings
-    cli/         the commands;  options.py  a setting as an option
+    text/        text to tokens, ids on disk, batches
+    network/     ids to logits, through layers of recurrent cells
+    training/    the network is trained (Lightning)
+    generation/  logits to text, one token at a time
+    evaluation/  likelihood, text metrics, verdict;  inspection/  gates, gradients, memory
+    views/       what a person sees: terminal, charts, reports
+    run.py       the directory of one training;  config/  its settings;  cli/  the commands
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import lightning
+    from lightning.pytorch.loggers import Logger
+
+    from charlm.reporter import Reporter
     from charlm.run import Run
-    from charlm.watcher import Watcher
 
 __version__ = "0.1.0"
 __all__ = ["CharlmError", "Config", "Run", "load", "resume", "train"]
 
 
 def train(
-    text: str | Path | list[str] | None = None,
+    text: str | Path | Sequence[str | Path] | None = None,
     *,
     run: str | Path | None = None,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Logger] = (),
     **settings: Any,
 ) -> Run:
-    """Learn a text and return the finished run.
+    """Train on a text and return the finished run.
 
     Args:
         text: A file, a folder, a glob, or several; None: the built-in corpus.
         run: The directory to write; None: a free name under `runs/`.
-        watcher: Who looks on; None: the terminal.
+        reporter: Who is told what happens; None: the terminal.
+        callbacks: Lightning callbacks; they act when a step is complete and before it is saved.
+        loggers: Lightning loggers, beside those of `trainer.logger`.
         settings: Groups of settings as dictionaries, named as on the command line:
             `model={"cell": "gru", "hidden": 128}, trainer={"max_time": "3m"}, seed=2`; `init_from` may be a run.
 
     Raises:
         CharlmError: something that a user can fix, in one line.
-        Interrupted: Ctrl-C; the run has saved itself and `resume` goes on with it.
+        Interrupted: Ctrl-C; the run has saved itself, and `resume` continues it.
     """
     from charlm.config import Config
-    from charlm.run import Run, inherit
+    from charlm.run import Run
+    from charlm.training.pretrained import inherit
     from charlm.training.trainer import train
     from charlm.views.terminal import Terminal
 
@@ -55,23 +63,31 @@ def train(
         settings["data"] = {**settings.get("data", {}), "text": texts}
     if (source := settings.get("init_from")) is not None:
         settings["init_from"] = str(source.path if isinstance(source, Run) else source)
-    return train(Config.from_dict(inherit(settings)), run, watcher or Terminal())
+    config = Config.from_dict(inherit(settings))
+    return train(config, run, reporter or Terminal(), callbacks=callbacks, loggers=loggers)
 
 
-def resume(run: str | Path | Run, *, watcher: Watcher | None = None, **settings: Any) -> Run:
-    """Go on with a run exactly where its last checkpoint stands.
+def resume(
+    run: str | Path | Run,
+    *,
+    reporter: Reporter | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Logger] = (),
+    **settings: Any,
+) -> Run:
+    """Continue a run exactly from its last checkpoint.
 
     Args:
         run: The run or its directory.
-        watcher: Who looks on; None: the terminal.
+        reporter, callbacks, loggers: As for `train`.
         settings: What changes, of the groups trainer, checkpoint, samples and inspect: `trainer={"max_epochs": 20}`.
     """
+    from charlm.config.plain import flat
     from charlm.training.trainer import resume
     from charlm.views.terminal import Terminal
 
     path = run if isinstance(run, str | Path) else run.path
-    changes = {f"{group}.{key}": value for group, values in settings.items() for key, value in values.items()}
-    return resume(path, changes, watcher or Terminal())
+    return resume(path, flat(settings), reporter or Terminal(), callbacks=callbacks, loggers=loggers)
 
 
 def load(run: str | Path) -> Run:

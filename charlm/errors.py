@@ -1,7 +1,7 @@
-"""What can go wrong in a way that the person at the keyboard can put right.
+"""Errors that a user can fix.
 
-``CharlmError`` is the only exception that the command line turns into one line and exit status 2.
-Everything else keeps its traceback: it is a bug.
+`CharlmError` is the only exception that the command line turns into one line and exit status 2. Every other exception
+keeps its traceback: it is a bug.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from pathlib import Path
 
 
 class CharlmError(Exception):
-    """A mistake that a user can fix: the message is one line that says what is wrong and what to do."""
+    """An error that a user can fix: the message is one line that says what is wrong and what to do.
+
+    A setting stands in backquotes under its dotted name (`model.hidden`); the command line spells it as an option.
+    """
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -21,14 +24,14 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     >>> nearest("lsmt", ["lstm", "gru"])
     "; did you mean 'lstm'?"
     """
-    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class Interrupted(Exception):  # noqa: N818 (an event, not an error)
-    """Training was asked to stop by a signal (Ctrl-C, SIGTERM) and has saved itself in the directory `run`."""
+    """Training was stopped by a signal (Ctrl-C, SIGTERM) and has saved itself in the directory `run`."""
 
     def __init__(self, signal: int, run: Path) -> None:
-        super().__init__(f"interrupted by signal {signal}; {run} can go on")
+        super().__init__(f"interrupted by signal {signal}; {run} can be resumed")
         self.signal = signal
         self.run = run

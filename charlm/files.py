@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the one that has no name."""
+"""Atomic writing of files, hard links, leftovers of killed processes, and the bytes of standard input."""
 
 from __future__ import annotations
 
@@ -6,70 +6,152 @@ import contextlib
 import errno
 import os
 import shutil
+import socket
+import stat
 import sys
-import tempfile
-from collections.abc import Iterator
+import time
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal
 
 from charlm.errors import CharlmError
 
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO,
+)  # fmt: skip
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ABANDONED = 86400
+"""Seconds after which a temporary file of another machine, whose processes cannot be seen, is deleted."""
+
+KINDS = {
+    stat.S_IFDIR: "a directory", stat.S_IFBLK: "a block device", stat.S_IFCHR: "a character device",
+    stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+}  # fmt: skip
+"""What a path can be besides a regular file, in words."""
+
+READ = 1 << 20  # bytes read at once
 
 
-def trouble(error: OSError) -> str | None:
-    """What a user can do about a file that could not be written, in words; None if the error is another one."""
+def describe_os_error(error: OSError) -> str | None:
+    """What a user can do about a file that cannot be written: one sentence, or None for errors that are bugs."""
     if error.errno in FULL:
         return "the disk is full; free some space"
+    if error.errno == errno.ENOMEM:
+        return "the memory is full; close other programs or raise the limit (ulimit -v)"
     if error.errno in REFUSED:
-        return f"cannot use {error.filename}: {error.strerror}; choose another place or its permissions"
+        return f"cannot use {error.filename}: {error.strerror}; choose another place or change its permissions"
     return None
 
 
-@contextlib.contextmanager
-def atomic(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` for writing and put it in its place when the block ends well.
-
-    A reader sees the old file or the new one, never half of one, whatever moment the process is killed at.
-    When the block raises, the temporary file is removed and `path` is as it was. Text is UTF-8 with its
-    newlines kept.
-    """
-    path = Path(path)
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+def kind(path: str | os.PathLike[str]) -> str | None:
+    """What stands at a path in words if it is neither missing nor a regular file; symbolic links are followed."""
     try:
-        with os.fdopen(descriptor, mode, **text) as file:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return None
+    return None if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+@contextlib.contextmanager
+def atomic(
+    path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w", complete: Callable[[Path], None] | None = None
+) -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` for writing, and rename it to `path` when the block ends without an error.
+
+    A reader sees the old file or the new one, never a part of it, even if the process is killed at any moment. If the
+    block raises an error, the temporary file is removed and `path` is unchanged. Text is written as UTF-8 and its
+    newlines are kept. A symbolic link stays, and the file that it leads to is replaced.
+
+    Args:
+        path: The file.
+        mode: Text or bytes.
+        complete: Called with the temporary file when it is complete, before it is renamed.
+
+    Raises:
+        CharlmError: `path` is a directory, a device, a FIFO or a socket.
+    """
+    path = _replaceable(path)
+    temporary = temporary_path(path)
+    try:
+        with _open(temporary, mode.replace("w", "x")) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        if complete is not None:
+            complete(temporary)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
+@contextlib.contextmanager
+def output(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """Open a file that a user named for text: a FIFO or a character device is written in place, other files atomically.
+
+    Raises:
+        CharlmError: `path` is a directory, a block device or a socket.
+    """
+    if kind(path) in (KINDS[stat.S_IFIFO], KINDS[stat.S_IFCHR]):
+        with _open(Path(path), "w") as file:
+            yield file
+    else:
+        with atomic(path) as file:
+            yield file
+
+
 def link(source: Path, target: Path) -> None:
-    """Put a file in its place as a second name of another, or as a copy where that is not possible."""
-    name = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    """Make `target` a hard link to `source`, or a copy where links are not possible; an existing file is replaced."""
+    target = _replaceable(target)
+    temporary = temporary_path(target)
     try:
-        os.link(source, name)
-        name.replace(target)
+        os.link(source, temporary)
+        temporary.replace(target)
     except OSError:
-        name.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         with source.open("rb") as original, atomic(target, "wb") as copy:
             shutil.copyfileobj(original, copy)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def checksum(path: Path) -> int:
+    """The CRC-32 of a file: it finds truncation and bit rot, not forgery."""
+    value = 0
+    with path.open("rb") as file:
+        while data := file.read(READ):
+            value = zlib.crc32(data, value)
+    return value
+
+
+def temporary_path(path: Path) -> Path:
+    """An unused hidden name beside a file, so that renaming never crosses a file system; it tells whose it is."""
+    return path.with_name(f".{path.name[:150]}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}.tmp")
+
+
+def drop_leftovers(folder: Path, name: str = "*") -> None:
+    """Delete temporary files and directories that killed processes left in a folder.
+
+    Those of a process that runs on this machine are kept, and those of other machines for a day.
+
+    Args:
+        folder: Where to look, without its subfolders.
+        name: The names of the files whose temporary files are meant, as a pattern.
+    """
+    with contextlib.suppress(OSError):
+        for leftover in folder.glob(f".{name}.*-*-*.tmp"):
+            machine, _, rest = leftover.name.rsplit(".", 2)[1].partition("-")
+            process = rest.partition("-")[0]
+            with contextlib.suppress(OSError):
+                if machine == _machine() and process.isdigit():
+                    dead = not _runs(int(process))
+                else:
+                    dead = time.time() - leftover.lstat().st_mtime > ABANDONED
+                if dead:
+                    shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
 
 
 def standard_input() -> BinaryIO:
-    """The bytes that come in through standard input.
+    """The bytes of standard input.
 
     Raises:
         CharlmError: it is closed.
@@ -77,3 +159,32 @@ def standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise CharlmError("standard input is closed; name a file instead of -")
     return sys.stdin.buffer
+
+
+def _replaceable(path: str | os.PathLike[str]) -> Path:
+    """The file behind a path, which may be missing, with symbolic links followed."""
+    if (found := kind(path)) is not None:
+        raise CharlmError(f"cannot write {path}: it is {found}; name a file")
+    path = Path(path)
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _open(path: Path, mode: str) -> IO[Any]:
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    return path.open(mode, **text)
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":  # signal 0 is Ctrl-C there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,7 +1,7 @@
-"""Names to implementations: how a cell, a tokenizer or a logits processor is added in one file.
+"""Names and their implementations: a cell, a tokenizer or a logits processor is added as one new file.
 
-A registry that is given a package imports every module of it the first time somebody asks, so a new file in
-that package is found by the command line, by the error messages and by the tests without being listed.
+A registry of a package imports all modules of the package when it is first read. A new file in the package is
+therefore known to the command line, the error messages and the tests, without being listed anywhere.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A read-only mapping from names to implementations; an unknown name lists the choices and the nearest.
+    """A read-only mapping from names to implementations.
 
     Args:
-        kind: What the names stand for, in the words of the error message ("cell").
-        package: Package whose modules register entries, imported on first use; None if they already have.
+        kind: What the implementations are, in the words of the error message ("cell").
+        package: Package whose modules register them, imported on first use; None if there is no such package.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
@@ -30,7 +30,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that enters what follows under `name`; a name can be taken only once."""
+        """A decorator that registers a class or a function under `name`; a name can be used only once."""
 
         def enter(entry: T) -> T:
             if name in self._entries:
@@ -48,6 +48,11 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._entries
 
     def __getitem__(self, name: str) -> T:
+        """The implementation with this name.
+
+        Raises:
+            CharlmError: there is none; the message lists all names and the most similar one.
+        """
         entries = self._load()
         if name not in entries:
             choices = sorted(entries)

@@ -1,63 +1,75 @@
-"""Run: the directory of one training, with everything needed to go on, to generate and to compare.
+"""A run: the directory of one training, and what a person does with it.
 
 ::
 
     runs/NAME/
-      config.yaml          the resolved settings, itself a valid --config
+      config.yaml          the resolved settings, from which the run can be repeated
       tokenizer.json       the vocabulary
-      model.json           what rebuilds the network around the weights
+      model.json           ModelConfig and vocab_size: the network that the weights fit, whatever config.yaml says
       model.safetensors    the best weights so far; last.safetensors: the newest
-      tokens/              the text as ids, so that going on needs nothing from outside
-      checkpoints/         best.ckpt, last.ckpt: what --resume reads
+      tokens/              the text as ids, so that resuming needs nothing from outside
+      checkpoints/         best.ckpt, last.ckpt: what resuming reads
       metrics.csv          every logged number
-      samples.jsonl        the samples, one a line
-      quality.json         how held-out text and n-gram models score on the measures of generated text
+      samples.jsonl        the sample history, one sample per line
+      quality.json         what real text and n-gram models score on the text metrics
+      checksums.json       the checksum of every file that is read back, to find damage
       events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
+      .lock                names the process that trains the run
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
+import msgspec
 import numpy as np
 import yaml
 
-from charlm.config import Config, DataConfig
-from charlm.config.settings import merge
+from charlm.config import Config, ModelConfig
+from charlm.config.plain import from_plain, to_plain
+from charlm.config.shell import command
 from charlm.errors import CharlmError
-from charlm.files import atomic
-from charlm.generation.sampling import write
-from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
-from charlm.network.shape import ModelShape
+from charlm.files import atomic, checksum, drop_leftovers
+from charlm.generation.prompts import Unknown, adapt_prompt
+from charlm.generation.sampling import stream_text
+from charlm.generation.stepper import LongPromptStepper, NumpyStepper, Stepper, TorchStepper
+from charlm.manifest import Manifest
+from charlm.network.cells import cells
+from charlm.network.summary import parameter_count
 from charlm.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
-    from charlm.measure.evaluation import Evaluation
+    from charlm.evaluation.likelihood import Evaluation
     from charlm.network.model import LanguageModel
     from charlm.text.stream import TokenStream
 
 Checkpoint = Literal["best", "last"]
-MANY_ROWS, MANY_TOKENS = 16, 20_000
-"""From where on torch writes quicker than numpy on a CPU, its import included."""
-
-INHERITED_OF_TOKENS = ("kind", "lowercase")
-"""Settings of the tokenizer that a run has in common with the run that it starts from."""
-
 WEIGHTS: dict[Checkpoint, str] = {"best": "model.safetensors", "last": "last.safetensors"}
+
+KEPT_WHOLE = ("config.yaml", "tokenizer.json", "model.json", *WEIGHTS.values(), "quality.json")
+"""Files that are replaced as a whole; checkpoints and tokens are, too."""
+
+MOST_LAYERS = 10_000
+"""Layers of a network that can be described within a moment; no file of a run that was trained has more."""
+
+RESTORE = "restore it from a copy, or delete checksums.json to accept the files as they are"
+"""What to do about a damaged file that nothing else can replace."""
+
+MANY_ROWS, MANY_TOKENS = 16, 20_000
+"""Rows, and tokens in all, from which torch generates faster than numpy on a CPU, its import included."""
+LONG_PROMPT = 50_000
+"""Tokens of a prompt that torch reads faster than numpy on a CPU, its import included."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One text written during training: what `samples.jsonl` holds, a line each."""
+    """One text generated during training: a line of `samples.jsonl`."""
 
     epoch: float
     step: int
@@ -68,84 +80,349 @@ class Sample:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-class Run:
-    """One training on disk: loads its tokenizer, weights and samples, generates and evaluates.
+class RunDirectory:
+    """The files of a run: where they are, how they are read and written, and nothing else.
+
+    A file that a result depends on is compared with its checksum when it is read (see `Manifest`). Files that are only
+    looked at, metrics.csv and samples.jsonl, are read as far as they are intact.
 
     Args:
         path: The run directory.
 
+    Attributes:
+        left_out: What was left out of damaged files since they were opened, a sentence by file name.
+
     Raises:
-        CharlmError: the directory is not there, is not a run, or its start was cut off half-way.
+        CharlmError: the directory is missing, is not a run, or is incomplete.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             hint = " (it is a file)" if self.path.exists() else ""
-            raise CharlmError(f"there is no run at {self.path}{hint}; `ls runs` shows what there is")
+            raise CharlmError(
+                f"there is no run at {self.path}{hint}; name the directory of a training, such as runs/plays"
+            )
         if not (self.path / "config.yaml").is_file():
             raise CharlmError(f"{self.path} is not a run: it has no config.yaml; name the directory of a training")
         for name in ("tokenizer.json", "model.json"):
             if not (self.path / name).is_file():
                 raise CharlmError(f"the run {self.path} is half-written: it has no {name}; delete it and train again")
+        self.manifest = Manifest(self.path)
+        self.left_out: dict[str, str] = {}
+        self._verified_splits: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        return f"RunDirectory({str(self.path)!r})"
 
     @classmethod
-    def create(cls, path: str | Path, config: Config, tokenizer: Tokenizer, shape: ModelShape) -> Run:
+    def create(cls, path: str | Path, config: Config, tokenizer: Tokenizer) -> RunDirectory:
         """Write what a run starts with into `path`, a directory that already holds its `tokens`."""
         path = Path(path)
         (path / "checkpoints").mkdir(exist_ok=True)
         tokenizer.save(path / "tokenizer.json")
         with atomic(path / "model.json") as file:
-            json.dump(dataclasses.asdict(shape), file, indent=2)
-        save_config(path, config)
-        return cls(path)
+            json.dump({"vocab_size": len(tokenizer)} | to_plain(config.model), file, indent=2)
+        with atomic(path / "config.yaml") as file:
+            _dump_config(file, config)
+        directory = cls(path)
+        directory._accept_files()
+        return directory
 
-    @cached_property
+    def _accept_files(self) -> None:
+        """Write a manifest of the files as they are now."""
+        from charlm.text.store import token_checksums
+
+        names = [*KEPT_WHOLE, *(f"checkpoints/{path.name}" for path in (self.path / "checkpoints").glob("*.ckpt"))]
+        found = {name: checksum(self.path / name) for name in names if (self.path / name).is_file()}
+        tokens = token_checksums(self.path / "tokens")
+        self.manifest.expect(found | {f"tokens/{name}": value for name, value in tokens.items()})
+
+    def drop_leftovers(self) -> None:
+        """Delete the temporary files that a killed training left."""
+        for folder in (self.path, self.path / "checkpoints", self.path / "tokens", self.path / "projector"):
+            drop_leftovers(folder)
+
+    @property
     def config(self) -> Config:
-        """The settings of the run."""
-        return load_config(self.path / "config.yaml")
+        """The resolved settings, as config.yaml has them now.
+
+        Raises:
+            CharlmError: not YAML, an unknown key, or a value that does not fit.
+        """
+        path = self.path / "config.yaml"
+        self.manifest.verify("config.yaml", RESTORE)
+        try:
+            return Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise CharlmError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from None
+        except CharlmError as error:
+            raise CharlmError(f"{path}: {error}; correct it or train again") from None
+
+    def write_config(self, config: Config) -> None:
+        """Replace config.yaml."""
+        if not self.manifest.exists():  # a user has deleted it to accept the files as they are
+            self._accept_files()
+        with self.manifest.writing("config.yaml") as file:
+            _dump_config(file, config)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.path / "tokenizer.json")
+        """The vocabulary.
+
+        Raises:
+            CharlmError: it is damaged, or not that of the network.
+        """
+        self.manifest.verify("tokenizer.json", RESTORE)
+        tokenizer = Tokenizer.load(self.path / "tokenizer.json")
+        if len(tokenizer) != self.vocab_size:
+            raise CharlmError(
+                f"{self.path / 'tokenizer.json'} does not fit model.json: it has {len(tokenizer):,} tokens, and the "
+                f"network {self.vocab_size:,}; copy both again from one run"
+            )
+        return tokenizer
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The settings of the network, as model.json has them."""
+        return self._model[0]
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the network can tell apart."""
+        return self._model[1]
 
     @cached_property
-    def shape(self) -> ModelShape:
-        """What rebuilds the network."""
+    def _model(self) -> tuple[ModelConfig, int]:
         path = self.path / "model.json"
+        self.manifest.verify("model.json", RESTORE)
         try:
-            return ModelShape(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, CharlmError) as error:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            vocab_size = values.pop("vocab_size")
+            config = from_plain(ModelConfig, values, "model")
+            missing = [name for name, value in vars(config).items() if value is None]
+            if type(vocab_size) is not int or vocab_size < 1 or missing:
+                raise ValueError(f"no {', '.join(missing) or 'vocabulary'}")
+            if config.layers > MOST_LAYERS:
+                raise ValueError(f"{config.layers:,} layers")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, CharlmError) as error:
             raise CharlmError(f"{path} is damaged ({_first_line(error)}); train again") from None
+        if config.cell not in cells:
+            raise CharlmError(
+                f"{self.path} has the cell {config.cell!r}, which is not part of charlm; name the Python file that "
+                "registers it with `import`, or import it before you load the run"
+            )
+        return config, vocab_size
 
-    def weights(self, checkpoint: Checkpoint = "best") -> dict[str, np.ndarray]:
-        """The weights as numpy arrays under the names of `LanguageModel.state_dict`."""
+    def read_weights(self, checkpoint: Checkpoint = "best") -> dict[str, np.ndarray]:
+        """The weights as numpy arrays under the names of `LanguageModel.state_dict`.
+
+        Raises:
+            CharlmError: there are none yet, they are damaged, or they are not those of the network.
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = self.path / WEIGHTS[checkpoint]
+        path, resume = self.path / WEIGHTS[checkpoint], command("train", resume=self.path)
         if not path.is_file():
-            raise CharlmError(
-                f"the run {self.path} has no weights yet ({path.name}); go on with charlm train --resume {self.path}"
-            )
+            raise CharlmError(f"the run {self.path} has no weights yet ({path.name}); go on with {resume}")
+        remedy = f"{resume} writes it anew from the checkpoint"
+        self.manifest.verify(path.name, remedy)
         try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CharlmError(
-                f"{path} is damaged ({_first_line(error)}); charlm train --resume {self.path} "
-                f"writes it anew from the checkpoint"
-            ) from None
+            weights = load_file(path)
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise CharlmError(f"{path} is damaged ({_first_line(error)}); {remedy}") from None
+        self.check_parameters(sum(array.size for array in weights.values()))
+        return weights
 
-    def save_weights(self, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    def check_parameters(self, count: int) -> None:
+        """Raise CharlmError unless the network has so many parameters; nothing of it is built."""
+        expected = parameter_count(self.model_config, self.vocab_size)
+        if count != expected:
+            raise CharlmError(
+                f"the weights of {self.path} do not fit its model.json: they are {count:,} numbers, and the network "
+                f"has {expected:,} parameters; copy both again from one run"
+            )
+
+    def write_weights(self, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
         """Write weights (torch tensors on any device) under their names, whole or not at all."""
         from safetensors.torch import save
 
         data = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
-        with atomic(self.path / WEIGHTS[checkpoint], "wb") as file:
+        with self.manifest.writing(WEIGHTS[checkpoint], "wb") as file:
             file.write(data)
+
+    def has_split(self, split: str) -> bool:
+        """Whether the text of the run has this split: train, val or test."""
+        from charlm.text.stream import TokenStream
+
+        return TokenStream.exists(self.path / "tokens", split) or f"tokens/{split}.ids" in self.manifest
+
+    def stream(self, split: str) -> TokenStream:
+        """A split of the text as ids: train, val or test; verified when it is opened for the first time.
+
+        The files are hard links into the cache, which other runs share: damage to one reaches all of them.
+
+        Raises:
+            CharlmError: the run has no such split, or its tokens are damaged.
+        """
+        from charlm.text.store import check_ids, token_files
+        from charlm.text.stream import TokenStream
+
+        if not self.has_split(split):
+            raise CharlmError(
+                f"the run {self.path} has no {split} split; it was trained without one "
+                "(`data.val_fraction`, `data.test_fraction`, `data.val`, `data.test`)"
+            )
+        unverified = split not in self._verified_splits
+        if unverified:
+            remedy = f"start a new run on the same text with `init_from` {self.path}"
+            for name in token_files(self.path / "tokens", split):
+                self.manifest.verify(f"tokens/{name}", remedy)
+        stream = TokenStream.load(self.path / "tokens", split)
+        if unverified:
+            check_ids(stream, self.vocab_size, self.path / "tokens" / f"{split}.ids")
+            self._verified_splits.add(split)
+        return stream
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The logged numbers, one row per step, oldest first; damaged rows are left out."""
+        return [values for _, values in self._metric_rows()[1]]
+
+    def drop_metrics_after(self, step: int, header: Sequence[str]) -> None:
+        """Delete damaged rows, and those of later steps, which a resumed run logs again; others keep every byte."""
+        names, rows = self._metric_rows()
+        kept = [line for line, values in rows if values["step"] <= step]
+        if names != list(header):  # written by a version with other columns
+            at = {name: names.index(name) for name in header if name in names}
+            cells = [line.rstrip("\r\n").split(",") for line in kept]
+            kept = [",".join(row[at[name]] if name in at else "" for name in header) + "\n" for row in cells]
+        with atomic(self.path / "metrics.csv") as file:
+            file.write(",".join(header) + "\n")
+            file.writelines(kept)
+
+    def _metric_rows(self) -> tuple[list[str], list[tuple[str, dict[str, Any]]]]:
+        """The names of the columns of metrics.csv, and its intact rows, each as a line and as numbers by name."""
+        header, *lines = self._lines("metrics.csv") or [""]
+        names = header.rstrip("\r\n").split(",")
+        rows = []
+        for line in lines:
+            try:
+                cells = zip(names, line.rstrip("\r\n").split(","), strict=True)
+                values: dict[str, Any] = {name: float(cell) for name, cell in cells if cell}
+                values["step"] = int(line.partition(",")[0] if names[0] == "step" else "")
+                rows.append((line, values))
+            except ValueError:
+                pass
+        self._leave_out("metrics.csv", len(lines) - len(rows), "row")
+        return names, rows
+
+    def _lines(self, name: str) -> list[str]:
+        """The lines of a file that grows line by line; none of a missing file, and without a last one that is cut."""
+        path = self.path / name
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            return [line for line in file if line.endswith("\n")]
+
+    def _leave_out(self, name: str, count: int, what: str) -> None:
+        if count:
+            some = f"{count:,} damaged {what}{'s' if count > 1 else ''}"
+            self.left_out[name] = f"left {some} of {self.path / name} out"
+
+    @property
+    def quality(self) -> dict[str, dict[str, Any]]:
+        """What samples are compared with: `references` (name to scores) and `left_out` (metric to reason).
+
+        Both are empty where the run did not score its samples.
+        """
+        path = self.path / "quality.json"
+        if not path.is_file():
+            return {"references": {}, "left_out": {}}
+        self.manifest.verify(path.name, "delete it")
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {
+                "references": msgspec.convert(found["references"], dict[str, dict[str, float]]),
+                "left_out": msgspec.convert(found["left_out"], dict[str, str]),
+            }
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CharlmError(f"{path} is damaged ({_first_line(error)}); delete it") from None
+
+    def write_quality(self, references: Mapping[str, Any], left_out: Mapping[str, str]) -> None:
+        """Replace quality.json."""
+        with self.manifest.writing("quality.json") as file:
+            json.dump({"references": references, "left_out": left_out}, file, indent=2, ensure_ascii=False)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The sample history, oldest first; damaged lines are left out."""
+        return [sample for _, sample in self._sample_lines()]
+
+    def add_sample(self, sample: Sample) -> None:
+        """Append a sample to samples.jsonl."""
+        with (self.path / "samples.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n")
+
+    def drop_samples_after(self, step: int) -> None:
+        """Delete damaged lines, and samples of later steps, which a resumed run generates again."""
+        kept = [line for line, sample in self._sample_lines() if sample.step <= step]
+        with atomic(self.path / "samples.jsonl") as file:
+            file.writelines(kept)
+
+    def _sample_lines(self) -> list[tuple[str, Sample]]:
+        """The intact lines of samples.jsonl, and what they hold."""
+        lines, found = self._lines("samples.jsonl"), []
+        for line in lines:
+            try:
+                sample = msgspec.convert(json.loads(line), Sample)
+                (sample.prompt + sample.text).encode()  # half of a surrogate pair cannot be shown
+                found.append((line, sample))
+            except (ValueError, RecursionError):
+                pass
+        self._leave_out("samples.jsonl", len(lines) - len(found), "line")
+        return found
+
+
+class Run:
+    """A trained model with its vocabulary and its history: what `charlm.train` and `charlm.load` return.
+
+    Args:
+        path: The run directory.
+
+    Raises:
+        CharlmError: the directory is missing, is not a run, or is incomplete.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.directory = RunDirectory(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        return self.directory.path
+
+    @property
+    def config(self) -> Config:
+        """The resolved settings."""
+        return self.directory.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.directory.tokenizer
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The logged numbers, one row per step, oldest first."""
+        return self.directory.metrics
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The sample history, oldest first."""
+        return self.directory.samples
 
     def load_model(self, checkpoint: Checkpoint = "best", device: str = "cpu") -> LanguageModel:
         """The network with its trained weights, in evaluation mode."""
@@ -154,8 +431,9 @@ class Run:
         from charlm.network.model import LanguageModel
         from charlm.network.precision import torch_device
 
-        model = LanguageModel(self.shape)
-        weights = {name: torch.from_numpy(value) for name, value in self.weights(checkpoint).items()}
+        # First the weights: a network that they do not fit may be too large to build.
+        weights = {name: torch.from_numpy(value) for name, value in self.directory.read_weights(checkpoint).items()}
+        model = LanguageModel(self.directory.model_config, self.directory.vocab_size)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
@@ -163,25 +441,30 @@ class Run:
         return model.eval().to(torch_device(device))
 
     def load_stepper(
-        self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1
+        self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1, prompt: int = 0
     ) -> Stepper:
         """The network one token at a time: numpy on a CPU, torch on a GPU.
 
-        On a CPU torch is imported only for many `rows` side by side with many `tokens` in all, where its products
-        are quicker by more than its import takes. One row always takes the same way.
+        On a CPU torch is imported only for many `rows` side by side with many `tokens` in all, where its products are
+        faster by more than its import takes, and for a `prompt` of many tokens where torch has a kernel for the cell.
+        One row always takes the same path.
         """
         if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
-            from charlm.network.precision import quick_dtype
+            from charlm.network.precision import fastest_dtype
 
-            return TorchStepper(self.load_model(checkpoint), quick_dtype())
+            return TorchStepper(self.load_model(checkpoint), fastest_dtype())
         if device == "cpu":
+            weights, directory = self.directory.read_weights(checkpoint), self.directory
+            config, vocab_size = directory.model_config, directory.vocab_size
             try:
-                return NumpyStepper(self.weights(checkpoint), self.shape)
+                if prompt >= LONG_PROMPT and cells[config.cell]().path("cpu", config.hidden) == "fused":
+                    return LongPromptStepper(weights, config, vocab_size, self.load_model(checkpoint))
+                return NumpyStepper(weights, config, vocab_size)
             except (KeyError, ValueError) as error:
                 raise CharlmError(f"the weights of {self.path} do not fit its model.json: {error}") from None
         return TorchStepper(self.load_model(checkpoint, device))
 
-    def write(
+    def stream_text(
         self,
         prompt: str = "",
         *,
@@ -191,19 +474,16 @@ class Run:
         samples: int = 1,
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
+        prompt_unknown: Unknown = "error",
         **processors: float,
     ) -> Iterator[list[str]]:
         """Generate texts side by side and yield a piece of each as they are made; see `generate`."""
-        stepper = self.load_stepper(checkpoint, device, length * samples, samples)
-        return write(
-            stepper,
-            self.tokenizer,
-            prompt,
-            length=length,
-            seed=seed,
-            stop=stop,
-            samples=samples,
-            **processors,
+        processors.setdefault("temperature", self.config.samples.temperature)
+        prompt, _ = adapt_prompt(self.tokenizer, prompt, prompt_unknown)
+        read = len(self.tokenizer.encode(prompt)) if len(prompt) > LONG_PROMPT / 4 else 0  # a character: up to 4 bytes
+        stepper = self.load_stepper(checkpoint, device, length * samples, samples, read)
+        return stream_text(
+            stepper, self.tokenizer, prompt, length=length, seed=seed, stop=stop, samples=samples, **processors
         )
 
     def generate(
@@ -215,27 +495,31 @@ class Run:
         stop: Sequence[str] = (),
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
+        prompt_unknown: Unknown = "error",
         **processors: float,
     ) -> str:
-        """Generate a text that goes on from `prompt`.
+        """Generate a text that continues `prompt`.
 
         Args:
             prompt: What the text starts with; it is not repeated in the result.
-            length: Tokens to write; a model of lines or documents may end earlier.
+            length: Tokens to generate; a model of lines or documents may end earlier.
             seed: The same seed gives the same text.
             stop: The text ends before the first of these.
             checkpoint: The best weights or the last.
             device: "cpu" or a torch device.
-            processors: temperature, top_k, top_p, min_p and whatever else `charlm generate --help` lists.
+            prompt_unknown: "error", "drop" or "nearest": what happens to what the vocabulary lacks (`adapt_prompt`).
+            processors: temperature, top_k, top_p, min_p and every other logits processor; the temperature is by
+                default that of the run's samples.
         """
-        pieces = self.write(
+        pieces = self.stream_text(
             prompt,
             length=length,
             seed=seed,
             stop=stop,
-            samples=1,
             checkpoint=checkpoint,
             device=device,
+            samples=1,
+            prompt_unknown=prompt_unknown,
             **processors,
         )
         return "".join(piece[0] for piece in pieces)
@@ -251,150 +535,22 @@ class Run:
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Evaluation:
         """How well the model predicts `text`, or a split of the run's own text when none is given."""
-        from charlm.measure.evaluation import evaluate
-        from charlm.text.corpus import silent
+        from charlm.evaluation.likelihood import evaluate
+        from charlm.text.corpus import no_progress
         from charlm.text.stream import encode_text
 
         if text is None:
-            stream = self.stream(split)
+            stream = self.directory.stream(split)
         elif isinstance(text, str):
             stream = encode_text(self.tokenizer, text, self.config.data.unit)
         else:
             stream = text
         model = self.load_model(checkpoint, device)
-        return evaluate(model, stream, lanes=lanes, progress=progress or silent)
-
-    def encode(self, texts: Sequence[str], encoding: str = "utf-8") -> TokenStream:
-        """The ids of files, folders, globs or - in this run's vocabulary, for `evaluate`."""
-        import tempfile
-
-        from charlm.text.corpus import read_corpus
-        from charlm.text.store import build
-
-        data = DataConfig(text=list(texts), val_fraction=0.0, encoding=encoding, unit=self.config.data.unit)
-        with tempfile.TemporaryDirectory() as folder:
-            corpus = read_corpus(data)
-            _, streams = build(corpus, self.config.tokenizer, Path(folder), tokenizer=self.tokenizer)
-            return streams["train"]
-
-    def has_split(self, split: str) -> bool:
-        """Whether the run's text has this part: train, val or test."""
-        return (self.path / "tokens" / f"{split}.npy").is_file()
-
-    def stream(self, split: str) -> TokenStream:
-        """A split of the run's text as ids: train, val or test."""
-        from charlm.text.stream import TokenStream
-
-        if not self.has_split(split):
-            raise CharlmError(
-                f"the run {self.path} has no {split} split; it was trained without one "
-                "(--data.val_fraction, --data.test_fraction, --data.val, --data.test)"
-            )
-        return TokenStream.load(self.path / "tokens", split)
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        """The logged numbers so far, a row a step, oldest first; see `read_metrics`."""
-        return read_metrics(self.path / "metrics.csv")
-
-    @property
-    def quality(self) -> dict[str, dict[str, Any]]:
-        """What samples are measured against: `references` (name to scores) and `left_out` (measure to reason).
-
-        Both are empty where the run did not measure its samples.
-        """
-        path = self.path / "quality.json"
-        if not path.is_file():
-            return {"references": {}, "left_out": {}}
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return {"references": dict(found["references"]), "left_out": dict(found["left_out"])}
-        except (ValueError, TypeError, KeyError) as error:
-            raise CharlmError(f"{path} is damaged ({_first_line(error)}); delete it") from None
-
-    @property
-    def samples(self) -> list[Sample]:
-        """The samples written so far, oldest first."""
-        path = self.path / "samples.jsonl"
-        try:
-            return [Sample(**line) for line in _json_lines(path)]
-        except TypeError as error:
-            raise CharlmError(f"{path} is damaged ({_first_line(error)}); delete it") from None
-
-    def add_sample(self, sample: Sample) -> None:
-        """Append a sample to `samples.jsonl`."""
-        with (self.path / "samples.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n")
-
-    def drop_samples_after(self, step: int) -> None:
-        """Forget samples of steps that a resumed run will make again."""
-        kept = [sample for sample in self.samples if sample.step <= step]
-        with atomic(self.path / "samples.jsonl") as file:
-            for sample in kept:
-                file.write(json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n")
+        return evaluate(model, stream, lanes=lanes, progress=progress or no_progress)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv with numbers for text; a row cut short by a kill is left out."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    rows = []
-    for row in csv.DictReader(lines):
-        if row.get("step") and None not in row.values():
-            kept = {name: float(value) for name, value in row.items() if value not in ("", None)}
-            rows.append(kept | {"step": int(row["step"])})
-    return rows
-
-
-def first_process() -> bool:
-    """Whether this is the process that writes the run (Lightning, torchrun and SLURM number theirs)."""
-    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") in ("0", "") for name in names)
-
-
-def save_config(path: Path, config: Config) -> None:
-    """Write the settings of a run."""
-    with atomic(path / "config.yaml") as file:
-        yaml.safe_dump(config.to_dict(), file, sort_keys=False, allow_unicode=True)
-
-
-def load_config(path: Path) -> Config:
-    """Read settings from a YAML file.
-
-    Raises:
-        CharlmError: not YAML, an unknown key, or a value that does not fit.
-    """
-    try:
-        return Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CharlmError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from None
-    except CharlmError as error:
-        raise CharlmError(f"{path}: {error}; correct it or train again") from None
-
-
-def inherit(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings over those of the run whose weights they start from: its network and its kind of tokens.
-
-    Raises:
-        CharlmError: there is no such run, or its settings are damaged.
-    """
-    if values.get("init_from") in (None, "", "null"):
-        return values
-    theirs = Run(str(values["init_from"])).config
-    tokens = {name: getattr(theirs.tokenizer, name) for name in INHERITED_OF_TOKENS}
-    return merge({"model": vars(theirs.model), "tokenizer": tokens}, values)
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            # The last line may be half-written when the run is alive or was killed.
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
+def _dump_config(file: IO[str], config: Config) -> None:
+    yaml.safe_dump(config.to_dict(), file, sort_keys=False, allow_unicode=True)
 
 
 def _first_line(error: BaseException) -> str:

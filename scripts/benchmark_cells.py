@@ -1,11 +1,11 @@
-"""Training speed of every cell against bare torch loops, interleaved block by block in one process.
+"""Training speed of every cell against bare torch loops, interleaved in one process.
 
     python scripts/benchmark_cells.py medium --rounds 7
     python scripts/benchmark_cells.py classic --cells lstm gru rnn --precision bf16 fp32
 
-Each contender trains on random text in turn, a few steps at a time, so that all see the same load of the machine:
-the bare loops (nn.LSTM, nn.GRU and nn.RNN in fp32, nn.LSTM in bf16; AdamW, norm clipping, the state carried) and
-charlm's network with each cell. The ratios are medians over the rounds of the quotients within a round.
+The contenders train on random text in turn, a few steps at a time, so that all of them meet the same load of the
+machine: the bare loops (nn.LSTM, nn.GRU and nn.RNN in fp32, nn.LSTM in bf16; AdamW, norm clipping, the state carried)
+and charlm's network with each cell. Printed ratios are medians over the rounds of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -14,54 +14,76 @@ import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlm.config import ModelConfig
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
-from charlm.network.precision import matmul_precision
-from charlm.network.shape import ModelShape
-from charlm.training.machine import keep_memory
+from charlm.network.precision import cpu_lstm_runs_in, matmul_precision
+from charlm.training.machine import tune_malloc
 
-SIZES = {  # layers, hidden, window, lanes
-    "classic": (2, 128, 50, 50),
-    "medium": (2, 512, 100, 64),
-    "large": (2, 1024, 128, 256),
-}
+
+class Size(NamedTuple):
+    """The size of a network and of its batches."""
+
+    layers: int
+    hidden: int
+    window: int
+    lanes: int
+
+
+SIZES = {"classic": Size(2, 128, 50, 50), "medium": Size(2, 512, 100, 64), "large": Size(2, 1024, 128, 256)}
 VOCABULARY = 65
 BARE = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
 class Bare(nn.Module):
-    """What one writes by hand around torch's own module."""
+    """A network written by hand around torch's own module."""
 
-    def __init__(self, kind: str, layers: int, hidden: int) -> None:
+    def __init__(self, kind: str, size: Size) -> None:
         super().__init__()
+        hidden = size.hidden
         self.embedding, self.output = nn.Embedding(VOCABULARY, hidden), nn.Linear(hidden, VOCABULARY)
-        self.recurrent = BARE[kind](hidden, hidden, layers, batch_first=True)
+        self.recurrent = BARE[kind](hidden, hidden, size.layers, batch_first=True)
 
     def forward(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         features, state = self.recurrent(self.embedding(ids), state)
         return self.output(features), state
 
 
-def contender(
-    model: nn.Module, size: tuple[int, int, int, int], bf16: bool, precision: str, device: str
+def network(cell: str, size: Size) -> LanguageModel:
+    """charlm's network of the same size."""
+    config = ModelConfig(cell, size.layers, size.hidden, size.hidden, 0.0, tie=False)
+    return LanguageModel(config, VOCABULARY).train()
+
+
+def training_step(
+    model: nn.Module, size: Size, bf16: bool, device: str, matmul: str = "highest", vocab_size: int = VOCABULARY
 ) -> Callable[[], float]:
-    """A function that trains a step and gives the seconds it took."""
-    _, _, window, lanes = size
+    """A function that trains one step and returns its seconds.
+
+    Args:
+        model: (ids, state) to (logits, state); it is moved to the device.
+        size: The size of the batches.
+        bf16: Whether to train under autocast.
+        device: "cpu" or "cuda".
+        matmul: The argument of `torch.set_float32_matmul_precision`.
+        vocab_size: Tokens of the vocabulary.
+    """
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    ids = torch.randint(VOCABULARY, (lanes, window + 1), device=device)
+    ids = torch.randint(vocab_size, (size.lanes, size.window + 1), device=device)
     state: Any = None
 
     def step() -> float:
         nonlocal state
-        torch.set_float32_matmul_precision(precision)
+        torch.set_float32_matmul_precision(matmul)
+        synchronize(device)
         start = time.perf_counter()
         with torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext():
             logits, state = model(ids[:, :-1], state)
@@ -71,11 +93,38 @@ def contender(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         state = tuple(part.detach().float() for part in state) if isinstance(state, tuple) else state.detach().float()
-        if device != "cpu":
-            torch.cuda.synchronize()
+        synchronize(device)
         return time.perf_counter() - start
 
     return step
+
+
+def synchronize(device: str) -> None:
+    """Wait for the kernels of a GPU."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int, repeats: int) -> dict[str, list[float]]:
+    """The median seconds of each contender in each round; one round more warms up.
+
+    Args:
+        contenders: Functions that return their seconds.
+        rounds: How often all contenders take their turn.
+        repeats: Calls per turn.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, run in contenders.items():
+            seconds = [run() for _ in range(repeats)]
+            if turn:
+                times[name].append(statistics.median(seconds))
+    return times
+
+
+def ratio(base: list[float], other: list[float]) -> float:
+    """How many times as fast as `base` the other contender is: the median of the quotients within a round."""
+    return statistics.median(b / o for b, o in zip(base, other, strict=True))
 
 
 def main() -> None:
@@ -84,43 +133,30 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=list(cells), metavar="CELL")
     parser.add_argument("--precision", nargs="+", default=["bf16"], choices=["bf16", "fp32"])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=3, help="steps of each contender a round")
+    parser.add_argument("--steps", type=int, default=3, help="steps of each contender per round")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.manual_seed(1)
-    keep_memory()  # as training does; the bare loops gain as well
-    size = SIZES[arguments.size]
-    layers, hidden, window, lanes = size
+    tune_malloc()  # as training does; the bare loops gain from it too
+    size, device = SIZES[arguments.size], arguments.device
 
-    contenders = {
-        f"bare {kind} fp32": contender(Bare(kind, layers, hidden), size, False, "highest", arguments.device)
-        for kind in BARE
-    }
-    contenders["bare LSTM bf16"] = contender(Bare("LSTM", layers, hidden), size, True, "highest", arguments.device)
+    contenders = {f"bare {kind} fp32": training_step(Bare(kind, size), size, False, device) for kind in BARE}
+    if device != "cpu" or cpu_lstm_runs_in(torch.bfloat16):
+        contenders["bare LSTM bf16"] = training_step(Bare("LSTM", size), size, True, device)
+    bases = list(contenders)
     for name in arguments.cells:
         for precision in arguments.precision:
-            model = LanguageModel(ModelShape(VOCABULARY, name, layers, hidden, hidden)).train()
-            ours = contender(model, size, precision == "bf16", matmul_precision(), arguments.device)
-            contenders[f"{name} {precision}"] = ours
+            contenders[f"{name} {precision}"] = training_step(
+                network(name, size), size, precision == "bf16", device, matmul_precision()
+            )
+    times = interleaved(contenders, arguments.rounds, arguments.steps)
 
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(arguments.rounds + 1):
-        for name, step in contenders.items():
-            seconds = [step() for _ in range(arguments.steps)]
-            if turn:  # the first round warms up
-                times[name].append(statistics.median(seconds))
-
-    bases = list(contenders)[:4]
-    print(f"{arguments.size}: 2 x {hidden}, window {window}, {lanes} lanes; {torch.get_num_threads()} threads")
+    print(f"{arguments.size}: {size}; {torch.get_num_threads()} threads")
     print(f"{'':22} {'characters/s':>12}  " + "  ".join(f"over {base[5:]}" for base in bases))
     for name, mine in times.items():
-        ratios = [statistics.median(b / m for b, m in zip(times[base], mine, strict=True)) for base in bases]
-        speed = lanes * window / statistics.median(mine)
-        print(
-            f"{name:22} {speed:12,.0f}  "
-            + "  ".join(f"{ratio:{len(base)}.2f}" for ratio, base in zip(ratios, bases, strict=True)),
-            flush=True,
-        )
+        speed = size.lanes * size.window / statistics.median(mine)
+        ratios = "  ".join(f"{ratio(times[base], mine):{len(base)}.2f}" for base in bases)
+        print(f"{name:22} {speed:12,.0f}  {ratios}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""How fast text becomes ids: our look-up tables against the `tokenizers` library, and the memory of a whole build.
+"""How fast text is encoded, by our look-up tables and by the `tokenizers` library, and the memory of a whole build.
 
     python scripts/benchmark_encoding.py TEXT [--kinds char byte word ...] [--megabytes 20] [--rounds 5]
 
-For each kind of tokenizer: MB/s (of UTF-8) of `Tokenizer.encode` and of the library called line by line, taken in
-turns, best of the rounds, and whether the ids are identical; then the time and the highest resident memory of
-`store.build`, which reads the file, learns the vocabulary and writes the ids, each in a process of its own.
+For each kind of tokenizer it prints the speed (MB of UTF-8 per second) of `Tokenizer.encode` and of the library called
+line by line, measured alternately, the best of all rounds, and whether the ids are identical. Then it prints the time
+and the peak resident memory of `store.build`, which reads the file, learns the vocabulary and writes the ids; each
+build runs in its own process.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from charlm.config import DataConfig, TokenizerConfig
 from charlm.text.corpus import read_corpus
 from charlm.text.items import blocks, lines
 from charlm.text.store import build
-from charlm.text.tokenization import learn, tokenizers
+from charlm.text.tokenization import learn, tokenizer_kinds
 
-LIBRARY_CHARACTERS = 1_000_000  # the library is slow: enough to measure it
+LIBRARY_CHARACTERS = 1_000_000  # enough to measure the library, which is slower
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -60,9 +61,9 @@ def encoding(text: str, kind: str, rounds: int) -> None:
 
 
 def building(path: Path, kind: str) -> None:
-    """Print one line: time and memory of a build; to be called in a fresh process."""
+    """Print one line: time and memory of a build; call it in a new process."""
     seconds = time.perf_counter()
-    corpus = read_corpus(DataConfig(text=[str(path)]))
+    corpus = read_corpus(DataConfig(text=(str(path),)))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CHARLM_CACHE"] = f"{folder}/cache"
         build(corpus, TokenizerConfig(kind=kind), Path(folder) / "tokens")
@@ -78,7 +79,7 @@ def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path)
-    parser.add_argument("--kinds", nargs="+", default=["char", "byte"], choices=list(tokenizers))
+    parser.add_argument("--kinds", nargs="+", default=["char", "byte"], choices=list(tokenizer_kinds))
     parser.add_argument("--megabytes", type=float, default=20, help="the text is repeated or cut to this size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--build", action="store_true", help=argparse.SUPPRESS)

@@ -1,8 +1,9 @@
-"""Seconds from pressing return: `charlm --help` until it ends, `charlm generate` until its first character.
+"""Seconds from the start of a command: `charlm --help` to its end, `charlm generate` to its first character.
 
     python scripts/benchmark_startup.py [RUN ...]
 
-Without a run, two untrained ones (LSTM 2 x 256 and 2 x 512) are made in a temporary folder. Medians of `--rounds`.
+Without a run, two untrained ones (LSTM 2 x 256 and 2 x 512) are made in a temporary folder. Prints the median of
+`--rounds`, and the range.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from charlm.config import Config
+from charlm.config import Config, ModelConfig
 from charlm.network.model import LanguageModel
-from charlm.network.shape import ModelShape
-from charlm.run import Run
+from charlm.run import RunDirectory
 from charlm.text.tokenization import learn
 
 CHARLM = Path(sys.executable).with_name("charlm")
@@ -29,12 +30,11 @@ CHARLM = Path(sys.executable).with_name("charlm")
 def untrained(path: Path, hidden: int) -> Path:
     """A run directory with random weights, as a training leaves one."""
     path.mkdir()
-    config = Config()
+    config = replace(Config(), model=ModelConfig("lstm", 2, hidden, embedding=64, dropout=0.0, tie=False))
     tokenizer = learn(config.tokenizer, ["".join(chr(32 + i) for i in range(64)) + "\n"])
-    shape = ModelShape(vocabulary=len(tokenizer), cell="lstm", layers=2, hidden=hidden, embedding=64)
-    run = Run.create(path, config, tokenizer, shape)
+    directory = RunDirectory.create(path, config, tokenizer)
     torch.manual_seed(0)
-    run.save_weights(LanguageModel(shape).state_dict(), "best")
+    directory.write_weights(LanguageModel(config.model, len(tokenizer)).state_dict(), "best")
     return path
 
 

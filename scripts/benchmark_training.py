@@ -2,9 +2,9 @@
 
     python scripts/benchmark_training.py classic medium --blocks 40
 
-A real run (progress line, TensorBoard and metrics.csv on) trains on random text; after every block of steps it
-waits while the bare loop (nn.LSTM, AdamW, norm clipping, the same precision) does as many. Both see the same
-load of the machine, so the median ratio of a pair of blocks means something where seconds do not.
+A real run (progress line, TensorBoard and metrics.csv on) trains on random text; after each block of steps it waits
+while the bare loop (nn.LSTM, AdamW, norm clipping, the same precision) takes as many. Both meet the same load of the
+machine, so that the median ratio of a pair of blocks is meaningful where seconds are not.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from torch.nn import functional as F
 
 from charlm.config import Config
 from charlm.network.precision import choose_precision
-from charlm.run import Run
-from charlm.training.preparation import prepare
-from charlm.training.trainer import fit
+from charlm.training.trainer import train
 from charlm.views.terminal import Terminal
 
-SIZES = {  # layers, hidden, window, lanes, steps a block
+SIZES = {  # layers, hidden, window, lanes, steps per block
     "classic": (2, 128, 50, 50, 10),
     "medium": (2, 512, 100, 64, 2),
 }
@@ -37,7 +35,7 @@ CHARACTERS = "".join(chr(33 + i) for i in range(65))
 
 
 class BareLoop:
-    """What one writes by hand: nn.LSTM, cross-entropy, clip, AdamW, the state carried and detached."""
+    """A training loop written by hand: nn.LSTM, cross-entropy, clipping, AdamW, the state carried and detached."""
 
     def __init__(self, layers: int, hidden: int, window: int, lanes: int, bf16: bool) -> None:
         self.embedding, self.output = nn.Embedding(65, hidden), nn.Linear(hidden, 65)
@@ -63,7 +61,7 @@ class BareLoop:
 
 
 class Interleave(lightning.Callback):
-    """Lets the bare loop run a block after each block of the run, and keeps both times."""
+    """Runs a block of the bare loop after each block of the run, and stores both times."""
 
     def __init__(self, bare: BareLoop, steps: int, blocks: int) -> None:
         self.bare, self.steps, self.blocks = bare, steps, blocks
@@ -101,8 +99,7 @@ def measure(name: str, blocks: int, folder: Path) -> None:
     )
     precision, _ = choose_precision("auto", gpu=False)
     interleave = Interleave(BareLoop(layers, hidden, window, lanes, precision == "bf16-mixed"), steps, blocks)
-    run = prepare(config, folder / name, Terminal())
-    fit(Run(run.path), Terminal(), callbacks=[interleave])
+    train(config, folder / name, Terminal(), callbacks=[interleave])
     pairs = interleave.pairs[2:]  # the first blocks warm up
     ratios = sorted(bare / ours for ours, bare in pairs)
     speed = steps * lanes * window

@@ -4,7 +4,7 @@
 
 Each cell trains twice with the settings of configs/tinyshakespeare-char.yaml but for the cell: for so many epochs, and
 for so many minutes, each with a learning rate that falls over the whole of it. A run that is there already is read,
-not trained again, so that the table can be made in several sittings. Prints the table of the README in Markdown.
+not trained again, so that the table can be made in several parts. Prints the table of the benchmarks page in Markdown.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any
 import yaml
 
 import charlm
-from charlm.config.settings import merge, nest
+from charlm.config.plain import merge, nest
 from charlm.network.cells import cells
+from charlm.network.summary import parameter_count
 
 PRESET = Path(__file__).parent.parent / "configs" / "tinyshakespeare-char.yaml"
 
 
 def trained(text: Path, folder: Path, cell: str, settings: dict[str, Any]) -> charlm.Run:
-    """The run of that directory, trained now if it is not there."""
+    """The run in a directory, trained now if it is not there."""
     if (folder / "model.safetensors").is_file():
         return charlm.load(folder)
     wide = {} if cells[cell].gates else {"model.embedding": 256}
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/cells"), help="receives the runs")
     arguments = parser.parse_args()
     epochs, minutes = f"nats, {arguments.epochs} epochs", f"nats, {arguments.minutes:g} minutes"
-    print(f"| cell | parameters | characters a second | {epochs} | {minutes} |")
+    print(f"| cell | parameters | characters per second | {epochs} | {minutes} |")
     print("|---|---|---|---|---|", flush=True)
     for cell in arguments.cells:
         runs = [
@@ -53,8 +54,8 @@ def main() -> None:
         ]
         losses = [min(row["val/loss"] for row in run.metrics if "val/loss" in row) for run in runs]
         last = runs[1].metrics[-1]
-        read = last["epoch"] * len(runs[1].stream("train"))
-        parameters = sum(count for _, _, count in runs[0].shape.table())
+        read = last["epoch"] * len(runs[1].directory.stream("train"))
+        parameters = parameter_count(runs[0].config.model, runs[0].directory.vocab_size)
         print(
             f"| `{cell}` | {parameters:,} | {read / last['seconds']:,.0f} | {losses[0]:.3f} | "
             f"{losses[1]:.3f} ({last['epoch']:.1f} epochs) |",

@@ -1,11 +1,11 @@
-"""Kill a training at random moments, go on each time, and see that it ends as if nothing had happened.
+"""Kill a training at random moments, resume it each time, and check that it ends as an unbroken run does.
 
     python scripts/kill_and_resume.py [--kills 20] [--seed 1]
 
-Every attempt starts the same small training anew in a process of its own, sends it a signal at a random moment
-while it prepares (every fourth) or trains, and goes on with `charlm train --resume`, or with the same command if
-there was no run yet. Weights, samples and losses must be those of an unbroken run to the bit. The signals are
-SIGKILL, and at the end SIGINT and SIGTERM while training and while preparing.
+Every attempt starts the same small training in a new process, sends it a signal at a random moment while it prepares
+(every fourth attempt) or trains, and continues with `charlm train --resume`, or with the same command if there was no
+run yet. Weights, samples and losses must equal those of an unbroken run bit for bit. The signal is SIGKILL, in the last
+four attempts SIGINT and SIGTERM, while training and while preparing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORDS = "the cat sat on the mat and the dog ran to the old house by the sea wher
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Kill a training at random moments and go on.")
+    parser = argparse.ArgumentParser(description="Kill a training at random moments and resume it.")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

@@ -1,11 +1,11 @@
-"""The classic table: what a character network writes untrained, after one epoch and after many, on the Penn Treebank.
+"""Train on the characters of the Penn Treebank and print samples and text metrics at three points of the training.
 
     python scripts/ptb_characters.py ../shared/data/ptb --epochs 5 --run runs/ptb-characters
 
-Reads ptb.train.txt, ptb.valid.txt and ptb.test.txt (Mikolov's files), takes the blanks at the ends of lines away (5.02
-million characters of 50 kinds, as published at the character level), trains, and prints a table in Markdown: the same
-prompt and seed at each of the three points, with the measures of what was written beside those of real held-out text
-and of an order-5 n-gram model.
+Reads ptb.train.txt, ptb.valid.txt and ptb.test.txt (Mikolov's files), removes the spaces at the ends of lines (5.02
+million characters, 50 different ones, as in published character-level results), trains, and prints in Markdown: a table
+of text metrics at initialisation, after one epoch and at the end, with those of held-out text and of n-gram text, and
+the samples of the same prompt and seed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 
 import charlm
 
-MEASURES = (
+METRICS = (
     "words_in_training_text",
     "word_ngrams_in_held_out_text_2",
     "character_divergence_4",
     "ngram_bits",
     "copied_characters",
 )
-"""The columns: names in charlm.measure.quality."""
+"""The columns: names of metrics in charlm.evaluation.text_metrics."""
 
 
 def stripped(source: Path, target: Path) -> Path:
-    """The characters of one of the files, without the blanks at the ends of its lines."""
+    """Write one of the files without the spaces at the ends of its lines."""
     lines = source.read_text(encoding="utf-8").splitlines()
     target.write_text("".join(f"{line.strip()}\n" for line in lines), encoding="utf-8")
     return target
@@ -34,20 +34,20 @@ def stripped(source: Path, target: Path) -> Path:
 
 def table(run: charlm.Run, seed: int = 1) -> str:
     """The table of a run in Markdown."""
-    from charlm.measure.quality import measures
+    from charlm.evaluation.text_metrics import metrics
 
     samples = {sample.epoch: sample for sample in run.samples if sample.seed == seed}
     bits = {row["epoch"]: row["val/bits_per_character"] for row in run.metrics if "val/bits_per_character" in row}
     last = max(samples)
     lines = [
-        "| | " + " | ".join(measures[name].label for name in MEASURES) + " | validation bits a character |",
-        "|---" * (len(MEASURES) + 2) + "|",
+        "| | " + " | ".join(metrics[name].label for name in METRICS) + " | validation bits per character |",
+        "|---" * (len(METRICS) + 2) + "|",
     ]
     rows = [("initialisation", samples[0.0].scores, None), ("1 epoch", samples[1.0].scores, bits.get(1.0))]
     rows.append((f"{last:g} epochs", samples[last].scores, bits.get(last)))
-    rows += [(name, scores, None) for name, scores in run.quality["references"].items()]
+    rows += [(name, scores, None) for name, scores in run.directory.quality["references"].items()]
     for name, scores, loss in rows:
-        cells = [f"{scores[key]:.3g}" if key in scores else "" for key in MEASURES]
+        cells = [f"{scores[key]:.3g}" if key in scores else "" for key in METRICS]
         lines.append(f"| {name} | {' | '.join(cells)} | {'' if loss is None else f'{loss:.3f}'} |")
     for name, epoch in (("initialisation", 0.0), ("1 epoch", 1.0), (f"{last:g} epochs", last)):
         lines += ["", f"{name}:", "```", samples[epoch].prompt + samples[epoch].text, "```"]
@@ -56,7 +56,7 @@ def table(run: charlm.Run, seed: int = 1) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where ptb.train.txt, ptb.valid.txt and ptb.test.txt are")
+    parser.add_argument("folder", type=Path, help="the folder of ptb.train.txt, ptb.valid.txt and ptb.test.txt")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--run", type=Path, default=Path("runs/ptb-characters"))
     arguments = parser.parse_args()

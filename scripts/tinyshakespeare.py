@@ -1,4 +1,4 @@
-"""Tiny Shakespeare with the preset, for three minutes and for ten: validation loss in nats a character.
+"""Tiny Shakespeare with the preset, for three minutes and for ten: validation loss in nats per character.
 
     python scripts/tinyshakespeare.py ../shared/data/tinyshakespeare/input.txt --folder runs/measured
 
@@ -18,6 +18,7 @@ import yaml
 from torch.nn import functional as F
 
 import charlm
+from charlm.network.summary import parameter_count
 
 PRESETS = {"3m": "tinyshakespeare-char.yaml", "10m": "char.yaml"}
 WINDOW = 256
@@ -25,9 +26,9 @@ WINDOW = 256
 
 @torch.no_grad()
 def zero_state_loss(run: charlm.Run) -> float:
-    """Nats a character over consecutive windows of 256 characters, each read without knowing what came before."""
+    """Nats per character over consecutive windows of 256 characters, each read from the zero state."""
     model = run.load_model()
-    ids = torch.from_numpy(run.stream("val").ids[:].astype("int64"))
+    ids = torch.from_numpy(run.directory.stream("val").ids[:].astype("int64"))
     windows = (len(ids) - 1) // WINDOW
     inputs = ids[: windows * WINDOW].view(windows, WINDOW)
     targets = ids[1 : windows * WINDOW + 1].view(windows, WINDOW)
@@ -47,11 +48,11 @@ def main() -> None:
         if arguments.only in (None, name):
             settings = yaml.safe_load((Path(__file__).parent.parent / "configs" / preset).read_text())
             run = charlm.train(str(arguments.text), run=arguments.folder / name, **settings)
-            shape = run.shape
-            parameters = sum(count for _, _, count in shape.table())
+            model = run.config.model
+            parameters = parameter_count(model, run.directory.vocab_size)
             print(
-                f"{name}: {shape.layers} x {shape.hidden} {shape.cell}, {parameters / 1e6:.2f} M parameters, "
-                f"validation {run.evaluate().loss:.4f} nats a character (state carried), "
+                f"{name}: {model.layers} x {model.hidden} {model.cell}, {parameters / 1e6:.2f} M parameters, "
+                f"validation {run.evaluate().loss:.4f} nats per character (state carried), "
                 f"{zero_state_loss(run):.4f} (zero state, windows of {WINDOW})",
                 flush=True,
             )

@@ -17,7 +17,6 @@ import pytest
 # Before anything imports torch: tests run side by side, and their small networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from charlm.cli import main
 from charlm.config import Config
 
 WORDS = "the cat sat on the mat and the dog ran to the old house by the sea where nobody was at home".split()
@@ -114,7 +113,9 @@ def charlm(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.delenv("CHARLM_RUN", raising=False)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    from charlm.cli import main
 
     def run(*arguments: object) -> Done:
         capfd.readouterr()
@@ -124,7 +125,8 @@ def charlm(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
         return Done(end.value.code, *capfd.readouterr())
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the README says is true: its code runs, its files extend charlm, its options exist."""
+"""What the README and the documentation say is true: the code runs, the files extend charlm, the options exist."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from pathlib import Path
 import pytest
 
 import charlm
-from charlm.config import CellsConfig, Config, EvaluateConfig, GenerateConfig, ReelConfig, ReportConfig
-from charlm.config.settings import settings
-from charlm.generation.processors import processors
 from conftest import small_text
+from test_docs import docs_reference
 
 ROOT = Path(charlm.__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]}
+TEXT = "\n".join(PAGES.values())
 
 
 def code_after(heading: str) -> str:
-    """The first Python block after a heading."""
-    match = re.search(r"```python\n(.*?)```", README.split(f"\n## {heading}\n")[1], re.DOTALL)
+    """The first Python block after a heading, whichever page has it."""
+    match = re.search(rf"^#+ {re.escape(heading)}\n.*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
     assert match is not None
     return match[1]
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package to which the README's cell and tokenizer are added, one file each."""
+    """A copy of the package to which the documentation's cell and tokenizer are added, one file each."""
     root = tmp_path_factory.mktemp("extended")
     shutil.copytree(ROOT / "charlm", root / "charlm", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "charlm/network/cells/minimal.py").write_text(code_after("Add a cell"), encoding="utf-8")
-    (root / "charlm/text/kinds/runs.py").write_text(code_after("Add a tokenizer"), encoding="utf-8")
+    (root / "charlm/text/tokenizers/runs.py").write_text(code_after("Add a tokenizer"), encoding="utf-8")
     (root / "input.txt").write_text(small_text(2000), encoding="utf-8")
     return root
 
@@ -61,7 +60,7 @@ def test_a_cell_and_a_tokenizer_are_added_by_one_file_each(extended: Path) -> No
     assert "minimal_gated" in run(extended, "-m", "charlm", "train", "--help")
 
 
-@pytest.mark.parametrize("name", ["network/test_cells.py", "network/test_recurrence.py", "text/test_tokenization.py"])
+@pytest.mark.parametrize("name", ["network/test_cells.py", "network/test_layer.py", "text/test_tokenization.py"])
 def test_the_suite_finds_them_by_itself(extended: Path, name: str) -> None:
     filters = ["-k", "minimal_gated or runs", "-n", "0"]
     shutil.copy(ROOT / "pyproject.toml", extended)
@@ -71,7 +70,32 @@ def test_the_suite_finds_them_by_itself(extended: Path, name: str) -> None:
     assert re.search(r"\d+ passed", run(extended, "-m", "pytest", *filters, f"tests/{name}"))
 
 
-def test_the_python_of_the_readme_runs(extended: Path) -> None:
+PROCESSED = """
+from charlm.generation.processors import processors
+scores = np.log(np.array([[0.5, 0.3, 0.2]]))  # information 1, 1.74 and 2.32 bits; entropy 1.49 bits
+print([np.isfinite(processors["typical_p"](scores, p)).tolist() for p in (0.2, 0.6)])
+from charlm.cli import main
+main(["generate", "--help"])
+"""
+
+MEASURED = """
+from charlm.evaluation.text_metrics import metrics
+corpus = TextMetrics("one line\\n" * 100, "two lines\\n" * 100)
+print(metrics["line_length"](TextStatistics("four\\nsix..." + "\\n", corpus.alphabet), corpus))
+"""
+
+
+def test_a_logits_processor_is_added_by_one_function(extended: Path) -> None:
+    printed = run(extended, "-c", code_after("Add a logits processor") + PROCESSED)
+    assert printed.startswith("[[[False, True, False]], [[True, True, False]]]\n")
+    assert "--typical_p" in printed
+
+
+def test_a_text_metric_is_added_by_one_function(extended: Path) -> None:
+    assert run(extended, "-c", code_after("Add a text metric") + MEASURED) == "5.0\n"
+
+
+def test_the_python_of_the_documentation_runs(extended: Path) -> None:
     code = code_after("From Python").replace('"3m"', '"2s"')
     small = 'model={"cell": "gru", "hidden": 256}'
     assert small in code
@@ -85,11 +109,20 @@ def test_the_python_of_the_readme_runs(extended: Path) -> None:
     assert float(printed[1]) > 0
 
 
-def test_every_option_of_the_readme_exists() -> None:
-    commands = (Config, GenerateConfig, EvaluateConfig, ReelConfig, ReportConfig, CellsConfig)
-    known = {setting.name for command in commands for setting in settings(command)}
-    known |= set(processors) | {"config", "run", "resume", "print_config"}
-    others = {"extra-index-url", "logdir", "samples_per_plugin", "nproc_per_node", "help"}
-    named = set(re.findall(r"--([a-z][\w.-]*\w)", README))
+def test_the_python_of_the_readme_is_that_of_the_guide() -> None:
+    """Every line of it is under test in the guide."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[ROOT / "README.md"], re.DOTALL)
+    assert blocks
+    assert {line for block in blocks for line in block.splitlines()} <= set(code_after("From Python").splitlines())
+
+
+def test_every_option_of_the_documentation_exists() -> None:
+    known = {option.name for option in docs_reference().options()}
+    others = {"extra-index-url", "logdir", "samples_per_plugin", "nproc_per_node", "help", "install-completion"}
+    others |= {"nnodes", "node_rank", "master_addr", "nodes", "ntasks-per-node"}  # of torchrun and srun
+    others |= {"steps", "seeds", "folder"}  # of scripts
+    others |= {"import"}  # of every command, read before its options
+    others |= {"typical_p", "model.embedding_scale"}  # of the processor and of the setting that the guide adds
+    named = set(re.findall(r"--([a-z][\w.-]*\w)", TEXT))
     assert named - known - others == set()
     assert len(named & known) > 20

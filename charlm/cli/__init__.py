@@ -1,26 +1,96 @@
-"""The commands, a module each. They import what they need when they run, so that `charlm --help` is there at once."""
+"""The commands, one module each; a module imports what it needs when its command runs, so that help is fast."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
+import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import NoReturn
 
-from charlm.cli import cells, evaluate, generate, report, samples, train
-from charlm.errors import CharlmError, Interrupted, nearest
-from charlm.files import trouble
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.help import DefaultFormatter, PanelSpec
+from rich.box import ROUNDED, Box
+from rich.console import Console
 
-COMMANDS = {
-    "train": train,
-    "generate": generate,
-    "evaluate": evaluate,
-    "samples": samples,
-    "cells": cells,
-    "report": report,
+from charlm import __version__
+from charlm.cli.options import (
+    explained,
+    group_names,
+    names_as_options,
+    option_names,
+    spelled,
+    take_imports,
+    unknown_option,
+)
+from charlm.errors import CharlmError, Interrupted
+from charlm.files import describe_os_error
+from charlm.interruptible import abandoned
+
+GROUPS = {
+    "Learn": ["train"],
+    "Write": ["generate"],
+    "Judge": ["evaluate"],
+    "Look": ["samples", "report", "cells"],
+    "Settings": ["presets"],
 }
+"""The commands in the groups of the help."""
+
+FRAMED, PLAIN = PanelSpec(box=ROUNDED, padding=(0, 1)), PanelSpec(box=Box("    \n" * 8), padding=0)
+"""The panels of the help on a terminal and where it is piped."""
+
+PIPED_WIDTH = 120
+"""Columns of the help where it is piped."""
+
+PARAMETER = Parameter(name_transform=lambda name: name, negative=(), allow_repeating=True, show_default=False)
+"""Every option: its name keeps underscores, it has no opposite, and the last of several counts."""
+
+IMPORT = "--import FILE, with any command, runs a Python file of yours first: one that registers a cell, for example."
+LONGEST = 200
+"""Characters of a value that a message repeats."""
+
+WRITING = ("train", "report")
+"""Commands whose result is a file; that of the others is what they print."""
+
+EPILOGUE = "charlm COMMAND --help lists the options of a command."
+
+
+def build_app(arguments: Sequence[str] = ()) -> App:
+    """The command line: a command is the function of its own name in the module of its own name.
+
+    Args:
+        arguments: What was typed; only the module of the command that it names is imported. Without one, all are.
+    """
+    live = sys.stdout is not None and sys.stdout.isatty()
+    app = App(
+        name="charlm",
+        help="Recurrent language models: train on your own text, see it improve, generate.",
+        help_epilogue=EPILOGUE,
+        version=f"charlm {__version__}",
+        version_flags=["--version"],
+        help_flags=["--help", "-h"],
+        help_formatter=DefaultFormatter(panel_spec=FRAMED if live else PLAIN),
+        console=None if live else Console(width=PIPED_WIDTH),
+        default_parameter=PARAMETER,
+        group_parameters=Group("Options", sort_key=1),
+        result_action="return_value",
+    )
+    groups = {title: Group(title, sort_key=number) for number, title in enumerate(GROUPS)}
+    lazy = bool(arguments) and any(arguments[0] in names for names in GROUPS.values())
+    for title, names in GROUPS.items():
+        for name in names:
+            function = f"charlm.cli.{name}:{name}"  # the overview needs the first line of every docstring
+            app.command(
+                function if lazy else resolve_name(function),
+                name=name, group=groups[title], help_epilogue=IMPORT, default_parameter=PARAMETER,
+            )  # fmt: skip
+    app.register_install_completion_command(group=groups["Settings"], help="Install completion for your shell.")
+    return app
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -30,26 +100,112 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # characters the terminal lacks
             stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
+    closed = _open_standard_streams()
+    Console.on_broken_pipe = _reader_gone  # type: ignore[method-assign,assignment]
     try:
-        status = _run(arguments)
+        status = _status(arguments, closed)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python exits: at once and without a traceback
+    if abandoned():
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _status(arguments: list[str], closed: bool) -> int:
+    """Run a command; its exit status, and a line about what went wrong.
+
+    Args:
+        arguments: What was typed.
+        closed: Whether standard output is closed.
+    """
+    command: App | None = None
+    try:
+        if closed and arguments[:1] not in [[name] for name in WRITING]:
+            raise CharlmError("standard output is closed; send it to a file, or to /dev/null")
+        arguments = take_imports(arguments)
+        app = build_app(arguments)
+        command = app[arguments[0]] if arguments and arguments[0] in app and arguments[0][0] != "-" else None
+        status = _run(app, command, arguments)
         sys.stdout.flush()
+        return status
     except CharlmError as error:
-        status = _fail(str(error))
+        message = _shortened(str(error), arguments)
+        return _fail(names_as_options(message, [*option_names(command), "import"] if command else ()))
     except Interrupted as interrupted:
-        status = 128 + interrupted.signal
+        return 128 + interrupted.signal
     except KeyboardInterrupt:
         _fail("interrupted")
-        status = 130
+        return 130
+    except SystemExit as end:  # SIGTERM while a training is prepared
+        return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:
-        # Whoever read our output has gone; what is left in the buffer must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
-    except OSError as error:
-        words = trouble(error)
-        if words is None:
+        # The reader of our output has gone; what is left in the buffers must not fail at exit.
+        for descriptor in (1, 2):
+            with contextlib.suppress(OSError):
+                os.fstat(descriptor)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        return 141
+    except (MemoryError, ImportError, RuntimeError, OSError) as error:
+        if (description := _explain_system(error)) is None:
             raise
-        status = _fail(words)
-    sys.exit(status)
+        return _fail(_shortened(description, arguments))
+
+
+def _reader_gone(console: Console) -> NoReturn:
+    """Called by rich while it handles a BrokenPipeError, which ends the command in `_status` like any other."""
+    raise
+
+
+def _open_standard_streams() -> bool:
+    """Open the standard streams that are closed, so that no file of ours gets their number; whether output was."""
+    closed = sys.stdout is None
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(descriptor)
+        sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    return closed
+
+
+def _explain_system(error: BaseException) -> str | None:
+    """What the system refused and what to do, in one line; None for an error that is a bug."""
+    if isinstance(error, OSError) and (description := describe_os_error(error)):
+        return description
+    full = ("allocate", "failed to map segment", "can't start new thread", "not enough memory", "libgomp")
+    if isinstance(error, MemoryError) or any(part in str(error) for part in full):
+        return "the memory is full; close other programs, raise the limit (ulimit -v), or take a smaller network"
+    return None
+
+
+def _shortened(message: str, arguments: Sequence[str]) -> str:
+    """A message that repeats at most `LONGEST` characters of a value that was typed, and of any single word."""
+    values = [text for argument in arguments for text in (argument, argument.partition("=")[2])]
+    for text in sorted((text for text in values if len(text) > LONGEST), key=len, reverse=True):
+        for shown in (text, repr(text)[1:-1]):
+            message = message.replace(shown, f"{shown[:LONGEST]}...")
+    return re.sub(rf"(\S{{{LONGEST}}})\S{{{LONGEST}}}\S*", r"\1...", message)
+
+
+def _run(app: App, command: App | None, arguments: list[str]) -> int:
+    if command is not None:
+        arguments = [arguments[0], *spelled(command, arguments[1:])]
+        for word in arguments:  # the parser would give the value of a group to the first setting of the group
+            if word.split("=")[0] in group_names(command):
+                raise unknown_option(command, word)
+    try:
+        function, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise explained(app, error) from None
+    if command is not None:
+        for text in bound.arguments.get("text", ()):  # a text may begin with a hyphen for the parser, so for - alone
+            if text.startswith("-") and text != "-":
+                raise unknown_option(command, text)
+    function(*bound.args, **bound.kwargs)
+    return 0
 
 
 def _fail(message: str) -> int:
@@ -59,33 +215,5 @@ def _fail(message: str) -> int:
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
     """TensorBoard writes in a thread; a full disk there is raised again where the next number is logged."""
-    if not (isinstance(failure.exc_value, OSError) and trouble(failure.exc_value)):
+    if not (isinstance(failure.exc_value, OSError) and describe_os_error(failure.exc_value)):
         threading.__excepthook__(failure)
-
-
-def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0
-    if arguments[0] == "--version":
-        from charlm import __version__
-
-        print(f"charlm {__version__}")
-        return 0
-    name, *rest = arguments
-    if name not in COMMANDS:
-        raise CharlmError(f"there is no command {name!r}; choose from {', '.join(COMMANDS)}{nearest(name, COMMANDS)}")
-    return COMMANDS[name].run(rest)
-
-
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  {name:{width}}  {command.ABOUT}" for name, command in COMMANDS.items())
-    return (
-        "usage: charlm COMMAND ...\n\n"
-        "Recurrent language models: train on your own text, watch it learn to write, generate.\n\n"
-        f"{lines}\n\n"
-        "charlm COMMAND --help lists a command's options. First steps:\n\n"
-        "  charlm train input.txt --run runs/first\n"
-        "  charlm generate runs/first --prompt 'Once upon'\n"
-    )

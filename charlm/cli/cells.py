@@ -1,27 +1,39 @@
-"""charlm cells: the recurrences, with their equations."""
+"""charlm cells: the recurrent cells, with their equations."""
 
 from __future__ import annotations
 
-from charlm.config import CellsConfig
-from charlm.options import parser_of, read
+from dataclasses import dataclass
+from typing import Annotated
 
-ABOUT = "list the recurrences with their equations"
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, read
+from charlm.config.fields import NonNegativeInteger, PositiveInteger, setting
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command; its exit status."""
-    parser = parser_of("cells", "The recurrences: their equations, their sizes, the way they take through a window.")
-    parser.add_argument("name", nargs="*", metavar="CELL", help="only these")
-    config: CellsConfig
-    named, config = read(parser, CellsConfig, arguments)
-    names = named["name"]
-    from charlm.network.cells import cells
+@dataclass(frozen=True)
+class CellsOptions:
+    """At which size the cells are counted and timed."""
+
+    hidden: PositiveInteger = setting(256, "hidden units of the layer")
+    embedding: NonNegativeInteger = setting(0, "width of the layer's input (0: as wide as the layer)")
+    time: bool = setting(False, "measure how fast each cell trains on this machine (some seconds)")
+    device: str = setting("cpu", "where to measure: cpu, cuda or auto")
+
+
+def cells(
+    *cell: Annotated[str, Parameter(help="cells to list (default: all)")],
+    options: Options[CellsOptions] = None,
+) -> None:
+    """List the recurrent cells: their equations, their sizes, and how each runs over a window."""
+    config = read(CellsOptions, options)
+    from charlm.network.cells import cells as registry
     from charlm.views.terminal import Terminal, print_cells
 
-    chosen = {name: cells[name] for name in names or cells}
+    chosen = {name: registry[name] for name in cell or registry}
     speeds = {}
     if config.time:
-        from charlm.measure.speed import training_speed
+        from charlm.evaluation.speed import training_speed
         from charlm.network.precision import torch_device
 
         terminal = Terminal()
@@ -30,4 +42,3 @@ def run(arguments: list[str]) -> int:
         speeds = training_speed(wanted, config.hidden, device=device, progress=terminal.progress)
         terminal.close()
     print_cells(chosen, config.embedding or config.hidden, config.hidden, speeds)
-    return 0

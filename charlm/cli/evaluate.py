@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from charlm.config import EvaluateConfig
-from charlm.errors import CharlmError
-from charlm.options import parser_of, read
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-ABOUT = "measure how well a run predicts a text"
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, Texts, read
+from charlm.config.fields import PositiveInteger, setting
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command; its exit status."""
-    parser = parser_of(
-        "evaluate",
-        "How well a run predicts a text, or a part of its own text: bits a character, perplexity.",
-        "The whole text is read to its last token with the state carried along.",
-    )
-    parser.add_argument("run", metavar="RUN", help="the directory of a training")
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs or -")
-    config: EvaluateConfig
-    named, config = read(parser, EvaluateConfig, arguments)
-    path, texts = named["run"], named["text"]
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Which text, and how it is read."""
+
+    split: Literal["train", "val", "test"] = setting("val", "which split of the run's own text, if no text is named")
+    encoding: str = setting("utf-8", "character encoding of files without a byte-order mark")
+    column: str = setting("", "the text is this column of CSV or TSV files, or this key of JSON Lines")
+    lanes: PositiveInteger = setting(1, "places in the text read side by side: 1 is exact, more are faster")
+    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
+    device: str = setting("auto", "cpu, cuda or auto")
+    json: bool = setting(False, "print JSON")
+
+
+def evaluate(
+    run: Annotated[str, Parameter(help="the directory of a training")],
+    /,
+    *text: Annotated[Texts, Parameter(help="files, folders, globs or -")],
+    options: Options[EvaluateOptions] = None,
+) -> None:
+    """Measure how well a run predicts a text, or a split of its own: bits per character, perplexity.
+
+    The text is read once to its last token, with the state carried along.
+    """
+    config = read(EvaluateOptions, options)
     from charlm.run import Run
     from charlm.views.terminal import Terminal, print_evaluation
 
-    run, terminal = Run(path), Terminal()
-    try:
-        stream = run.encode(texts, config.encoding) if texts else None
-    except CharlmError as error:  # the options of train are the same, in a group
-        raise CharlmError(str(error).replace("--data.", "--")) from None
-    result = run.evaluate(
+    loaded, terminal = Run(run), Terminal()
+    stream = None
+    if text:
+        from charlm.text.store import encode_files
+
+        data = loaded.config.data
+        stream = encode_files(
+            loaded.tokenizer,
+            text,
+            encoding=config.encoding,
+            newlines=data.newlines,
+            column=config.column,
+            unit=data.unit,
+        )
+    result = loaded.evaluate(
         stream,
         split=config.split,
         lanes=config.lanes,
@@ -44,4 +67,3 @@ def run(arguments: list[str]) -> int:
         print(json.dumps(result.to_dict()))
     else:
         print_evaluation(result)
-    return 0

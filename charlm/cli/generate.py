@@ -1,54 +1,84 @@
-"""charlm generate: write a text with a trained run."""
+"""charlm generate: generate text from a trained run."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from charlm.config import GenerateConfig
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, named, read, read_text
+from charlm.config.fields import PositiveInteger, Seed, setting
 from charlm.errors import CharlmError
-from charlm.options import parser_of, read, read_text
+from charlm.generation.processors import processors
+from charlm.generation.prompts import adapt_prompt
 
-ABOUT = "write a text with a trained run"
+CHANGES = 8  # changes of the prompt that are listed
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command; its exit status."""
-    from charlm.generation.processors import processors
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What to generate, and how."""
 
-    parser = parser_of("generate", "Write a text with a trained run, on standard output.")
-    parser.add_argument("run", metavar="RUN", help="the directory of a training")
-    sampling = parser.add_argument_group("sampling", "How a token is drawn from the scores.")
-    for name, processor in processors.items():
-        sampling.add_argument(
-            f"--{name}",
-            metavar="X",
-            help=f"{processor.help} (default: {processor.default})",
-            default=argparse.SUPPRESS,
+    prompt: str = setting("", "what the text starts with")
+    prompt_file: str = setting("", "a file that holds the prompt (- for standard input)")
+    prompt_unknown: Literal["error", "drop", "nearest"] = setting(
+        "error", "what the vocabulary lacks: an error, left out, or the nearest by case, accents and quotation marks"
+    )
+    length: PositiveInteger = setting(500, "tokens to generate: characters of a character model, words of a word model")
+    samples: PositiveInteger = setting(1, "how many texts")
+    seed: Seed | None = setting(None, "the same seed gives the same text (default: a new seed, printed at the end)")
+    stop: tuple[str, ...] = setting((), "the text ends before any of these")
+    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
+    device: str = setting("cpu", "cpu, cuda or auto")
+    json: bool = setting(False, "print JSON, one line per text")
+
+
+SamplingOptions = make_dataclass(
+    "SamplingOptions",
+    [
+        (name, one.type, setting(one.default, one.help))
+        if name != "temperature"
+        else (
+            name,
+            one.type | None,
+            setting(None, f"{one.help} (default: that of the samples, usually 0.8)"),
         )
-    config: GenerateConfig
-    named, config = read(parser, GenerateConfig, arguments)
-    path = named.pop("run")
-    values = {name: processors[name].parse(value) for name, value in named.items()}
+        for name, one in processors.items()
+    ],
+    frozen=True,
+    namespace={"__doc__": "How a token is drawn from the logits."},
+)
+
+
+def generate(
+    run: Annotated[str, Parameter(help="the directory of a training")],
+    /,
+    *,
+    options: Options[GenerateOptions] = None,
+    sampling: Options[SamplingOptions] = None,  # type: ignore[valid-type]
+) -> None:
+    """Generate text from a trained run, on standard output."""
+    config = read(GenerateOptions, options)
+    read(SamplingOptions, sampling)
+    values = {name: processors[name].parse(value) for name, value in named(sampling).items()}
     from charlm.run import Run
 
-    _write(Run(path), config, values)
-    return 0
+    _write(Run(run), config, values)
 
 
-def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> None:
+def _write(run: Any, config: GenerateOptions, values: dict[str, float]) -> None:
     prompt = config.prompt
-    if config.prompt_file is not None:
+    if config.prompt_file:
         if prompt:
-            raise CharlmError("--prompt and --prompt_file exclude each other; use one")
+            raise CharlmError("`prompt` and `prompt_file` exclude each other; use one")
         prompt = read_text(Path(config.prompt_file)).removesuffix("\n")
-    seed = config.seed
-    if seed is None:
-        seed = int.from_bytes(os.urandom(4), "little")
-    pieces = run.write(
+    prompt, changes = adapt_prompt(run.tokenizer, prompt, config.prompt_unknown)
+    seed = int.from_bytes(os.urandom(4), "little") if config.seed is None else config.seed
+    pieces = run.stream_text(
         prompt,
         length=config.length,
         seed=seed,
@@ -56,15 +86,17 @@ def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> No
         samples=config.samples,
         checkpoint=config.checkpoint,
         device=config.device,
-        **processors,
+        **values,
     )
     first = next(pieces, [""] * config.samples)  # a prompt that cannot be read fails before anything is shown
+    if changes:
+        print(f"charlm: the vocabulary lacks parts of the prompt: {_listed(changes)}", file=sys.stderr)
     if config.samples == 1 and not config.json:
-        from charlm.views.reel import visible
+        from charlm.views.text import visible
 
         out = sys.stdout
         live = out.isatty()
-        shown = visible if live else str  # a pipe gets the text as it is
+        shown = visible if live else str  # a pipe gets the text unchanged
         out.write(shown(prompt + first[0]))
         out.flush()
         for piece in pieces:
@@ -77,9 +109,15 @@ def _write(run: Any, config: GenerateConfig, processors: dict[str, float]) -> No
         for piece in pieces:
             texts = [text + more for text, more in zip(texts, piece, strict=True)]
         _print_texts(run, prompt, texts, seed, config.json)
-    sys.stdout.flush()  # where both end in one place, the text stands first
+    sys.stdout.flush()  # where both streams end in one place, the text stands first
     if config.seed is None:
-        print(f"charlm: --seed {seed} writes this again", file=sys.stderr)
+        print(f"charlm: --seed {seed} generates this text again", file=sys.stderr)
+
+
+def _listed(changes: dict[str, str]) -> str:
+    """What became of the first few pieces."""
+    shown = [f"{old!r} became {new!r}" if new else f"{old!r} was left out" for old, new in changes.items()]
+    return ", ".join(shown[:CHANGES]) + (f", and {len(shown) - CHANGES} more" if len(shown) > CHANGES else "")
 
 
 def _print_texts(run: Any, prompt: str, texts: list[str], seed: int, as_json: bool) -> None:

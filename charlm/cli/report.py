@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from charlm.config import ReportConfig
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, read
+from charlm.config.fields import setting
 from charlm.errors import CharlmError
-from charlm.options import parser_of, read
-
-ABOUT = "make a page of a run, or of several compared"
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command; its exit status."""
-    parser = parser_of(
-        "report",
-        "One page that shows what a run learnt: its samples, curves, scores and settings; of several runs, compared.",
-        "The page needs no network and no server. Its path is printed on standard output.",
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is written, and where."""
+
+    format: Literal["html", "md"] = setting("html", "a page to open in a browser, or Markdown for a README")
+    output: str = setting(
+        "", "the file (- for standard output; default: report.html in the run, or here if there are several)"
     )
-    parser.add_argument("run", nargs="+", metavar="RUN", help="the directories of trainings")
-    config: ReportConfig
-    named, config = read(parser, ReportConfig, arguments)
-    paths = named["run"]
-    from charlm.files import atomic
-    from charlm.run import Run
-    from charlm.views import report
 
-    runs = [Run(path) for path in paths]
-    written = report.html(runs) if config.format == "html" else report.markdown(runs)
+
+def report(
+    *run: Annotated[str, Parameter(help="the directories of trainings")],
+    options: Options[ReportOptions] = None,
+) -> None:
+    """Write one page that shows what a run learnt: its samples, curves, scores and settings; or several runs compared.
+
+    The page needs no network and no server. Its path is printed on standard output.
+    """
+    config = read(ReportOptions, options)
+    if not run:
+        raise CharlmError("name at least one run: charlm report RUN")
+    from charlm.files import atomic, output
+    from charlm.run import RunDirectory
+    from charlm.views import report as views
+
+    runs = [RunDirectory(path) for path in run]
+    written = views.html(runs) if config.format == "html" else views.markdown(runs)
+    for line in (line for directory in runs for line in directory.left_out.values()):
+        print(f"warning: {line}", file=sys.stderr)
     if config.output == "-":
         sys.stdout.write(written)
-        return 0
+        return
     folder = runs[0].path if len(runs) == 1 else Path()
-    output = folder / f"report.{config.format}" if config.output is None else Path(config.output)
-    if output.is_dir() or not output.parent.is_dir():
-        raise CharlmError(f"cannot write {output}: it needs a folder that there is, and the name of a file in it")
-    with atomic(output) as file:
+    path = Path(config.output) if config.output else folder / f"report.{config.format}"
+    if path.is_dir() or not path.parent.is_dir():
+        raise CharlmError(f"cannot write {path}: it needs a folder that exists, and the name of a file in it")
+    with (output if config.output else atomic)(path) as file:  # a FIFO that nobody named has no reader
         file.write(written)
-    print(f"wrote {output.resolve()}; open it in a browser", file=sys.stderr)
-    print(output)
-    return 0
+    print(f"wrote {path.resolve()}; open it in a browser", file=sys.stderr)
+    print(path)

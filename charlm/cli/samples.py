@@ -1,46 +1,63 @@
-"""charlm samples: what a run wrote while it learnt."""
+"""charlm samples: the sample history of a run."""
 
 from __future__ import annotations
 
-from charlm.config import ReelConfig
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, read
+from charlm.config.fields import NonNegativeNumber, setting
 from charlm.errors import CharlmError
-from charlm.options import parser_of, read
-
-ABOUT = "show what a run wrote while it learnt"
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command; its exit status."""
-    parser = parser_of("samples", "The texts a run wrote while it learnt, from initialisation to the last epoch.")
-    parser.add_argument("run", metavar="RUN", help="the directory of a training")
-    config: ReelConfig
-    named, config = read(parser, ReelConfig, arguments)
-    path = named["run"]
-    from charlm.run import Run
+@dataclass(frozen=True)
+class SamplesOptions:
+    """Which of the samples generated during training are shown."""
 
-    def shown(epoch: float) -> str:  # what headings say, and people type
+    prompt: str | None = setting(None, "only samples of this prompt")
+    epoch: NonNegativeNumber | None = setting(None, "only samples of this epoch (0: initialisation)")
+    side_by_side: bool = setting(False, "samples of different epochs in columns, as many as fit")
+    json: bool = setting(False, "print JSON, one line per sample")
+
+
+def samples(
+    run: Annotated[str, Parameter(help="the directory of a training")],
+    /,
+    *,
+    options: Options[SamplesOptions] = None,
+) -> None:
+    """Show the sample history of a run: what it generated at initialisation, after each epoch, and at the end."""
+    config = read(SamplesOptions, options)
+    from charlm.run import RunDirectory
+
+    def shown(epoch: float) -> str:  # as headings have it, and people type it
         return f"{epoch:.4g}"
 
-    everything = Run(path).samples
-    samples = [
+    directory = RunDirectory(run)
+    history = directory.samples
+    for line in directory.left_out.values():
+        print(f"warning: {line}", file=sys.stderr)
+    chosen = [
         sample
-        for sample in everything
+        for sample in history
         if config.prompt in (None, sample.prompt)
         and (config.epoch is None or shown(config.epoch) == shown(sample.epoch))
     ]
-    if not samples:
-        prompts = ", ".join(sorted({repr(sample.prompt) for sample in everything}))
-        epochs = ", ".join(shown(epoch) for epoch in sorted({sample.epoch for sample in everything}))
-        have = f"; it has prompts {prompts} at epochs {epochs}" if everything else " yet"
-        raise CharlmError(f"{path} has no such samples{have}")
+    if not chosen:
+        prompts = ", ".join(sorted({repr(sample.prompt) for sample in history}))
+        epochs = ", ".join(shown(epoch) for epoch in sorted({sample.epoch for sample in history}))
+        have = f"; it has prompts {prompts} at epochs {epochs}" if history else " yet; it is still being prepared"
+        raise CharlmError(f"{run} has no such samples{have}")
     if config.json:
         import dataclasses
         import json
 
-        for sample in samples:
+        for sample in chosen:
             print(json.dumps(dataclasses.asdict(sample), ensure_ascii=False))
     else:
-        from charlm.views.reel import print_reel, print_side_by_side
+        from charlm.views.samples import print_sample_history, print_side_by_side
 
-        (print_side_by_side if config.side_by_side else print_reel)(samples)
-    return 0
+        (print_side_by_side if config.side_by_side else print_sample_history)(chosen)

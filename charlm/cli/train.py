@@ -1,4 +1,4 @@
-"""charlm train: learn a text, or go on with a run."""
+"""charlm train: train on a text, or resume a run."""
 
 from __future__ import annotations
 
@@ -7,127 +7,124 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, Texts, named
+from charlm.cli.sources import from_environment, from_file
 from charlm.config import Config
-from charlm.config.settings import merge, nest, settings
+from charlm.config.plain import flat, merge
+from charlm.config.shell import command
 from charlm.errors import CharlmError, Interrupted
-from charlm.options import add_settings, from_environment, parse, parser_of, read_yaml
-from charlm.watcher import Watcher
+from charlm.reporter import Reporter
+from charlm.training.processes import is_first_process
 
 if TYPE_CHECKING:
     from charlm.run import Run
 
-ABOUT = "learn a text, and watch the samples get better"
 
+def train(
+    *text: Annotated[Texts, Parameter(help="the text to train on")],
+    config: Annotated[
+        list[str], Parameter(help="settings in YAML, or a preset by name; may be repeated", negative=())
+    ] = [],  # noqa: B006 - the parser reads it and nothing changes it
+    run: Annotated[str | None, Parameter(help="the directory of the run (default: a free name under runs/)")] = None,
+    resume: Annotated[str | None, Parameter(help="continue this run from its last checkpoint")] = None,
+    print_config: Annotated[bool, Parameter(help="print the settings as YAML and exit")] = False,
+    options: Options[Config] = None,
+) -> None:
+    """Train on a text: files, folders, globs or - for standard input; without any, the built-in corpus.
 
-def run(arguments: list[str]) -> int:
-    """Run the command; its exit status."""
+    Settings come from defaults, then `--config` files in their order, then environment variables
+    (CHARLM_MODEL__HIDDEN=256), then options. A setting without a default is chosen by the size of the
+    text, or is off. A switch takes true or false: `--model.tie false`. The path of
+    the run is printed on standard output.
+    """
     leave = _Leave()
-    parser = parser_of(
-        "train",
-        "Learn a text: files, folders, globs or - for standard input; without any, the built-in corpus.",
-        "Settings come from defaults, then --config files, then environment variables (CHARLM_MODEL__HIDDEN=256), "
-        "then options. A setting without a default is chosen by the size of the text, or off. The run's path is "
-        "printed on standard output.",
-    )
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="the text to learn")
-    parser.add_argument(
-        "--config", metavar="FILE", action="append", default=[], help="settings in YAML; may be repeated"
-    )
-    parser.add_argument("--run", metavar="DIR", help="where to put the run (default: a free name under runs/)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with this run")
-    parser.add_argument("--print_config", action="store_true", help="print the settings as YAML and exit")
-    add_settings(parser, Config, skip=("data.text",))
-    named = parse(parser, arguments)
-    texts, files = named.pop("text"), named.pop("config")
-    path, resumed, printing = named.pop("run", None), named.pop("resume", None), named.pop("print_config")
-    if resumed is not None:
-        if texts or path is not None or files:
+    values = named(options)
+    if resume is not None:
+        if text or run is not None or config:
             raise CharlmError(
-                "--resume goes on in the run's own directory with its own text and settings; "
-                "leave TEXT, --run and --config out"
+                "`resume` continues in the run's own directory with its own text and settings; "
+                "leave TEXT, `run` and `config` out"
             )
-        return _resume(resumed, named, printing, leave)
-    if texts:
-        named["data.text"] = texts
-    elif eaten := [prompt for prompt in named.get("samples.prompts", ()) if Path(prompt).is_file()]:
-        raise CharlmError(f"--samples.prompts took {eaten[0]} for a prompt; name the text before the options")
-    values: dict[str, Any] = {}
-    for file in files:
-        values = merge(values, read_yaml(Path(file)))
-    from charlm.run import first_process, inherit
+        return _resume(resume, values, print_config, leave)
+    if text:
+        values = merge(values, {"data": {"text": list(text)}})
+    elif taken := [prompt for prompt in values.get("samples", {}).get("prompts", ()) if Path(prompt).is_file()]:
+        raise CharlmError(f"`samples.prompts` took {taken[0]} for a prompt; name the text before the options")
+    layers: dict[str, Any] = {}
+    for name in config:
+        layers = merge(layers, from_file(name))
+    from charlm.training.pretrained import inherit
 
-    config = Config.from_dict(inherit(merge(merge(values, from_environment()), nest(named))))
-    if printing:
-        return _print_config(config)
+    settings = Config.from_dict(inherit(merge(merge(layers, from_environment()), values)))
+    if print_config:
+        return _print_config(settings)
     from charlm.views.terminal import Terminal
 
-    watcher = Terminal() if first_process() else Watcher()
-    _check_early(config, path)
-    watcher.say("loading torch and lightning")
+    reporter = Terminal() if is_first_process() else Reporter()
+    _check_early(settings, run)
+    reporter.say("loading torch and lightning")
     from charlm.training.trainer import train
 
     leave.check()
-    return _watched(lambda: train(config, path, watcher), watcher)
+    return _report(lambda: train(settings, run, reporter), reporter)
 
 
-def _resume(run: str, named: dict[str, Any], printing: bool, leave: _Leave) -> int:
-    from charlm.run import Run, first_process
+def _resume(run: str, values: dict[str, Any], printing: bool, leave: _Leave) -> None:
+    from charlm.run import RunDirectory
     from charlm.views.terminal import Terminal
 
-    config = Config.from_dict(merge(Run(run).config.to_dict(), nest(named)))
+    config = Config.from_dict(merge(RunDirectory(run).config.to_dict(), values))
     if printing:
         return _print_config(config)
-    changes = {setting.name: setting.value for setting in settings(config) if setting.name in named}
-    watcher = Terminal() if first_process() else Watcher()
-    watcher.say("loading torch and lightning")
+    checked = flat(config.to_dict())
+    changes = {name: checked[name] for name in flat(values)}
+    reporter = Terminal() if is_first_process() else Reporter()
+    reporter.say("loading torch and lightning")
     from charlm.training.trainer import resume
 
     leave.check()
-    return _watched(lambda: resume(run, changes, watcher), watcher)
+    return _report(lambda: resume(run, changes, reporter), reporter)
 
 
-def _print_config(config: Config) -> int:
+def _print_config(config: Config) -> None:
     import yaml
 
     yaml.safe_dump(config.to_dict(), sys.stdout, sort_keys=False, allow_unicode=True)
-    return 0
 
 
-def _check_early(config: Config, path: str | None) -> None:
-    """Find the commonest mistakes before torch is loaded, which takes seconds."""
-    from charlm.network.shape import check_widths
-    from charlm.run import first_process
-    from charlm.text.sources import find
-    from charlm.text.tokenization import tokenizers
+def _check_early(config: Config, run: str | None) -> None:
+    """Find the most common mistakes before torch is loaded, which takes seconds."""
+    from charlm.network.summary import check_model
+    from charlm.text.corpus import check_text
+    from charlm.text.tokenization import tokenizer_kinds
 
-    if path is not None and Path(path).exists() and first_process():
-        raise CharlmError(f"{path} exists already; choose another --run, or go on with --resume {path}")
-    check_widths(config.model.cell, config.model.embedding, config.model.hidden)
-    tokenizers[config.tokenizer.kind]
-    for place in (*config.data.text, config.data.val, config.data.test):
-        if place not in (None, "-") and not Path(place).expanduser().exists():
-            find(place, config.data.pattern)  # says what is wrong, unless it is a pattern
+    if run is not None and Path(run).exists() and is_first_process():
+        raise CharlmError(f"{run} exists already; choose another `run`, or go on with {command('train', resume=run)}")
+    check_model(config.model)
+    tokenizer_kinds[config.tokenizer.kind]
+    if is_first_process():
+        check_text(config.data)
 
 
-def _watched(work: Callable[[], Run], watcher: Watcher) -> int:
+def _report(work: Callable[[], Run], reporter: Reporter) -> None:
     """Train, and say what to do next, however it ends."""
-    from charlm.run import first_process
-
     try:
         run = work()
     except Interrupted as interrupted:
-        if not first_process():
-            return 0  # the launcher would kill the first process, which is still busy saying goodbye
-        watcher.say(f"interrupted and saved; go on with: charlm train --resume {interrupted.run}")
+        if not is_first_process():
+            return  # an error status here would make the launcher kill the first process before it has reported
+        reporter.say(f"interrupted and saved; continue with: {command('train', resume=interrupted.run)}")
         raise
     finally:
-        watcher.close()
-    watcher.say(f"done; generate with: charlm generate {run.path}    see it all with: charlm report {run.path}")
-    if first_process():
+        reporter.close()
+    generate, report = command("generate", run.path), command("report", run.path)
+    reporter.say(f"done; generate with: {generate}    make a report with: {report}")
+    if is_first_process():
         print(run.path)
-    return 0
 
 
 class _Leave:

@@ -1,7 +1,7 @@
-"""Logits processors: what reshapes the scores of the next token before one is drawn.
+"""Logits processors: they change the logits of the next token before it is drawn.
 
-Each is a pure function of scores (batch, vocabulary) and one number, registered with what the command line
-needs to offer it: a new one registered here is an option of `charlm generate` and under test by itself.
+Each is a pure function of logits (batch, vocab_size) and one number, registered with its range and its line of help: a
+processor registered here is an option of `charlm generate` and is tested, without a line elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config.settings import bounds_of, check_range, convert
+from charlm.config.fields import NonNegativeInteger, NonNegativeNumber, Probability
+from charlm.config.plain import checked
 from charlm.registry import Registry
 
 Logits = NDArray[np.float64]
@@ -21,38 +22,32 @@ Logits = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Processor:
-    """A change of the scores together with the setting that governs it.
+    """A function of the logits together with the setting that is its argument.
 
     Args:
-        name: Of the processor, of its option and of the argument in Python.
-        function: (logits (batch, vocabulary), value) to logits. What it rules out becomes -inf; at least one
-            token of each row stays.
+        name: Name of the processor, of its setting and of the argument in Python.
+        function: (logits (batch, vocab_size), value) to logits. A token that it excludes gets -inf; at least one token
+            of each row keeps a finite logit.
         default: The value that changes nothing.
-        help: One line for the command line.
-        bounds: Range of the value, as `charlm.config.bounds_of` makes it.
-        order: Processors are applied from the lowest to the highest.
+        help: One line of help.
+        type: Type and range of the value.
+        order: Processors are applied in ascending order.
     """
 
     name: str
     function: Callable[[Logits, Any], Logits]
     default: float
     help: str
-    bounds: dict[str, float]
+    type: Any
     order: int
-
-    @property
-    def type(self) -> type:
-        """Type of the value: int or float."""
-        return type(self.default)
 
     def parse(self, value: float | str) -> float:
         """The value as a number of the right type, from a number or its text.
 
         Raises:
-            CharlmError: not such a number, or out of range.
+            CharlmError: the value is not such a number, or is out of range.
         """
-        number: float = convert(self.name, self.type, value)
-        check_range(self.name, self.bounds, number)
+        number: float = checked(self.name, self.type, value)
         return number
 
     def __call__(self, logits: Logits, value: float) -> Logits:
@@ -63,50 +58,55 @@ processors: Registry[Processor] = Registry("logits processor")
 
 
 def processor(
-    order: int, default: float, help: str, **bounds: float
+    order: int, default: float, help: str, type: Any
 ) -> Callable[[Callable[[Logits, Any], Logits]], Processor]:
     """A decorator that registers a function of (logits, value) under its own name as a Processor."""
 
-    def enter(function: Callable[[Logits, Any], Logits]) -> Processor:
+    def register(function: Callable[[Logits, Any], Logits]) -> Processor:
         name = function.__name__
-        return processors.register(name)(Processor(name, function, default, help, bounds_of(**bounds), order))
+        return processors.register(name)(Processor(name, function, default, help, type, order))
 
-    return enter
+    return register
 
 
-@processor(10, 1.0, "below 1 bolder, above 1 more surprising, 0 always the likeliest", low=0)
+@processor(
+    10,
+    1.0,
+    "below 1: more probable tokens; above 1: less probable ones; 0: always the most probable",
+    NonNegativeNumber,
+)
 def temperature(logits: Logits, value: float) -> Logits:
-    """Scores divided by the temperature; at 0 only the likeliest token (the first of equals) stays."""
+    """Logits divided by the temperature; at 0 only the most probable token (the first of equals) is kept."""
     if value == 0:
-        likeliest = np.arange(logits.shape[-1]) == logits.argmax(-1)[:, None]
-        return np.where(likeliest, logits, -np.inf)
-    # The highest score is moved to 0 first, so that a tiny temperature cannot overflow.
+        most_probable = np.arange(logits.shape[-1]) == logits.argmax(-1)[:, None]
+        return np.where(most_probable, logits, -np.inf)
+    # The highest logit is moved to 0 first, so that a tiny temperature cannot overflow.
     with np.errstate(over="ignore"):
         return (logits - logits.max(-1, keepdims=True)) / value
 
 
-@processor(20, 0, "draw from the K likeliest tokens only (0: from all)", low=0)
+@processor(20, 0, "draw from the K most probable tokens only (0: from all)", NonNegativeInteger)
 def top_k(logits: Logits, value: int) -> Logits:
-    """The k highest scores stay, and whatever equals the lowest of them (Fan et al. 2018)."""
+    """The k highest logits are kept, and all that equal the lowest of them (Fan et al. 2018)."""
     if value >= logits.shape[-1]:
         return logits
     threshold = np.partition(logits, -value)[:, -value, None]
     return np.where(logits >= threshold, logits, -np.inf)
 
 
-@processor(30, 1.0, "draw from the likeliest tokens that together reach this probability", low=0, high=1)
+@processor(30, 1.0, "draw from the most probable tokens that together reach this probability", Probability)
 def top_p(logits: Logits, value: float) -> Logits:
-    """The fewest likeliest tokens that together reach p, and equals of the last (Holtzman et al. 2020)."""
+    """The fewest tokens that together reach p are kept, and all that equal the last of them (Holtzman et al. 2020)."""
     falling = -np.sort(-logits)
     probability = np.exp(falling - falling[:, :1])
     probability /= probability.sum(-1, keepdims=True)
-    before = probability.cumsum(-1) - probability  # of all that are likelier
+    before = probability.cumsum(-1) - probability  # of all more probable tokens
     kept = np.maximum(1, (before < value).sum(-1, keepdims=True))
     threshold = np.take_along_axis(falling, kept - 1, -1)
     return np.where(logits >= threshold, logits, -np.inf)
 
 
-@processor(40, 0.0, "drop tokens less likely than this share of the likeliest", low=0, high=1)
+@processor(40, 0.0, "drop tokens less probable than this fraction of the most probable one", Probability)
 def min_p(logits: Logits, value: float) -> Logits:
-    """Tokens at least p times as likely as the likeliest stay (Nguyen et al. 2024)."""
+    """Tokens at least p times as probable as the most probable one are kept (Nguyen et al. 2024)."""
     return np.where(logits >= logits.max(-1, keepdims=True) + np.log(value), logits, -np.inf)

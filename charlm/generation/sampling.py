@@ -1,4 +1,4 @@
-"""Sampler draws tokens from scores, `generate` repeats it without end, `write` makes text of it."""
+"""`Sampler` draws tokens from logits, `generate` repeats that without end, `stream_text` decodes them to text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from charlm.config.fields import NonNegativeInteger, PositiveInteger, Seed
+from charlm.config.plain import checked
 from charlm.errors import CharlmError
 from charlm.generation.processors import processors
 from charlm.generation.stepper import Stepper
@@ -17,41 +19,37 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Draws the next token of each row of a batch from its scores.
+    """Draws the next token of each row of a batch from its logits.
 
-    Every row has a random generator of its own, seeded with `[seed, row]`: a row does not depend on how many
-    others are drawn beside it.
+    Each row has its own random generator, seeded with `[seed, row]`: its tokens do not depend on the number of rows.
 
     Args:
-        seed: The same seed draws the same tokens from the same scores.
-        batch: Rows.
-        values: Settings of logits processors by name (`temperature=0.8, top_k=40`).
+        seed: The same seed draws the same tokens from the same logits.
+        batch: Number of rows.
+        values: Values of logits processors by name (`temperature=0.8, top_k=40`).
 
     Raises:
         CharlmError: an unknown processor, or a value out of its range.
     """
 
     def __init__(self, seed: int, batch: int = 1, **values: float) -> None:
-        if seed < 0:
-            raise CharlmError(f"--seed must be at least 0, not {seed}")
-        if batch < 1:
-            raise CharlmError(f"--samples must be at least 1, not {batch}")
-        self.batch = batch
-        chosen = [(processors[name], processors[name].parse(value)) for name, value in values.items()]
-        used = [(processor, value) for processor, value in chosen if value != processor.default]
+        seed = checked("seed", Seed, seed)
+        self.batch = checked("batch", PositiveInteger, batch)
+        parsed = [(processors[name], processors[name].parse(value)) for name, value in values.items()]
+        used = [(processor, value) for processor, value in parsed if value != processor.default]
         self._processors = sorted(used, key=lambda entry: entry[0].order)
         self._generators = [np.random.default_rng([seed, row]) for row in range(batch)]
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """What the probabilities (batch, vocabulary) are in proportion to: exp of the processed scores.
+        """The probabilities (batch, vocab_size) up to a factor per row: exp of the processed logits.
 
         Raises:
-            CharlmError: the scores are not finite, as after a training that diverged.
+            CharlmError: the logits are not finite, as after a training that diverged.
         """
         values = logits.astype(np.float64)
         highest = values.max(-1, keepdims=True)
         if not np.isfinite(highest).all():
-            raise CharlmError("the model's scores are not finite: its training diverged; use another checkpoint")
+            raise CharlmError("the model's logits are not finite: its training diverged; use another checkpoint")
         if self._processors:
             for processor, value in self._processors:
                 values = processor(values, value)
@@ -60,33 +58,32 @@ class Sampler:
         return np.exp(values, values)
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
-        """One token id for each row of the scores (batch, vocabulary), by inversion of the cumulative sum."""
+        """One token id for each row of the logits (batch, vocab_size), by inversion of the cumulative sum."""
         sums = self.weights(logits).cumsum(-1)
-        # Above 0 and at most the total, so that a token is always found, and never one of probability 0.
+        # In (0, total], so that a token is always found, and never one of probability 0.
         draws = sums[:, -1:] * [[1 - generator.random()] for generator in self._generators]
         return (sums >= draws).argmax(-1)
 
 
 def generate(stepper: Stepper, prompt: ArrayLike, sampler: Sampler, state: Any = None) -> Iterator[NDArray[np.int64]]:
-    """Token ids (batch,) after token ids, without end; slice it.
+    """Generate token ids (batch,) after a prompt, without end.
 
     Args:
         stepper: The network.
-        prompt: At least one id: (time,), the same for every row, or (batch, time). It is read in one pass and
-            not repeated.
+        prompt: At least one id: (time,), the same for every row, or (batch, time). It is not repeated in the result.
         sampler: Draws the tokens; its batch is the batch.
-        state: The network's state before the prompt; None: nothing was read.
+        state: The network's state before the prompt; None: the initial state.
     """
     ids = np.atleast_2d(np.asarray(prompt, dtype=np.int64))
     ids = np.broadcast_to(ids, (sampler.batch, ids.shape[1]))
-    logits, state = stepper.read(ids, stepper.initial_state(sampler.batch) if state is None else state)
+    logits, state = stepper.prefill(ids, stepper.initial_state(sampler.batch) if state is None else state)
     while True:
-        drawn = sampler(logits)
-        yield drawn
-        logits, state = stepper.step(drawn, state)
+        tokens = sampler(logits)
+        yield tokens
+        logits, state = stepper.step(tokens, state)
 
 
-def write(
+def stream_text(
     stepper: Stepper,
     tokenizer: Tokenizer,
     prompt: str = "",
@@ -97,40 +94,41 @@ def write(
     samples: int = 1,
     **values: float,
 ) -> Iterator[list[str]]:
-    """Text as it is made: at each turn the new piece of every sample, of whole characters, perhaps empty.
+    """Generate samples and yield their text piece by piece: lists of one piece per sample.
 
-    The prompt is not repeated. A sample ends after `length` tokens, before the first stop string, or, from a
-    model of lines or documents, where the item ends.
+    A piece consists of whole characters and may be empty, but not all pieces of a list are. The prompt is not repeated.
+    A sample ends after `length` tokens, before the first stop string, or, with a model of lines or documents, where the
+    item ends.
 
     Args:
         stepper: The network.
         tokenizer: Its vocabulary.
-        prompt: What the text starts with; empty: as texts (or items) start.
-        length: Most tokens of a sample.
-        seed: The same seed gives the same texts; sample i does not depend on how many there are.
-        stop: Strings at which a sample ends; they are not written themselves.
-        samples: How many texts to write side by side.
-        values: Settings of logits processors by name.
+        prompt: The text to continue; empty: the start of a text (or item).
+        length: Largest number of tokens per sample.
+        seed: The same seed gives the same texts; a sample does not depend on the number of samples.
+        stop: Strings at which a sample ends; they are not part of the text.
+        samples: Number of texts that are generated side by side.
+        values: Values of logits processors by name.
 
     Raises:
-        CharlmError: a prompt with pieces that the vocabulary lacks, an empty stop string, or a value out of
-            range; it is raised at once, before the first piece is asked for.
+        CharlmError: a prompt with pieces that are not in the vocabulary, an empty stop string, or a value out of range;
+            it is raised by the call itself, before the first piece.
     """
     if isinstance(stop, str):
         stop = (stop,)
     if "" in stop:
-        raise CharlmError("a stop string must not be empty; leave --stop out to write on to the length")
-    if length < 0:
-        raise CharlmError(f"--length must be at least 0, not {length}")
-    read = tokenizer.prompt(prompt)
-    ids = _prompt_ids(tokenizer, read)
+        raise CharlmError("a stop string must not be empty; leave `stop` out to generate up to the length")
+    length = checked("length", NonNegativeInteger, length)
+    samples = checked("samples", PositiveInteger, samples)
+    encoded = tokenizer.prompt(prompt)  # some tokenizers leave a final blank to the next token
+    ids = _prompt_ids(tokenizer, encoded)
     sampler = Sampler(seed, samples, **values)
-    blank = " " if prompt.endswith(" ") and not read.endswith(" ") else ""  # stands in the prompt already
+    blank = " " if prompt.endswith(" ") and not encoded.endswith(" ") else ""
     rows = [_Row(tokenizer, stop, blank) for _ in range(samples)]
 
     def pieces() -> Iterator[list[str]]:
-        for _, drawn in zip(range(length), generate(stepper, ids, sampler), strict=False):
-            new = [row.push(int(token)) for row, token in zip(rows, drawn, strict=True)]
+        for _, tokens in zip(range(length), generate(stepper, ids, sampler), strict=False):
+            new = [row.push(int(token)) for row, token in zip(rows, tokens, strict=True)]
             if any(new):
                 yield new
             if all(row.ended for row in rows):
@@ -148,7 +146,8 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
         named = ", ".join(f"{piece!r}" for piece, _ in unknowns.most_common(8))
         more = ", ..." if len(unknowns) > 8 else ""
         raise CharlmError(
-            f"the prompt has {named}{more}, which the vocabulary of the model lacks; write the prompt without"
+            f"the prompt has {named}{more}, which the vocabulary of the model lacks; write the prompt without it, "
+            "or set `prompt_unknown` to nearest or drop"
         )
     ids = [int(token) for token in tokenizer.encode(prompt)]
     if tokenizer.boundary is not None:
@@ -157,18 +156,18 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 class _Row:
-    """One sample on its way from tokens to text: whole characters, cut before the first stop string."""
+    """The text of one sample: decodes its tokens to whole characters and ends it before the first stop string."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], blank: str = "") -> None:
         self.ended = False
-        self._blank = blank  # left out where the text starts with it
+        self._blank = blank  # removed from the start of the text, because the prompt has it
         self._boundary = tokenizer.boundary
         self._decoder = tokenizer.decoder()
         self._stop = stop
-        self._held = ""  # written only once it is certain that no stop string starts in it
+        self._held = ""  # text in which a stop string may have started
 
     def push(self, token: int) -> str:
-        """The text that the token settles."""
+        """The text that this token completes."""
         if self.ended:
             return ""
         if token == self._boundary:
@@ -179,7 +178,7 @@ class _Row:
         return self._release(text)
 
     def flush(self) -> str:
-        """What is left of a sample that ends here."""
+        """The rest of the text, at the end of the sample."""
         if self.ended:
             return ""
         text = self._release(self._decoder.flush()) + self._held
@@ -192,7 +191,7 @@ class _Row:
         self._held += text
         found = [(self._held.find(stop) + len(stop), -len(stop)) for stop in self._stop if stop in self._held]
         if found:
-            # The match that is complete first, whatever the pieces in which the text arrives.
+            # The match that ends first, however the text is cut into pieces.
             end, negative_length = min(found)
             released, self._held, self.ended = self._held[: end + negative_length], "", True
             return released
@@ -203,5 +202,5 @@ class _Row:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Characters at the end of `text` with which `stop` starts."""
+    """Number of characters at the end of `text` with which `stop` starts."""
     return next(size for size in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:size]))

@@ -1,59 +1,62 @@
 """Steppers: the network one token at a time.
 
-`NumpyStepper` is for a CPU: torch's kernels are made for windows and repack their weights at every call, so
-that a token costs them several times its arithmetic; and importing torch takes longer than writing a page.
-`TorchStepper` is for a GPU. Both give the same scores to rounding.
+`NumpyStepper` is for a CPU: torch's kernels are made for windows and repack their weights at every call, so that one
+token costs several times its arithmetic; and importing torch takes longer than generating a page. `TorchStepper` is for
+a GPU, and for many rows. Both give the same logits, to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.network.cells import Cell, Step, cells, moving
-from charlm.network.shape import ModelShape
+from charlm.config import ModelConfig
+from charlm.network.cells import Cell, Step, cells, with_zoneout
+from charlm.network.recurrence import run_over_layers, run_over_time
+from charlm.network.summary import has_projection
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from charlm.network.layer import Layer
     from charlm.network.model import LanguageModel
-    from charlm.network.recurrence import Layer
 
 Array = NDArray[Any]
 
 WINDOW = 4096
-"""Tokens of a prompt (all rows together) read at once; more would only need more memory."""
+"""Tokens of a prompt, in all rows together, that are processed at once; more would only need more memory."""
 
-FOLDED = 2**21
-"""Largest table (tokens x gates x hidden) of what the first layer makes of each token; to compute a larger
-one takes longer than it saves."""
+MAX_FOLDED = 2**21
+"""Largest table (vocab_size x gates x hidden) of the first layer's projection of every token that is computed in
+advance; a larger one takes longer than it saves."""
 
-HALF = np.array(0.5, dtype=np.float32)  # exact in every precision, and quicker than a Python number
+HALF = np.array(0.5, dtype=np.float32)  # exact in every precision, and faster than a Python number
 
 
 class Stepper(Protocol):
-    """What generation needs of a network. The state is an array or tensor (layers, slots, batch, hidden)."""
+    """A network that generation can use; its state is an array or tensor (layers, states, batch, hidden)."""
 
     def initial_state(self, batch: int) -> Any:
-        """The state before anything was read."""
+        """The state before the first token: zeros (layers, states, batch, hidden)."""
         ...
 
     def step(self, ids: Array, state: Any) -> tuple[Array, Any]:
-        """Read one token of each row, (batch,): scores (batch, vocabulary) of the next, the new state."""
+        """Logits (batch, vocab_size) of the token after `ids` (batch,), and the next state."""
         ...
 
-    def read(self, ids: Array, state: Any) -> tuple[Array, Any]:
-        """Read (batch, time) tokens: scores (batch, vocabulary) of what follows the last, the new state."""
+    def prefill(self, ids: Array, state: Any) -> tuple[Array, Any]:
+        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
         ...
 
 
 class NumpyFunctions:
-    """The namespace `f` of a cell's step for numpy arrays."""
+    """The functions `f` of a cell's step for numpy arrays."""
 
     tanh = staticmethod(np.tanh)
     exp = staticmethod(np.exp)
@@ -84,116 +87,116 @@ class NumpyFunctions:
 
 
 class NumpyStepper:
-    """A trained network from its weights, on a CPU, any cell from its one definition.
+    """A trained network on a CPU, from its weights, for every cell.
 
-    The first layer's product with the embedding is computed once for every token of the vocabulary, so that
-    at each step it is a look-up.
+    The first layer's projection of each token's embedding is computed once for the whole vocabulary, so that a step
+    only looks it up.
 
     Args:
-        weights: Arrays under the names of `LanguageModel.state_dict`, as `safetensors.numpy.load_file` reads
-            them; computed with in float32, or in float64 if they are.
-        shape: The network's sizes and options.
+        weights: Arrays under the names of `LanguageModel.state_dict`, as `safetensors.numpy.load_file` reads them;
+            float64 stays float64, everything else is computed in float32.
+        config: The resolved settings of the network.
+        vocab_size: Tokens of the vocabulary.
 
     Raises:
         ValueError: a weight is missing or has another shape than the network's.
     """
 
-    def __init__(self, weights: Mapping[str, Array], shape: ModelShape) -> None:
-        self.shape = shape
-        hidden, take = shape.hidden, _Weights(weights)
-        cell = cells[shape.cell]()
-        step = moving(cell.step, lambda: 1.0 - shape.zoneout) if shape.zoneout else cell.step
-        embedding = take("embedding.weight", shape.vocabulary, shape.embedding)
+    def __init__(self, weights: Mapping[str, Array], config: ModelConfig, vocab_size: int) -> None:
+        self.config = config
+        hidden, take = config.hidden, _Weights(weights)
+        cell = self.cell = cells[config.cell]()
+        step = with_zoneout(cell.step, lambda: 1.0 - config.zoneout) if config.zoneout else cell.step
+        embedding = take("embedding.weight", vocab_size, config.embedding)
         self.dtype = embedding.dtype
-        widths = [shape.embedding] + [hidden] * (shape.layers - 1)
+        widths = [config.embedding] + [hidden] * (config.layers - 1)
         self._layers = [_Layer(cell, step, take, f"layers.{i}.", width, hidden) for i, width in enumerate(widths)]
+        projections = [layer.project for layer in self._layers]
         self._table = embedding
-        self._folded = shape.vocabulary * cell.gates * hidden <= FOLDED
-        if self._folded:
-            self._table = self._layers[0].project(embedding)
-        no_norm: Callable[[Array], Array] = _same
-        norms = [_norm(take, f"norms.{i}.", hidden) if shape.layer_norm else no_norm for i in range(1, shape.layers)]
-        self._norms = [no_norm, *norms]
-        self._norm = _norm(take, "norm.", hidden) if shape.layer_norm else no_norm
-        self._projection = take("projection.weight", shape.embedding, hidden).T if shape.projected else None
-        self._output = embedding.T if shape.tie else take("output.weight", shape.vocabulary, hidden).T
-        self._bias = take("output.bias", shape.vocabulary)
+        if vocab_size * cell.gates * hidden <= MAX_FOLDED:
+            self._table, projections[0] = projections[0](embedding), _identity
+        self._projections = projections
+        names = [*(f"norms.{i}." for i in range(1, config.layers)), "norm."]
+        *norms, self._norm = [_norm(take, name, hidden) if config.layer_norm else _identity for name in names]
+        self._norms = [_identity, *norms]
+        self._projection = take("projection.weight", config.embedding, hidden).T if has_projection(config) else None
+        self._output = embedding.T if config.tie else take("output.weight", vocab_size, hidden).T
+        self._bias = take("output.bias", vocab_size)
 
     def initial_state(self, batch: int) -> Array:
-        """The state before anything was read: zeros (layers, slots, batch, hidden)."""
-        return np.zeros((self.shape.layers, self.shape.slots, batch, self.shape.hidden), dtype=self.dtype)
+        """The state before the first token: zeros (layers, states, batch, hidden)."""
+        return np.zeros((self.config.layers, self.cell.states, batch, self.config.hidden), dtype=self.dtype)
 
     def step(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Read one token of each row, (batch,): scores (batch, vocabulary) of the next, the new state."""
+        """Logits (batch, vocab_size) of the token after `ids` (batch,), and the next state."""
         features, state = self._forward(ids, state, _Layer.step)
-        return self._scores(features), state
+        return self._logits(features), state
 
-    def read(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Read (batch, time) tokens: scores (batch, vocabulary) of what follows the last, the new state."""
+    def prefill(self, ids: Array, state: Array) -> tuple[Array, Array]:
+        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
         batch, time = ids.shape
         size = max(1, WINDOW // batch)
         for start in range(0, time, size):
             features, state = self._forward(ids[:, start : start + size].T, state, _Layer.run)
-        return self._scores(features[-1]), state
+        return self._logits(features[-1]), state
 
-    def _forward(self, ids: Array, state: Array, run: Callable[..., Array]) -> tuple[Array, Array]:
-        """The last layer's outputs for ids ([time,] batch), and the new state."""
-        new = np.empty_like(state)
-        now, then = state, new
-        if state.shape[2] == 1:  # without the batch axis: a product with a vector is quicker than with a row
-            ids, now, then = ids[..., 0], state[:, :, 0], new[:, :, 0]
-        x = self._table[ids]
-        for index, layer in enumerate(self._layers):
-            projected = x if self._folded and not index else layer.project(self._norms[index](x))
-            y = run(layer, projected, now[index], then[index])
-            x = x + y if self.shape.residual and index else y
-        return x, new
+    def _forward(self, ids: Array, state: Array, run: Callable[..., tuple[Array, _State]]) -> tuple[Array, Array]:
+        """The last layer's outputs for ids ([time,] batch), and the next state.
 
-    def _scores(self, features: Array) -> Array:
+        Args:
+            run: `_Layer.step` for ids without the axis of time, `_Layer.run` for ids with it.
+        """
+        shape = state.shape
+        if shape[2] == 1:  # without the batch axis: the product with a vector is faster than with a row
+            ids, state = ids[..., 0], state[:, :, 0]
+
+        def run_layer(index: int, x: Array, state: Array) -> tuple[Array, _State]:
+            return run(self._layers[index], self._projections[index](self._norms[index](x)), state)
+
+        x, states = run_over_layers(run_layer, self._table[ids], state, residual=self.config.residual)
+        return x, np.concatenate([part for new in states for part in new]).reshape(shape)
+
+    def _logits(self, features: Array) -> Array:
         x = self._norm(features)
         if self._projection is not None:
             x = x.dot(self._projection)
         return np.atleast_2d(x.dot(self._output) + self._bias)
 
 
+_State = Sequence[Array]
+"""The state of one layer: `states` arrays ([batch,] hidden)."""
+
+
 class _Layer:
-    """One recurrent layer: the arrays of a cell and its steps over a window."""
+    """One recurrent layer: the weights of a cell as arrays."""
 
     def __init__(self, cell: Cell, step: Step, take: _Weights, prefix: str, features: int, hidden: int) -> None:
-        self._cell_step = step
         self._W: Array | None = None
         if cell.gates:
             self._W = take(prefix + "W", cell.gates * hidden, features).T
             self._b = take(prefix + "b", cell.gates * hidden)
-        products = {name: take(prefix + name, width * hidden, hidden) for name, width in cell.products.items()}
+        products = {name: take(prefix + name, rows * hidden, hidden) for name, rows in cell.products.items()}
         vectors = {name: take(prefix + name, width * hidden) for name, width in cell.vectors.items()}
-        self._w = SimpleNamespace(**{name: _product(matrix) for name, matrix in products.items()}, **vectors)
+        w = SimpleNamespace(**{name: _product(matrix) for name, matrix in products.items()}, **vectors)
+        self._step = partial(step, NumpyFunctions, w)
 
     def project(self, x: Array) -> Array:
         """W x + b for inputs (..., features)."""
         return x if self._W is None else x @ self._W + self._b
 
-    def step(self, projected: Array, state: Array, new: Array) -> Array:
-        """The output ([batch,] hidden) of one step; the state after it is written into `new`."""
-        parts = self._cell_step(NumpyFunctions, self._w, projected, *state)
-        for slot, part in enumerate(parts):
-            new[slot] = part
-        return parts[0]
+    def step(self, projected: Array, state: Array) -> tuple[Array, _State]:
+        """The output ([batch,] hidden) of one step, and the next state."""
+        new = self._step(projected, *state)
+        return new[0], new
 
-    def run(self, projected: Array, state: Array, new: Array) -> Array:
-        """The outputs (time, [batch,] hidden) of a window; the state after it is written into `new`."""
-        now = tuple(state)
-        outputs = np.empty((len(projected), *state.shape[1:]), dtype=state.dtype)
-        for time, x in enumerate(projected):
-            now = self._cell_step(NumpyFunctions, self._w, x, *now)
-            outputs[time] = now[0]
-        for slot, part in enumerate(now):
-            new[slot] = part
-        return outputs
+    def run(self, projected: Array, state: Array) -> tuple[Array, _State]:
+        """The outputs (time, [batch,] hidden) of a window, and the next state."""
+        outputs, new = run_over_time(self._step, projected, state)
+        return np.stack(outputs), new
 
 
 class _Weights:
-    """Takes arrays by name and holds them to the shape that the network gives them."""
+    """Gives arrays by name and checks their shapes."""
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self._weights = weights
@@ -204,8 +207,8 @@ class _Weights:
         array = self._weights[name]
         if array.shape != shape:
             raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
-        # A copy: it stays as it is while a model goes on training, and numpy places large arrays where the
-        # processor reads them sooner (aligned, on huge pages) than in the middle of a file's bytes.
+        # A copy: it does not change while a model is trained further, and numpy allocates large arrays aligned and on
+        # huge pages, where the processor reads them faster than in the middle of a file's bytes.
         return np.array(array, dtype=np.float64 if array.dtype == np.float64 else np.float32, order="C")
 
 
@@ -219,45 +222,67 @@ def _norm(take: _Weights, prefix: str, width: int) -> Callable[[Array], Array]:
     return lambda x: NumpyFunctions.norm(x, gain, bias)
 
 
-def _same(x: Any) -> Any:
+def _identity(x: Any) -> Any:
     return x
+
+
+class LongPromptStepper(NumpyStepper):
+    """A `NumpyStepper` whose prompts are read by the windows of torch, as evaluation reads a text.
+
+    Args:
+        weights, config, vocab_size: As for `NumpyStepper`.
+        model: The same network in torch, on a CPU.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Array], config: ModelConfig, vocab_size: int, model: LanguageModel
+    ) -> None:
+        super().__init__(weights, config, vocab_size)
+        self._windows = TorchStepper(model)
+
+    def prefill(self, ids: Array, state: Array) -> tuple[Array, Array]:
+        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
+        import torch
+
+        logits, new = self._windows.prefill(ids, torch.from_numpy(state))
+        return logits, new.numpy()
 
 
 class TorchStepper:
     """A network of torch: for a GPU, and for many rows at once on a CPU.
 
-    A step calls the cells themselves, with the first layer's product looked up as in `NumpyStepper`; a prompt is read
-    by the network's own windows.
+    A step calls the cells' own steps, with the first layer's projection looked up as in `NumpyStepper`; a prompt is
+    processed by the network's own windows.
 
     Args:
-        model: The network, on its device; it must not learn while this is in use. Dropout is off while it steps.
-        dtype: What a step's products are computed in; the model's own if None. bf16 is quicker where the processor
-            or the GPU multiplies it, and gives scores of three digits.
+        model: The network, on its device; it must not be trained while this is in use. Dropout is off during a step.
+        dtype: Type in which the products of a step are computed; the model's own if None. bf16 is faster where the
+            processor or the GPU has it, and gives logits of three digits.
     """
 
     def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:
         self.model = model
         self.dtype = dtype or model.embedding.weight.dtype
-        self._read_token: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def initial_state(self, batch: int) -> Tensor:
-        """The state before anything was read: zeros (layers, slots, batch, hidden)."""
+        """The state before the first token: zeros (layers, states, batch, hidden)."""
         return self.model.initial_state(batch)
 
     def step(self, ids: Array, state: Tensor) -> tuple[Array, Tensor]:
-        """Read one token of each row, (batch,): scores (batch, vocabulary) of the next, the new state."""
+        """Logits (batch, vocab_size) of the token after `ids` (batch,), and the next state."""
         import torch
 
         from charlm.network.model import evaluating
 
         with torch.no_grad(), evaluating(self.model):
-            if self._read_token is None:
-                self._read_token = self._bind()
-            logits, state = self._read_token(torch.from_numpy(np.asarray(ids)).to(state.device), state)
+            if self._step is None:
+                self._step = self._prepared_step()
+            logits, state = self._step(torch.from_numpy(np.asarray(ids)).to(state.device), state)
         return logits.cpu().numpy(), state
 
-    def read(self, ids: Array, state: Tensor) -> tuple[Array, Tensor]:
-        """Read (batch, time) tokens: scores (batch, vocabulary) of what follows the last, the new state."""
+    def prefill(self, ids: Array, state: Tensor) -> tuple[Array, Tensor]:
+        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
         import torch
 
         from charlm.network.model import evaluating
@@ -271,27 +296,29 @@ class TorchStepper:
             logits = self.model.project(features[:, -1])
         return logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32).cpu().numpy(), state
 
-    def _bind(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """A step over weights that are rounded, and a first layer that is multiplied out, once."""
+    def _prepared_step(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """A step (ids, state) to (logits, state) whose weights are rounded, and first layer projected, in advance."""
         import torch
 
-        model, shape, dtype = self.model, self.model.shape, self.dtype
+        model, config, dtype = self.model, self.model.config, self.dtype
         layers = cast("list[Layer]", list(model.layers))
         steps = [layer.bound_step(dtype, 1) for layer in layers]
         projections = [layer.projection(dtype) for layer in layers]
+        norms = list(model.norms)
         table = model.embedding.weight
-        if shape.vocabulary * layers[0].cell.gates * shape.hidden <= FOLDED:
-            table, projections[0] = projections[0](table), _same
-        _, output, bias = model.output_inputs(table.new_zeros(shape.hidden, dtype=model.embedding.weight.dtype))
+        if model.vocab_size * model.cell.gates * config.hidden <= MAX_FOLDED:
+            table, projections[0] = projections[0](table), _identity
+        _, output, bias = model.output_inputs(table.new_zeros(config.hidden, dtype=model.embedding.weight.dtype))
         output = output.to(dtype).T.contiguous()
 
-        def read_token(ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-            x, states = table[ids], []
-            for index, (norm, project, step) in enumerate(zip(model.norms, projections, steps, strict=True)):
-                new = torch.stack([part.to(state.dtype) for part in step(project(norm(x)), *state[index].unbind())])
-                x = x + new[0] if shape.residual and index else new[0]
-                states.append(new)
+        def run_layer(index: int, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            parts = steps[index](projections[index](norms[index](x)), *state.unbind())
+            new = torch.stack([part.to(state.dtype) for part in parts])
+            return new[0], new
+
+        def step(ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            x, states = run_over_layers(run_layer, table[ids], state, residual=config.residual)
             features = model.projection(model.norm(x)).to(dtype)
             return (features @ output).to(state.dtype) + bias, torch.stack(states)
 
-        return read_token
+        return step

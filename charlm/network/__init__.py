@@ -1,11 +1,10 @@
-"""From token ids to scores for the next token, in four steps.
+"""From token ids to the logits of the next token (torch, but for `cells`, `recurrence` and `summary`).
 
-1. `shape.ModelShape` says how large the network is; it is what a run saves as `model.json` (no torch needed).
-2. `cells` holds the recurrences, one file per family: a cell is the equations of one time step.
-3. `recurrence.Layer` owns the parameters of a cell and runs it over a window of time.
-4. `model.LanguageModel` looks ids up in an embedding, runs them through stacked layers and projects to
-   scores: `(batch, time)` ids and a state go in, `(batch, time, vocabulary)` logits and the next state come
-   out.
+1. `cells` holds the recurrences, one file per family: a cell is the equations of one time step.
+2. `layer.Layer` owns the parameters of a cell and runs it over a window of time.
+3. `model.LanguageModel` looks ids up in an embedding, runs them through stacked layers and projects to logits:
+   `(batch, time)` ids and a state go in, `(batch, time, vocab_size)` logits and the next state come out.
+4. `loss.summed_cross_entropy` is the loss of a window, in nats.
 
-The state is one tensor `(layers, slots, batch, hidden)` whatever the cell.
+The state is one tensor `(layers, states, batch, hidden)` for every cell.
 """

@@ -1,4 +1,4 @@
-"""LanguageModel: token ids and a state in, scores for the next token and the next state out."""
+"""LanguageModel: from token ids and a state to the logits of the next token and the next state."""
 
 from __future__ import annotations
 
@@ -10,132 +10,134 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlm.config import ModelConfig
 from charlm.network.cells import cells
 from charlm.network.initialisation import initialise
-from charlm.network.recurrence import Layer
-from charlm.network.shape import ModelShape
+from charlm.network.layer import Layer
+from charlm.network.recurrence import run_over_layers
+from charlm.network.summary import Row, check_model, has_projection, parameter_table
 
 
 class LanguageModel(nn.Module):
-    """Embedding, stacked recurrent layers, projection to one score for each token of the vocabulary.
+    """An embedding, stacked recurrent layers, and a projection to one logit for each token of the vocabulary.
 
-    The state is one tensor (layers, slots, batch, hidden), float32 (float64 in a float64 model) whatever the
-    cell and the precision: `state.detach()` is truncated back-propagation through time.
+    The state is one tensor (layers, states, batch, hidden), float32 (float64 in a float64 model) for every cell and in
+    every precision: `state.detach()` between windows is truncated back-propagation through time.
 
     Args:
-        shape: The sizes and options of the network.
+        config: The resolved settings of the network.
+        vocab_size: Tokens of the vocabulary.
+
+    Raises:
+        CharlmError: an unknown cell, or widths that do not fit it.
     """
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
-        self.shape = shape
-        cell = cells[shape.cell]()
-        widths = [shape.embedding] + [shape.hidden] * (shape.layers - 1)
-        self.embedding = nn.Embedding(shape.vocabulary, shape.embedding)
-        self.layers = nn.ModuleList(
-            Layer(
-                cell,
-                width,
-                shape.hidden,
-                zoneout=shape.zoneout,
-                recurrent_dropout=shape.recurrent_dropout,
-                weight_drop=shape.weight_drop,
-            )
-            for width in widths
-        )
-        norms = [nn.LayerNorm(shape.hidden) if shape.layer_norm else nn.Identity() for _ in widths]
+        check_model(config)
+        self.config = config
+        self.vocab_size = vocab_size
+        cell = self.cell = cells[config.cell]()
+        widths = [config.embedding] + [config.hidden] * (config.layers - 1)
+        self.embedding = nn.Embedding(vocab_size, config.embedding)
+        self.layers = nn.ModuleList(Layer(cell, width, config) for width in widths)
+        norms = [nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity() for _ in widths]
         self.norms = nn.ModuleList([nn.Identity(), *norms[1:]])
         self.norm = norms[0]  # before the output projection
-        self.projection = nn.Linear(shape.hidden, shape.embedding, bias=False) if shape.projected else nn.Identity()
-        self.output = nn.ParameterDict({"bias": torch.zeros(shape.vocabulary)})
-        if not shape.tie:
-            self.output["weight"] = torch.empty(shape.vocabulary, shape.hidden)
-        self.input_dropout = nn.Dropout(shape.input_dropout)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.projection = (
+            nn.Linear(config.hidden, config.embedding, bias=False) if has_projection(config) else nn.Identity()
+        )
+        self.output = nn.ParameterDict({"bias": torch.zeros(vocab_size)})
+        if not config.tie:
+            self.output["weight"] = torch.empty(vocab_size, config.hidden)
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.dropout = nn.Dropout(config.dropout)
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Embeddings of size 1, a small output matrix: at first all tokens are about equally likely.
+        """Draw the initial weights: embeddings of variance 1, a small output matrix, so that logits start alike.
 
-        How layers start is in `initialise`.
-
-        Embeddings a tenth as large learn far slower (tiny Shakespeare, 900 steps: 1.78 nats against 1.66), so a
-        matrix that is both embedding and output is made as large as even scores at the start allow.
+        The layers start as in `initialise`. Embeddings a tenth as large learn far more slowly (tiny Shakespeare, 900
+        steps: 1.78 nats against 1.66); so a tied matrix is as large as nearly equal logits allow.
         """
         for layer in self.layers:
             assert isinstance(layer, Layer)
-            initialise(
-                layer,
-                forget_bias=self.shape.forget_bias,
-                chrono=self.shape.chrono,
-                gate_scale=self.shape.gate_scale,
-                recurrent_init=self.shape.recurrent_init,
-                recurrent_scale=self.shape.recurrent_scale,
-            )
-        if self.shape.tie:
-            # Behind a layer norm features are of size 1, else far smaller.
-            size = 0.25 / math.sqrt(self.shape.embedding) if self.shape.layer_norm else 0.05
+            initialise(layer, self.config)
+        if self.config.tie:
+            # After a layer norm features have variance 1, else they are far smaller.
+            size = 0.25 / math.sqrt(self.config.embedding) if self.config.layer_norm else 0.05
             nn.init.normal_(self.embedding.weight, std=size)
         else:
             nn.init.normal_(self.embedding.weight, std=1.0)
-            # Features are at most about 1 in size (tanh, or a layer norm), so that scores deviate by about 0.1.
-            nn.init.normal_(self.output["weight"], std=0.1 / math.sqrt(self.shape.hidden))
+            # Features are at most about 1 (tanh, or a layer norm), so that logits start with a deviation of about 0.1.
+            nn.init.normal_(self.output["weight"], std=0.1 / math.sqrt(self.config.hidden))
         if isinstance(self.projection, nn.Linear):
             nn.init.orthogonal_(self.projection.weight)
 
+    @torch.no_grad()
+    def initialise_output_bias(self, counts: Tensor) -> None:
+        """Start the output bias at the log frequencies of the tokens, so that an untrained network predicts those.
+
+        The first steps then need not teach how frequent each token is, and text that is generated before the network
+        has learned to start from the zero state has frequent tokens in it instead of all alike.
+
+        Args:
+            counts: How often each token occurs in the training text, (vocab_size,). Half an occurrence is added to
+                each (Krichevsky and Trofimov, 1981): a token that never occurs is improbable, not impossible.
+        """
+        smoothed = counts.double() + 0.5
+        self.output["bias"].copy_(smoothed.log() - smoothed.sum().log())
+
     def initial_state(self, batch: int) -> Tensor:
-        """The state before any token was read: zeros (layers, slots, batch, hidden)."""
+        """The state before any token was read: zeros (layers, states, batch, hidden)."""
         weight = self.embedding.weight
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        size = (self.shape.layers, self.shape.slots, batch, self.shape.hidden)
+        size = (self.config.layers, self.cell.states, batch, self.config.hidden)
         return torch.zeros(size, dtype=dtype, device=weight.device)
 
     def forward(self, ids: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scores (batch, time, vocabulary) of what follows each of `ids` (batch, time), and the state."""
+        """Logits (batch, time, vocab_size) of the token after each of `ids` (batch, time), and the next state."""
         features, state = self.hidden(ids, state)
         return self.project(features), state
 
     def hidden(self, ids: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What `project` turns into scores, (batch, time, hidden), and the next state.
-
-        For windows whose scores are too many to hold at once: project the features in pieces.
-        """
+        """Features (batch, time, hidden), from which `project` makes logits, and the next state."""
         if state is None:
             state = self.initial_state(len(ids))
-        dropped = bool(self.shape.input_dropout and self.training)
-        x = self.input_dropout(self.embedding(ids)) if dropped else self.embedding.weight
-        states = []
-        for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
-            # The first layer projects the embedding itself where that is less work than what was looked up in it.
-            y, new = layer(norm(x), state[index], None if index or dropped else ids)
-            y = self.dropout(y)
-            x = x + y if self.shape.residual and index else y
-            states.append(new)
+        # Without input dropout the first layer gets the embedding table, which may be less to project than the window.
+        lookup = not (self.config.input_dropout and self.training)
+        x = self.embedding.weight if lookup else self.input_dropout(self.embedding(ids))
+
+        def run_layer(index: int, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            y, new = self.layers[index](self.norms[index](x), state, ids if lookup and not index else None)
+            return self.dropout(y), new
+
+        x, states = run_over_layers(run_layer, x, state, residual=self.config.residual)
         return self.norm(x), torch.stack(states)
 
     def output_inputs(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The last linear map as (its input (..., width), weight (vocabulary, width), bias (vocabulary,))."""
-        weight = self.embedding.weight if self.shape.tie else self.output["weight"]
+        """The output projection as (its input (..., width), weight (vocab_size, width), bias (vocab_size,))."""
+        weight = self.embedding.weight if self.config.tie else self.output["weight"]
         return self.projection(features), weight, self.output["bias"]
 
     def project(self, features: Tensor) -> Tensor:
-        """Scores (..., vocabulary) from features (..., hidden)."""
+        """Logits (..., vocab_size) from features (..., hidden)."""
         return F.linear(*self.output_inputs(features))
 
     def describe(self, device: str) -> str:
-        """How the layers go through a window of training on a device, in words."""
+        """How the layers compute a window on a device, in words."""
         (words,) = {layer.describe(device) for layer in self.layers if isinstance(layer, Layer)}
         return words
 
-    def table(self) -> list[tuple[str, str, int]]:
-        """One row for each part of the network: its name, its shape in words, its number of parameters."""
-        return self.shape.table()
+    def table(self) -> list[Row]:
+        """One row for each part of the network; see `parameter_table`."""
+        return parameter_table(self.config, self.vocab_size)
 
 
 @contextlib.contextmanager
 def evaluating(model: LanguageModel) -> Iterator[None]:
-    """A model in evaluation mode (nothing is dropped) for the time being."""
+    """Put a model into evaluation mode (no dropout), and back into its former mode at the end."""
     training = model.training
     model.eval()
     try:

@@ -1,10 +1,11 @@
 """Text becomes batches.
 
-1. `corpus` finds the sources (files, folders, globs, standard input, or the built-in corpus of `builtin`) and
-   cuts them into train, validation and test; a text is read again in blocks, never held whole.
-2. `items` says where lines, items and blocks end: the one rule by which any text is cut.
-3. `tokenization` learns a vocabulary on the training split and turns text into ids and back.
-4. `stream` writes the ids of each split to disk, memory-mapped, with the characters, bytes and words behind
-   them; `cache` keeps them by content for the next run on the same text.
-5. `batching` cuts a stream into lanes of windows, or gathers items of like length, as tensors.
+1. `sources` finds files, folders, globs and standard input and decodes them; `builtin` is a corpus for a first try.
+2. `corpus` joins them and cuts them into train, validation and test splits, which are read in blocks.
+   `items` has the rules by which any text is cut into lines, items and blocks.
+3. `tokenization` learns a vocabulary from the training split and turns text into ids and back; `tokenizers` has the
+   kinds.
+4. `stream` turns each split into ids with exact counts of the characters, bytes and words behind them; `store` keeps
+   them on disk, in `cache` for the next run on the same text, and maps them into memory.
+5. `batching` cuts a stream into lanes and windows, or puts items of similar length together, as tensors.
 """

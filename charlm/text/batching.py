@@ -1,4 +1,9 @@
-"""Streams become batches: windows of lanes read side by side, or items of like length."""
+"""A stream of ids becomes batches: windows of lanes that are read side by side, or items of similar length.
+
+1. `batches` takes a stream and returns `Lanes` (one long text) or `ItemBatches` (lines, documents).
+2. Each pass over it is one epoch of `Batch`es: the rows of this process, `(lanes, time)`, as tensors.
+3. `state_dict` and `load_state_dict` let a pass be left after any batch and resumed there.
+"""
 
 from __future__ import annotations
 
@@ -13,48 +18,49 @@ from torch import Tensor
 from charlm.errors import CharlmError
 from charlm.text.stream import TokenStream
 
-IGNORED = -100  # the target where nothing is to be predicted; torch's cross-entropy leaves it out
-POOL = 64  # batches of items that are drawn together before they are sorted by length
-TOUCHED = 64 << 20  # bytes of a memory-mapped stream that may become resident before they are let go
-PAGES = 1 << 16  # bytes that the system maps around one that is read
+IGNORED = -100  # the target where nothing is to be predicted; the default `ignore_index` of torch's cross-entropy
+POOL = 64  # batches of items that are sorted by length together
+RESIDENT = 64 << 20  # bytes of a memory-mapped stream that may be resident before they are released
+PAGE = 1 << 12  # bytes that become resident when the next byte of a lane is read
+READ_AROUND = 1 << 16  # bytes that become resident when a byte at a random place is read
 
 
 @dataclass
 class Batch:
-    """One step of training or evaluation.
+    """One step of training or evaluation: the rows that this process reads.
 
     Attributes:
         inputs: `(lanes, time)` int64.
         targets: `(lanes, time)` int64, one token later; `IGNORED` where nothing is to be predicted.
-        fresh: `(lanes,)` bool, the lanes whose recurrent state starts from zero here.
-        share: Targets of this step over all ranks, divided by the number of ranks. With
-            `loss = sum over this rank's targets / share`, the mean over ranks of the gradients is the gradient of
-            the mean over all targets, as one process with all lanes has it.
+        reset_mask: `(lanes,)` bool, true for the lanes whose recurrent state is set to zero before this window.
+        targets_per_process: Targets of this step over all processes, divided by the number of processes. With
+            `loss = sum over this process's targets / targets_per_process`, the mean over processes of the gradients
+            equals the gradient that one process with all lanes would compute.
     """
 
     inputs: Tensor
     targets: Tensor
-    fresh: Tensor
-    share: float
+    reset_mask: Tensor
+    targets_per_process: float
 
     def enter(self, state: Tensor | None) -> Tensor | None:
-        """The state this window starts from: what the last one left, zero in the lanes that are fresh.
+        """The state at the start of this window: the final state of the previous one, zero where `reset_mask` is true.
 
         Args:
-            state: `(layers, slots, lanes, hidden)`, or None before the first window.
+            state: `(layers, states, lanes, hidden)`, or None before the first window.
         """
-        return None if state is None else state.masked_fill(self.fresh[:, None], 0.0)
+        return None if state is None else state.masked_fill(self.reset_mask[:, None], 0.0)
 
 
-class _Batches:
-    """What `Lanes` and `Items` have in common: passes that can be left and resumed at any batch."""
+class _ResumableBatches:
+    """What `Lanes` and `ItemBatches` share: passes that can be left after any batch and resumed there."""
 
     def __init__(
-        self, stream: TokenStream, batch_size: int, seq_length: int, rank: int, world_size: int, whole: bool
+        self, stream: TokenStream, batch_size: int, seq_length: int, rank: int, world_size: int, training: bool
     ) -> None:
         if batch_size % world_size:
             raise CharlmError(
-                f"--data.batch_size {batch_size} cannot be shared by {world_size} devices; "
+                f"`data.batch_size` {batch_size} cannot be shared by {world_size} devices; "
                 f"take a multiple of {world_size}"
             )
         if len(stream) < 2:
@@ -63,82 +69,85 @@ class _Batches:
         self.batch_size = batch_size
         self.seq_length = seq_length
         self.world_size = world_size
-        self.whole = whole
-        lanes = batch_size // world_size
-        self.mine = slice(rank * lanes, (rank + 1) * lanes)
+        self.training = training
+        rows = batch_size // world_size
+        self.rows = slice(rank * rows, (rank + 1) * rows)  # of a batch, those that this process reads
         self.epoch = 0
         self.position = 0  # the batch that comes next
-        self._resumed: int | None = 0  # where the next pass starts; None: at the start of the next epoch
-        self._touched = 0
+        self._next_start: int | None = 0  # the batch at which the next pass starts; None: at the first of a new epoch
+        self._resident = 0
 
     def __len__(self) -> int:
         """Batches of a pass, the same in every epoch."""
         raise NotImplementedError
 
-    def _from(self, position: int) -> Iterator[Batch]:
-        """The batches of this epoch from a position on."""
+    def _batches_from(self, position: int) -> Iterator[Batch]:
+        """The batches of this epoch, starting with number `position`."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Batch]:
-        start, self._resumed = self._resumed, None
+        start, self._next_start = self._next_start, None
         if start is None or start >= len(self):
             start, self.epoch = 0, self.epoch + 1
         self.position = start
-        for batch in self._from(start):
-            # Counted before it is handed out: a checkpoint made after the step must not repeat it.
+        for batch in self._batches_from(start):
+            # Counted before the batch is yielded: a checkpoint that is made after its step must not repeat it.
             self.position += 1
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch: the next pass starts at its first batch, unless it was resumed in the midst of it."""
-        if epoch != self.epoch or self._resumed is None:
-            self.epoch, self._resumed = epoch, 0
+        """Set the epoch of the next pass, which starts at the first batch unless this epoch was just resumed."""
+        if epoch != self.epoch or self._next_start is None:
+            self.epoch, self._next_start = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this pass stands."""
+        """The position in the current pass."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another pass over the same text stood."""
+        """Resume at the position of another pass over the same text."""
         self.epoch = state["epoch"]
-        self.position = self._resumed = state["position"]
+        self.position = self._next_start = state["position"]
 
-    def _release(self, touched: int) -> None:
-        """Keep the resident part of a memory-mapped stream small, after so many more bytes of it were touched."""
-        self._touched += touched
-        if self._touched > TOUCHED:
-            self._touched = 0
+    def _release_after(self, size: int) -> None:
+        """Count `size` more bytes of a memory-mapped stream as resident, and release them when they are too many."""
+        self._resident += size
+        if self._resident > RESIDENT:
+            self._resident = 0
             self.stream.release()
 
 
-class Lanes(_Batches):
-    """A stream cut into equal lanes that are read side by side, a window of each at a time.
+class Lanes(_ResumableBatches):
+    """A stream cut into lanes of equal length that are read side by side, one window of each per batch.
 
-    With 3 lanes the text `abcdefghijklmnopqrs` lies like this, and a window of 2 tokens is one batch:
+    With 3 lanes and windows of 2 tokens, the text `abcdefghijklmnopqrs` is read like this:
 
         lane 0   a b | c d | e f      inputs   a b    targets   b c
         lane 1   g h | i j | k l               g h              h i
         lane 2   m n | o p | q r               m n              n o     (s is a target only)
 
-    The next batch is `c d`, `i j`, `o p`: each lane goes on where it stopped, so the recurrent state that a window
-    leaves is the state the next one starts from. Gradients stop at the window's edge (truncated back-propagation
-    through time), what was read does not:
+    The next batch is `c d`, `i j`, `o p`: each lane continues where its last window ended, so the final state of one
+    window is the initial state of the next. Gradients stop at the edge of a window (truncated back-propagation
+    through time); the state does not:
 
         state 0 -> [a b] -> state -> [c d] -> state -> [e f]
                     <---              <---              <---   gradients
 
     Args:
-        stream: What is read.
-        batch_size: Lanes of all ranks together.
-        seq_length: Tokens of a window; the last one of an epoch may be shorter.
-        rank: This process reads lanes `rank * batch_size / world_size` and following.
+        stream: The text.
+        batch_size: Lanes of all processes together.
+        seq_length: Tokens of a window; the last window of an epoch may be shorter.
+        rank: Number of this process, which reads the lanes from `rank * batch_size / world_size` on.
         world_size: Processes that share the lanes.
-        whole: False cuts lanes of equal length, so up to `batch_size - 1` tokens at the end of the stream are left
-            out (training). True predicts every token; the last lanes may be shorter, filled up with `IGNORED`.
-        state_reset: Chance that a lane is fresh in a window within an epoch as well. Without it a network sees a
-            zero state once an epoch, forgets how to begin, and does badly at the start of a text (Melis et al. 2018
-            take 0.01).
-        seed: Of those chances; they depend on nothing else but the epoch and the window.
+        training: True: all lanes have the same length, so up to `batch_size - 1` tokens at the end of the stream are
+            left out. False (evaluation): every token is predicted; the last lanes may be shorter and are padded with
+            `IGNORED`.
+        state_reset: Probability that the state of a lane is reset before a window. Without it the network sees a zero
+            state only once per epoch and predicts the beginning of a text badly (Melis et al. 2018 use 0.01).
+        seed: Seed of these resets, which depend on nothing else but the epoch and the window.
+
+    Raises:
+        CharlmError: the text is too short for so many lanes, or the processes cannot share them equally.
     """
 
     def __init__(
@@ -149,52 +158,51 @@ class Lanes(_Batches):
         *,
         rank: int = 0,
         world_size: int = 1,
-        whole: bool = False,
+        training: bool = True,
         state_reset: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(stream, batch_size, seq_length, rank, world_size, whole)
+        super().__init__(stream, batch_size, seq_length, rank, world_size, training)
         self.state_reset = state_reset
         self.seed = seed
         targets = len(stream) - 1
-        self.length = -(-targets // batch_size) if whole else targets // batch_size
+        self.length = targets // batch_size if training else -(-targets // batch_size)
         if not self.length:
             raise CharlmError(
                 f"a text of {len(stream)} tokens is too short for {batch_size} lanes; "
-                f"lower --data.batch_size to {targets} or less"
+                f"lower `data.batch_size` to {targets} or less"
             )
 
     def __len__(self) -> int:
         return -(-self.length // self.seq_length)
 
-    def _from(self, position: int) -> Iterator[Batch]:
-        ids = np.asarray(self.stream.ids)  # still the mapped file, but sliced quicker
+    def _batches_from(self, position: int) -> Iterator[Batch]:
+        ids = np.asarray(self.stream.ids)  # the same mapped memory, but a plain array is sliced faster
         starts = np.arange(self.batch_size) * self.length
-        # Targets of each lane: only the last lanes of a whole stream have fewer than the others.
+        # Targets of each lane: only in evaluation do the last lanes have fewer than the others.
         lengths = np.clip(len(ids) - 1 - starts, 0, self.length)
-        mine = starts[self.mine]
-        for index in range(position, len(self)):
-            begin = index * self.seq_length
+        for number in range(position, len(self)):
+            begin = number * self.seq_length
             time = min(self.seq_length, self.length - begin)
-            counted = np.clip(lengths - begin, 0, time)
-            window = _rows(ids, mine + begin, time + 1)
+            counts = np.clip(lengths - begin, 0, time)  # (batch_size,) targets of each lane in this window
+            window = _gather(ids, starts[self.rows] + begin, time + 1)
             inputs, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
-            if self.whole:
-                targets[torch.from_numpy(np.arange(time) >= counted[self.mine, None])] = IGNORED
-            self._release(max(window.numel() * ids.itemsize, len(mine) * PAGES // 16))
-            yield Batch(inputs, targets, self._fresh(index), int(counted.sum()) / self.world_size)
+            if not self.training:
+                targets[torch.from_numpy(np.arange(time) >= counts[self.rows, None])] = IGNORED
+            self._release_after(max(window.numel() * ids.itemsize, len(window) * PAGE))
+            yield Batch(inputs, targets, self._reset_mask(number), int(counts.sum()) / self.world_size)
 
-    def _fresh(self, index: int) -> Tensor:
-        """The lanes of this process that start window `index` from zero."""
-        chance = 1.0 if index == 0 else self.state_reset
-        if not chance:
+    def _reset_mask(self, number: int) -> Tensor:
+        """Which lanes of this process start window `number` of the epoch from a zero state."""
+        probability = 1.0 if number == 0 else self.state_reset
+        if not probability:
             return torch.zeros(self.batch_size // self.world_size, dtype=torch.bool)
-        draw = np.random.default_rng([self.seed, self.epoch, index])
-        return torch.from_numpy(draw.random(self.batch_size)[self.mine] < chance)
+        random = np.random.default_rng([self.seed, self.epoch, number])
+        return torch.from_numpy(random.random(self.batch_size)[self.rows] < probability)
 
 
-def _rows(ids: np.ndarray, starts: np.ndarray, time: int) -> Tensor:
-    """Ids from each start on, `(starts, time)` int64; past the end of the text, zeros."""
+def _gather(ids: np.ndarray, starts: np.ndarray, time: int) -> Tensor:
+    """The `time` ids from each start on, `(starts, time)` int64; zeros after the end of the text."""
     rows = np.zeros((len(starts), time), np.int64)
     for row, start in zip(rows, starts.tolist(), strict=True):
         part = ids[start : start + time]
@@ -202,22 +210,26 @@ def _rows(ids: np.ndarray, starts: np.ndarray, time: int) -> Tensor:
     return torch.from_numpy(rows)
 
 
-class Items(_Batches):
-    """Items, each from its opening to its closing boundary, in batches of like length.
+class ItemBatches(_ResumableBatches):
+    """Items in batches of similar length, each item read from its opening to its closing boundary.
 
-    Every epoch has its own order, drawn from the seed and the number of the epoch. An item longer than `seq_length`
-    goes on in further windows, into which the state is carried (`fresh` only in the first). Items that share a batch
-    need the same number of windows as far as possible, so that the number of windows is the same in every epoch;
-    among those, draws of many batches are sorted by length, so that little is filled up with `IGNORED`.
+    An item longer than `seq_length` takes several windows; the state is carried from one to the next, and
+    `reset_mask` is true only in the first. Every epoch has its own order, drawn from the seed and the number of the
+    epoch. Items that take the same number of windows share batches, so that the number of batches is the same in every
+    epoch; among these, the items of `POOL` batches at a time are sorted by length, so that little is padding.
 
     Args:
-        stream: What is read; it has `starts`.
-        batch_size: Items of a batch, all ranks together; the last batch may hold fewer, its other rows `IGNORED`.
+        stream: The text; it has `starts`.
+        batch_size: Items of a batch in all processes together; the last batch may have fewer, its other rows are
+            `IGNORED`.
         seq_length: Most tokens of a window; a batch of short items is narrower.
-        rank: This process reads items `rank * batch_size / world_size` and following of each batch.
-        world_size: Processes that share the items.
-        whole: No draw: always the same order, the longest first.
-        seed: Of the order.
+        rank: Number of this process, which reads the rows from `rank * batch_size / world_size` on.
+        world_size: Processes that share the rows of a batch.
+        training: True: random order. False (evaluation): always the same order, the longest items first.
+        seed: Seed of the order.
+
+    Raises:
+        CharlmError: the text has nothing to predict, or the processes cannot share a batch equally.
     """
 
     def __init__(
@@ -228,10 +240,10 @@ class Items(_Batches):
         *,
         rank: int = 0,
         world_size: int = 1,
-        whole: bool = False,
+        training: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__(stream, batch_size, seq_length, rank, world_size, whole)
+        super().__init__(stream, batch_size, seq_length, rank, world_size, training)
         if stream.starts is None:
             raise ValueError("a stream without items is read in lanes")
         self.seed = seed
@@ -247,84 +259,43 @@ class Items(_Batches):
     def order(self) -> list[np.ndarray]:
         """The items of each batch of this epoch, `(up to batch_size,)` each."""
         count = len(self.windows)
-        if self.whole:
-            drawn = np.lexsort((-self.lengths, -self.windows))
-            return np.split(drawn, range(self.batch_size, count, self.batch_size))
-        draw = np.random.default_rng([self.seed, self.epoch])
-        mixed = draw.permutation(count)
+        splits = range(self.batch_size, count, self.batch_size)
+        if not self.training:
+            return np.split(np.lexsort((-self.lengths, -self.windows)), splits)
+        random = np.random.default_rng([self.seed, self.epoch])
+        shuffled = random.permutation(count)
         pools = np.arange(count) // (POOL * self.batch_size)
-        drawn = mixed[np.lexsort((self.lengths[mixed], pools, -self.windows[mixed]))]
-        batches = np.split(drawn, range(self.batch_size, count, self.batch_size))
-        return [batches[index] for index in draw.permutation(len(batches))]
+        ordered = shuffled[np.lexsort((self.lengths[shuffled], pools, -self.windows[shuffled]))]
+        batches = np.split(ordered, splits)
+        return [batches[index] for index in random.permutation(len(batches))]
 
-    def _from(self, position: int) -> Iterator[Batch]:
+    def _batches_from(self, position: int) -> Iterator[Batch]:
         first = 0
-        for batch in self.order():
-            windows = int(self.windows[batch].max())
+        for items in self.order():
+            windows = int(self.windows[items].max())
             for window in range(max(position - first, 0), windows):
-                yield self._window(batch, window)
+                yield self._window(items, window)
             first += windows
 
-    def _window(self, batch: np.ndarray, window: int) -> Batch:
+    def _window(self, items: np.ndarray, window: int) -> Batch:
+        """Window number `window` of the items of a batch."""
         begin = window * self.seq_length
-        left = np.clip(self.lengths[batch] - begin, 0, self.seq_length)
-        share = int(left.sum()) / self.world_size
-        time = int(left.max())
-        mine, left = batch[self.mine], left[self.mine]
-        lanes = self.mine.stop - self.mine.start
-        missing = (0, lanes - len(mine))  # rows, in the last batch
-        starts, left = np.pad(self.starts[mine] + begin, missing), np.pad(left, missing)
-        rows = _rows(np.asarray(self.stream.ids), starts, time + 1)
-        unused = torch.from_numpy(np.arange(time) >= left[:, None])
-        inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-        inputs[unused], targets[unused] = 0, IGNORED
-        self._release(lanes * PAGES)
-        return Batch(inputs, targets, torch.full((lanes,), window == 0), share)
+        counts = np.clip(self.lengths[items] - begin, 0, self.seq_length)  # targets of each item in this window
+        time = int(counts.max())
+        rows = self.rows.stop - self.rows.start
+        empty = (0, rows - len(items[self.rows]))  # rows without an item, in the last batch
+        starts = np.pad(self.starts[items[self.rows]] + begin, empty)
+        padding = torch.from_numpy(np.arange(time) >= np.pad(counts[self.rows], empty)[:, None])
+        ids = _gather(np.asarray(self.stream.ids), starts, time + 1)
+        inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+        inputs[padding], targets[padding] = 0, IGNORED
+        self._release_after(rows * READ_AROUND)
+        return Batch(inputs, targets, torch.full((rows,), window == 0), int(counts.sum()) / self.world_size)
 
 
-def batches(stream: TokenStream, batch_size: int, seq_length: int, **options: Any) -> Lanes | Items:
-    """Lanes of a stream, or items of a stream that has them; the options are those of `Lanes` and `Items`."""
+def batches(stream: TokenStream, batch_size: int, seq_length: int, **options: Any) -> Lanes | ItemBatches:
+    """The batches of a stream: `Lanes`, or `ItemBatches` if it has items; `options` are the arguments of either."""
     if stream.starts is not None:
         options.pop("state_reset", None)  # every item is read from its start
-        return Items(stream, batch_size, seq_length, **options)
+        return ItemBatches(stream, batch_size, seq_length, **options)
     return Lanes(stream, batch_size, seq_length, **options)
-
-
-def fit_to(
-    stream: TokenStream, batch_size: int, seq_length: int, *, what: str = "training text", world_size: int = 1
-) -> tuple[int, int, str | None]:
-    """A batch size and a window that a stream is long enough for, and a note if they had to be lowered.
-
-    Args:
-        stream: What will be read.
-        batch_size: Lanes (or items a batch) that are wished for.
-        seq_length: Window that is wished for.
-        what: The text's name in messages.
-        world_size: Processes that will share the lanes: the batch size stays a multiple of it.
-
-    Raises:
-        CharlmError: there is not one lane of two tokens for each process.
-    """
-    most = len(stream) - 1 if stream.starts is None else len(stream.starts)
-    if most < world_size:
-        raise CharlmError(
-            f"the {what} has {len(stream)} tokens, too few to predict anything"
-            f"{f' on {world_size} devices' if world_size > 1 else ''}; give a longer text"
-        )
-    lanes, window = batch_size, seq_length
-    if stream.starts is not None:
-        lanes = min(lanes, most)
-    elif most // lanes < window:
-        lanes = max(min(lanes, most // window), 1)
-    lanes = max(lanes - lanes % world_size, world_size) if lanes != batch_size else batch_size
-    if stream.starts is None:
-        window = min(window, most // lanes)
-    changes = [
-        f"--data.{name} {old} to {new}"
-        for name, old, new in (("batch_size", batch_size, lanes), ("seq_length", seq_length, window))
-        if new != old
-    ]
-    if not changes:
-        return lanes, window, None
-    size = f"{len(stream):,} tokens" if stream.starts is None else f"{most:,} items"
-    return lanes, window, f"the {what} has only {size}: lowered {' and '.join(changes)}"

@@ -1,4 +1,9 @@
-"""The corpus that needs no download: the English of the documentation which every CPython carries."""
+"""The corpus that needs no download: the English documentation that every CPython installation contains.
+
+1. `make` collects the chapters of the language reference and the docstrings of the standard library, keeps the
+   paragraphs that are prose, and joins them.
+2. `source` writes that text into the cache once and returns the file.
+"""
 
 from __future__ import annotations
 
@@ -19,43 +24,43 @@ from charlm.text import cache
 from charlm.text.sources import Source, spooled
 
 WHAT = "the documentation inside Python"
-FORMAT = 1  # to be raised when the rules below change
+FORMAT = 1  # increase it when the rules below change
 SKIPPED = {
     "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "ensurepip", "turtledemo",
     "pydoc_data", "__pycache__", "config",
 }  # fmt: skip
-COLUMNS = re.compile(r"[^.!?:)\s] {2,}\S|\S {3,}\S")  # two blanks after a sentence are no column
+COLUMNS = re.compile(r"[^.!?:)\s] {2,}\S|\S {3,}\S")  # two blanks after a sentence do not make a table
 
 
 def source() -> Source:
-    """The file of the built-in corpus, written into the cache the first time it is asked for."""
+    """The file of the built-in corpus, written into the cache on first use."""
     version = ".".join(map(str, sys.version_info[:3]))
     home = hashlib.blake2b(_library().as_posix().encode(), digest_size=4).hexdigest()
     path = cache.directory() / f"builtin-{FORMAT}-{version}-{home}.txt"
     name = "the built-in corpus"
-    if _whole(path):
+    if _is_complete(path):
         cache.touch(path)
-        cache.touch(_digest(path))
+        cache.touch(_checksum(path))
         return Source(path, name)
     text = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path, "wb") as file:
             file.write(text)
-        with atomic(_digest(path)) as file:
+        with atomic(_checksum(path)) as file:
             file.write(hashlib.blake2b(text).hexdigest())
         return Source(path, name)
-    except OSError:  # no cache here: the text lives as long as the run
+    except OSError:  # without a cache the text is kept in a temporary file
         return spooled(io.BytesIO(text), name)
 
 
-def _digest(path: Path) -> Path:
+def _checksum(path: Path) -> Path:
     return path.with_suffix(".hash")
 
 
-def _whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     try:
-        return _digest(path).read_text() == hashlib.blake2b(path.read_bytes()).hexdigest()
+        return _checksum(path).read_text() == hashlib.blake2b(path.read_bytes()).hexdigest()
     except OSError:
         return False
 
@@ -65,22 +70,22 @@ def _library() -> Path:
 
 
 def make() -> bytes:
-    """The text of the built-in corpus: topics and docstrings, one after the other, parted by blank lines.
+    """The text of the built-in corpus as UTF-8: chapters and docstrings, separated by blank lines.
 
-    They stand in an order that is fixed but follows no rule (the hash of their names), so that every part of the
-    text, the validation split too, holds some of everything.
+    They are ordered by the hash of their names: always the same order, in which every part of the text, and so the
+    validation split, has some of everything.
 
     Raises:
-        CharlmError: this Python came without its documentation.
+        CharlmError: this Python was installed without its documentation.
     """
-    texts = {name: text for name, text in (*_topics(), *_docstrings(_library())) if text}
+    texts = {name: text for name, text in (*_chapters(), *_docstrings(_library())) if text}
     if not texts:
-        raise CharlmError("this Python carries no documentation to learn from; name a text file")
+        raise CharlmError("this Python was installed without its documentation; name a text file")
     order = sorted(texts, key=lambda name: hashlib.blake2b(name.encode()).digest())
     return "\n\n".join(texts[name] for name in order).encode() + b"\n"
 
 
-def _topics() -> Iterator[tuple[str, str]]:
+def _chapters() -> Iterator[tuple[str, str]]:
     """The chapters of the language reference that `help()` shows."""
     try:
         from pydoc_data.topics import topics
@@ -91,14 +96,14 @@ def _topics() -> Iterator[tuple[str, str]]:
 
 
 def _docstrings(library: Path) -> Iterator[tuple[str, str]]:
-    """The docstrings of each module of the standard library, read from its source, never imported."""
+    """The docstrings of each module of the standard library, from its source: no module is imported."""
     for path in sorted(library.rglob("*.py")):
         parts = path.relative_to(library).parts
         if any(part in SKIPPED or part.startswith(("test_", "config-")) for part in parts):
             continue
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about old escapes in old modules
+                warnings.simplefilter("ignore")  # about invalid escape sequences in old modules
                 tree = ast.parse(path.read_bytes())
         except (OSError, SyntaxError, ValueError):
             continue
@@ -108,13 +113,13 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tidied(text: str) -> str:
-    """A text in which paragraphs of examples and tables are left out and no line ends in blanks."""
+    """A text without its examples and tables, and without blanks at the ends of lines."""
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
     return "\n\n".join(inspect.cleandoc(p).rstrip() for p in paragraphs if _is_prose(p))
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Whether a paragraph is English: some words, mostly letters, no session of the interpreter, no columns."""
+    """Whether a paragraph is prose: at least four words, mostly letters, no interpreter session, no table."""
     solid = "".join(paragraph.split())
     return (
         len(paragraph.split()) >= 4

@@ -1,7 +1,8 @@
-"""What was worked out once and can be used again: kept by content, dropped when unused for a month.
+"""The cache directory: files that can be used again on this machine, deleted after 30 days without use.
 
-The directory is `$CHARLM_CACHE`, else `$XDG_CACHE_HOME/charlm`, else `~/.cache/charlm`. Nothing in it is
-needed: to clear it, delete it. Where it cannot be written, everything works and is worked out anew.
+It is `$CHARLM_CACHE`, or the usual place of the operating system (on Linux `$XDG_CACHE_HOME/charlm` or
+`~/.cache/charlm`). Everything in it can be made again, so it can be deleted at any time. Where it cannot be written,
+nothing is kept and everything else works.
 """
 
 from __future__ import annotations
@@ -12,27 +13,25 @@ import shutil
 import time
 from pathlib import Path
 
-KEPT = 30 * 86400  # seconds that an entry stays without being used
+import platformdirs
+
+UNUSED = 30 * 86400  # seconds without use after which an entry is deleted
 
 
 def directory() -> Path:
-    """The cache directory; it need not exist."""
-    if named := os.environ.get("CHARLM_CACHE"):
-        return Path(named)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "charlm"
-    return Path("~/.cache/charlm").expanduser()
+    """The cache directory; it may not exist yet."""
+    return Path(os.environ.get("CHARLM_CACHE") or platformdirs.user_cache_dir("charlm"))
 
 
 def touch(entry: Path) -> None:
-    """Note that an entry was used now."""
+    """Record that an entry is used now."""
     with contextlib.suppress(OSError):
         os.utime(entry)
 
 
-def drop_unused(now: float | None = None) -> None:
-    """Delete the entries that nothing has used for a month, and what broken runs left behind."""
-    oldest = (time.time() if now is None else now) - KEPT
+def drop_unused() -> None:
+    """Delete the entries that have not been used for 30 days, and as old temporary files of killed processes."""
+    oldest = time.time() - UNUSED
     with contextlib.suppress(OSError):
         for entry in directory().iterdir():
             with contextlib.suppress(OSError):

@@ -1,98 +1,136 @@
-"""Sources become a text, and the text is cut into train, validation and test."""
+"""Sources become a text, and the text is cut into train, validation and test splits.
+
+1. `read_corpus` finds the sources that the settings name and reads them once to check, count and hash them.
+2. The `Corpus` that it returns cuts the text by these counts; `blocks` and `items` read a split from the sources
+   again, as often as needed, and never hold more than a block or an item in memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from charlm.config import DataConfig
 from charlm.errors import CharlmError, nearest
-from charlm.text import builtin, items
-from charlm.text.items import BETWEEN, Unit
-from charlm.text.sources import Source, check_encoding, decoded, find
+from charlm.text import builtin, items, tables
+from charlm.text.items import SEPARATORS, Unit
+from charlm.text.sources import Note, Source, check_encoding, decoded, find, ignore
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is to do."""
 
+CHECKED = 50_000_000  # characters of all files together that are read before torch is loaded
+CHECKED_FILES = 1_000
+GUESSED = 100  # files of which it is checked whether they were probably saved in another encoding: this takes a while
 SPLITS = ("train", "val", "test")
-SPLIT_SEED = 0  # decides which lines are kept for validation: the same ones whatever the seed of a run
+SPLIT_SEED = 0  # decides which lines go to which split; not the seed of a run, so that runs can be compared
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """The progress of those who do not want to see it."""
+def no_progress(what: str, done: int, total: int) -> None:
+    """Ignore the progress: the default of functions that report it."""
 
 
 @dataclass(frozen=True)
-class _Text:
-    """Sources read one after the other."""
+class _JoinedSources:
+    """Sources that are read one after the other as one text."""
 
     sources: list[Source]
     encoding: str
     unit: Unit
+    newlines: Literal["lf", "keep"] = "lf"
+    column: str = ""
 
-    def pieces(self, seen: Callable[[bytes], object] | None = None) -> Iterator[str]:
-        """A stream cut anywhere, or items, each with what parts it from the next."""
-        for source in self.sources:
-            text = decoded(source, self.encoding, seen)
-            if self.unit == "stream":
+    def pieces(
+        self, on_bytes: Callable[[bytes], object] = ignore, note: Callable[[Source, str], object] | None = None
+    ) -> Iterator[str]:
+        """A stream in arbitrary pieces, or items, each followed by its separator.
+
+        Args:
+            on_bytes: Called with all bytes that are read, in order.
+            note: Called with a source and with what a person should know about how it is read.
+        """
+        for number, source in enumerate(self.sources):
+            told = ignore if note is None else partial(note, source)
+            guess = note is not None and number < GUESSED
+            text = decoded(source, self.encoding, on_bytes, told, guess=guess)
+            if self.newlines == "lf":
+                text = with_unix_newlines(text, told)
+            if self.column:
+                yield from self._rows(tables.column(text, self.column, source.name))
+            elif self.unit == "stream":
                 yield from text
             else:  # the end of a file ends an item, with or without a newline
-                between = BETWEEN[self.unit]
-                yield from (item + between for item in items.items(text, self.unit))
+                separator = SEPARATORS[self.unit]
+                yield from (item + separator for item in items.items(text, self.unit))
+
+    def _rows(self, rows: Iterable[str]) -> Iterator[str]:
+        """The rows of a table as items: a line holds no line end, and a stream has a line end after each row."""
+        for row in rows:
+            if self.newlines == "lf":
+                row = row.replace("\r\n", "\n")  # written as escapes in JSON
+            text = " ".join(row.split("\n")) if self.unit == "line" else row.strip("\r\n")
+            yield text + SEPARATORS.get(self.unit, "\n")
 
 
 class Corpus:
-    """The splits of a text, which can be read again and again; nothing large of it is held in memory.
+    """The splits of a text; they can be read again and again, and no more than a block of them is held in memory.
 
-    A stream is cut by position: the training text is the first `int((1 - val - test) * characters)`
-    characters, then comes validation, then test. A document belongs to the split where it begins. Lines are
-    drawn with a fixed seed, for a list of names is often sorted, and its end says little about the rest.
+    A stream is cut by position: the training text is the first `int((1 - val - test) * characters)` characters,
+    followed by validation, then test. A document belongs to the split in which it begins. Lines are assigned at random
+    with a fixed seed, because a list of names is often sorted and its end would not represent the rest.
 
     Attributes:
-        unit: What the text is made of: one stream, lines or documents.
-        characters: Characters of each split; an item counts what parts it from the next (`\\n`, `\\n\\n`).
-        fingerprint: Hash of the bytes that were read and of all that decides how they are cut.
+        unit: What the text consists of: one stream, lines or documents.
+        characters: Characters of each split; an item includes its separator (`\\n`, `\\n\\n`).
+        fingerprint: Hash of the bytes of the text and of all settings that decide how it is cut.
         description: A few words for a person.
+        notes: What a person should know about how the text was read, one sentence each.
     """
 
-    def __init__(self, text: _Text, own: dict[str, _Text], shares: tuple[float, float], whole: int) -> None:
-        """A corpus of a text, of which shares for validation and test are taken, and splits with a text of their own.
+    def __init__(
+        self, text: _JoinedSources, separate: dict[str, _JoinedSources], shares: tuple[float, float], size: int
+    ) -> None:
+        """A corpus of a text that is cut, and of splits that have a text of their own.
 
         Args:
-            text: What is cut.
-            own: Texts of splits that are not cut from it.
-            shares: Of validation and of test.
-            whole: Characters of `text`, or its lines if those are its items.
+            text: The text that is cut.
+            separate: The texts of the splits that are not cut from it.
+            shares: Which parts of `text` are validation and test.
+            size: Characters of `text`; for the unit line, its lines.
         """
         self.unit = text.unit
         self.fingerprint = ""
         self.description = ""
+        self.notes: list[str] = []
         self._text = text
-        self._own = own
+        self._separate = separate
         val, test = shares
-        # Rounded, for in floating point 1 - 0.8 - 0.1 is a little less than 0.1.
-        first, second = int(round(1 - val - test, 12) * whole), int(round(1 - test, 12) * whole)
-        self._ranges = {"train": (0, first), "val": (first, second), "test": (second, whole)}
-        self._drawn = np.zeros(whole if text.unit == "line" else 0, np.uint8)
+        # Rounded, because 1 - 0.8 - 0.1 is a little less than 0.1 in floating point.
+        first, second = int(round(1 - val - test, 12) * size), int(round(1 - test, 12) * size)
+        self._ranges = {"train": (0, first), "val": (first, second), "test": (second, size)}
+        self._split_of_line = np.zeros(size if text.unit == "line" else 0, np.uint8)
         if text.unit == "line":
             for index, split in enumerate(SPLITS):
-                self._drawn[slice(*self._ranges[split])] = index
-            np.random.default_rng(SPLIT_SEED).shuffle(self._drawn)
+                self._split_of_line[slice(*self._ranges[split])] = index
+            np.random.default_rng(SPLIT_SEED).shuffle(self._split_of_line)
         self.characters: dict[str, int] = {}
 
     def blocks(self, split: str) -> Iterator[str]:
-        """The text of a split in blocks of at most `items.BLOCK` characters, cut between lines where there are any."""
+        """The text of a split in blocks of at most `items.BLOCK` characters, cut between lines where possible."""
         return items.blocks(self._pieces(split))
 
     def items(self, split: str) -> Iterator[str]:
-        """The items of a split in the order of the text, without what parts them (unit line or document)."""
-        between = BETWEEN[self.unit]
-        return (piece.removesuffix(between) for piece in self._pieces(split))
+        """The items of a split in the order of the text, without separators (unit line or document)."""
+        separator = SEPARATORS[self.unit]
+        return (piece.removesuffix(separator) for piece in self._pieces(split))
 
-    def _length(self, split: str) -> int:
+    def _count_characters(self, split: str) -> int:
         if self.unit == "stream":
             start, stop = self._ranges[split]
             return stop - start
@@ -101,22 +139,38 @@ class Corpus:
     def _pieces(self, split: str) -> Iterator[str]:
         if split not in SPLITS:
             raise CharlmError(f"there is no split {split!r}; choose from {', '.join(SPLITS)}{nearest(split, SPLITS)}")
-        if split in self._own:
-            return self._own[split].pieces()
+        if split in self._separate:
+            return self._separate[split].pieces()
         start, stop = self._ranges[split]
         if start == stop:
             return iter(())
         pieces = self._text.pieces()
         if self.unit == "stream":
-            return _between(pieces, start, stop)
+            return _characters_in(pieces, start, stop)
         if self.unit == "document":
-            return _beginning_between(pieces, start, stop)
+            return _texts_that_begin_in(pieces, start, stop)
         index = SPLITS.index(split)
-        return (piece for piece, drawn in zip(pieces, self._drawn, strict=True) if drawn == index)
+        return (piece for piece, assigned in zip(pieces, self._split_of_line, strict=True) if assigned == index)
 
 
-def _between(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """The characters of a text from `start` to before `stop`."""
+def with_unix_newlines(pieces: Iterable[str], note: Note = ignore) -> Iterator[str]:
+    r"""A text in which every `\r\n` is `\n`; pieces may end within one."""
+    rest, found = "", False
+    for piece in pieces:
+        text = rest + piece
+        rest = "\r" if text.endswith("\r") else ""
+        text = text[:-1] if rest else text
+        if not found and "\r\n" in text:
+            found = True
+            note("CR LF line ends become LF (data.newlines keep: they stay)")
+        if text:
+            yield text.replace("\r\n", "\n") if found else text
+    if rest:
+        yield rest
+
+
+def _characters_in(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
+    """The characters of a text at the positions from `start` to before `stop`."""
     position = 0
     for piece in pieces:
         part = piece[max(start - position, 0) : max(stop - position, 0)]
@@ -127,8 +181,8 @@ def _between(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
             return
 
 
-def _beginning_between(texts: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """Those of consecutive texts whose first character stands from `start` to before `stop`."""
+def _texts_that_begin_in(texts: Iterable[str], start: int, stop: int) -> Iterator[str]:
+    """Of consecutive texts, those whose first character is at a position from `start` to before `stop`."""
     position = 0
     for text in texts:
         if start <= position < stop:
@@ -136,69 +190,113 @@ def _beginning_between(texts: Iterable[str], start: int, stop: int) -> Iterator[
         position += len(text)
 
 
-def read_corpus(data: DataConfig, progress: Progress = silent) -> Corpus:
+def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
     """Find the sources of a text, read them once to check, count and hash them, and cut them into splits.
 
-    Files, folders (all in them that fits `data.pattern`), globs and `-` are joined in the order given, the files
-    of a folder or glob in the order of their paths; nothing at all is the built-in corpus. A byte-order mark is
-    dropped and newlines are kept as they are.
+    Files, folders (all files in them that match `data.pattern`), globs and `-` are joined in the order given, the files
+    of a folder or glob in the order of their paths. Without any of them, the text is the built-in corpus. A byte-order
+    mark decides the encoding of its file and is dropped; `\r\n` becomes `\n`, unless `data.newlines` is keep.
+
+    Args:
+        data: What to read and how to cut it.
+        progress: Told how many bytes have been read.
 
     Raises:
-        CharlmError: a source is missing, cannot be read or decoded, or holds no text.
+        CharlmError: a source is missing, cannot be read or decoded, or is empty; or nothing is left to train on.
     """
     encoding = check_encoding(data.encoding)
+    joined = partial(_JoinedSources, encoding=encoding, unit=data.unit, newlines=data.newlines, column=data.column)
     if data.text:
-        text = _Text([s for place in data.text for s in find(place, data.pattern)], encoding, data.unit)
+        text = joined([source for place in data.text for source in find(place, data.pattern)])
     else:
-        text = _Text([builtin.source()], "utf-8", data.unit)
-    named = {"val": data.val, "test": data.test}
-    own = {split: _Text(find(place, data.pattern), encoding, data.unit) for split, place in named.items() if place}
-    reading = _Reading(progress, sum(source.size for part in (text, *own.values()) for source in part.sources))
-    characters, lines = reading.measure(text)
-    counts = {split: reading.measure(part)[0] for split, part in own.items()}
-    for name, part, count in (("text", text, characters), *((f"{s} text", own[s], counts[s]) for s in own)):
+        text = _JoinedSources([builtin.source()], "utf-8", data.unit)
+    places = {"val": data.val, "test": data.test}
+    separate = {split: joined(find(place, data.pattern)) for split, place in places.items() if place}
+    reading = _FirstReading(progress, sum(s.size for part in (text, *separate.values()) for s in part.sources))
+    characters, lines = reading.count(text)
+    counts = {split: reading.count(part)[0] for split, part in separate.items()}
+    for name, part, count in (("text", text, characters), *((f"{s} text", separate[s], counts[s]) for s in separate)):
         if not count:
             names = ", ".join(source.name for source in part.sources[:3])
             raise CharlmError(f"the {name} is empty ({names}); name a file with text in it")
     shares = (0.0 if data.val else data.val_fraction, 0.0 if data.test else data.test_fraction)
-    corpus = Corpus(text, own, shares, lines if data.unit == "line" else characters)
-    corpus.characters = {split: counts.get(split) or corpus._length(split) for split in SPLITS}
+    corpus = Corpus(text, separate, shares, lines if data.unit == "line" else characters)
+    corpus.characters = {split: counts.get(split) or corpus._count_characters(split) for split in SPLITS}
     if not corpus.characters["train"]:
         raise CharlmError(
             "the text is too short to be split: nothing is left to train on; "
-            "give a longer text or lower --data.val_fraction"
+            "give a longer text or lower `data.val_fraction`"
         )
-    corpus.fingerprint = reading.fingerprint(f"{encoding} {data.unit} {shares} {sorted(own)}")
-    files = len(text.sources) + sum(len(part.sources) for part in own.values())
+    corpus.fingerprint = reading.fingerprint(
+        f"{encoding} {data.unit} {data.newlines} {data.column} {shares} {sorted(separate)}"
+    )
+    corpus.notes = reading.notes()
+    files = len(text.sources) + sum(len(part.sources) for part in separate.values())
     what = f"{files:,} file{'s' if files > 1 else ''}" if data.text else f"the built-in corpus ({builtin.WHAT})"
     corpus.description = f"{what}, {sum(corpus.characters.values()):,} characters"
     return corpus
 
 
-class _Reading:
-    """The first pass over all texts."""
+def check_text(data: DataConfig) -> None:
+    """Find mistakes about a text in its files and their beginnings, in a fraction of a second.
+
+    What can be read only once (standard input, a pipe) is left to `read_corpus`.
+
+    Raises:
+        CharlmError: a text is missing or cannot be read as the settings say.
+    """
+    encoding = check_encoding(data.encoding)
+    found: list[Source] = []
+    for place in (*data.text, data.val, data.test):
+        path = Path(place).expanduser()
+        if place not in ("", "-") and (path.is_file() or path.is_dir() or not path.exists()):
+            found += find(place, data.pattern)
+    most = CHECKED // max(1, len(found))
+    for source in found[:CHECKED_FILES]:
+        read = 0
+        for piece in _JoinedSources([source], encoding, "stream", data.newlines, data.column).pieces():
+            read += len(piece)
+            if read > most:
+                break
+
+
+class _FirstReading:
+    """The reading that counts all texts and hashes their bytes."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress = progress
         self.total = total
         self.done = 0
         self.hash = hashlib.blake2b(digest_size=16)
+        self._notes: dict[str, list[str]] = {}
 
-    def measure(self, text: _Text) -> tuple[int, int]:
-        """The characters of a text and its pieces (of a text of lines: its lines)."""
+    def count(self, text: _JoinedSources) -> tuple[int, int]:
+        """The characters of a text and its pieces (for the unit line: its lines)."""
         characters = pieces = 0
-        for piece in text.pieces(self._seen):
+        for piece in text.pieces(self._add, self._note):
             characters += len(piece)
             pieces += 1
         return characters, pieces
 
-    def _seen(self, data: bytes) -> None:
-        # The length in front keeps "ab" + "c" from looking like "a" + "bc" in two files.
+    def _add(self, data: bytes) -> None:
+        # The length comes first, so that the files "ab", "c" and "a", "bc" have different hashes.
         self.hash.update(len(data).to_bytes(8, "little"))
         self.hash.update(data)
         self.done += len(data)
         self.progress("reading", min(self.done, self.total), max(self.done, self.total))
 
+    def _note(self, source: Source, sentence: str) -> None:
+        self._notes.setdefault(sentence, []).append(source.name)
+
+    def notes(self) -> list[str]:
+        """What was told of the sources: each sentence once, with the first source and the number of others."""
+        return [
+            f"{'warning: ' if 'probably' in sentence else ''}"
+            f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {sentence}"
+            for sentence, names in self._notes.items()
+        ]
+
     def fingerprint(self, settings: str) -> str:
+        """The hash of all bytes so far and of the settings that decide how the text is cut."""
         self.hash.update(settings.encode())
         return self.hash.hexdigest()

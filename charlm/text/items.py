@@ -1,6 +1,6 @@
 """Where a text may be cut: into lines, items and blocks.
 
-Everything that reads text uses these rules, so the ids of a text never depend on how it was read.
+Everything that reads text uses these rules, so the ids of a text never depend on the pieces in which it was read.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from charlm.errors import CharlmError
 
 Unit = Literal["stream", "line", "document"]
 
-BLOCK = 4_000_000  # characters: the most that is held of a text at once, a few times over
-LONGEST_LINE = 16_384  # characters: a longer line is cut, so that no single piece makes a tokenizer slow
-LONGEST_ITEM = 4_000_000  # characters: an item is held whole
+BLOCK = 4_000_000  # characters: the most of a text that is held in memory at once (a small multiple of it in all)
+LONGEST_LINE = 16_384  # characters: a longer line is cut, because tokenizers are slow on long pieces
+LONGEST_ITEM = 4_000_000  # characters: an item is held in memory as a whole
 
-BETWEEN: dict[Unit, str] = {"line": "\n", "document": "\n\n"}  # what stands between two items
+SEPARATORS: dict[Unit, str] = {"line": "\n", "document": "\n\n"}  # between two items
 
 
 def lines(text: str) -> list[str]:
-    r"""The lines of a text, each with its `\n`, those past `LONGEST_LINE` characters cut; joined they are the text.
+    r"""The lines of a text, each with its `\n`, cut after every `LONGEST_LINE` characters; joined, they are the text.
 
     Only `\n` ends a line: form feeds, carriage returns and Unicode separators are characters like any other.
     """
     parts = text.split("\n")
     last = parts.pop()
-    whole = [part + "\n" for part in parts]
+    found = [part + "\n" for part in parts]
     if last:
-        whole.append(last)
-    if max(map(len, whole), default=0) <= LONGEST_LINE:
-        return whole
-    return [line[start : start + LONGEST_LINE] for line in whole for start in range(0, len(line), LONGEST_LINE)]
+        found.append(last)
+    if max(map(len, found), default=0) <= LONGEST_LINE:
+        return found
+    return [line[start : start + LONGEST_LINE] for line in found for start in range(0, len(line), LONGEST_LINE)]
 
 
 def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
-    r"""A text that comes in arbitrary pieces, cut anew where `lines` cuts it, into blocks of at most `size`.
+    r"""The text of arbitrary pieces in blocks of at most `size` characters, cut only where `lines` cuts.
 
     Args:
         pieces: The text.
@@ -55,17 +55,17 @@ def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
 
 
 def items(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
-    r"""The items of a text: its lines, or its documents, which blank lines part; empty ones are left out.
+    r"""The items of a text: its lines, or its documents, which are separated by blank lines; empty ones are left out.
 
-    An item comes without the line end (`\n` or `\r\n`) that closes it; within a document line ends are kept.
+    An item comes without the line end (`\n` or `\r\n`) that closes it; line ends within a document are kept.
 
     Raises:
-        CharlmError: an item is longer than `LONGEST_ITEM` characters, so the text is hardly made of items.
+        CharlmError: an item is longer than `LONGEST_ITEM` characters, so the text is probably one stream.
     """
     if unit == "line":
-        yield from (line.rstrip("\r\n") for line in _whole_lines(pieces, unit) if line.strip())
+        yield from (line.rstrip("\r\n") for line in _complete_lines(pieces, unit) if line.strip())
         return
-    for blank, group in itertools.groupby(_whole_lines(pieces, unit), lambda line: not line.strip()):
+    for blank, group in itertools.groupby(_complete_lines(pieces, unit), lambda line: not line.strip()):
         if blank:
             continue
         parts, length = [], 0
@@ -76,7 +76,8 @@ def items(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
         yield "".join(parts).rstrip("\r\n")
 
 
-def _whole_lines(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
+def _complete_lines(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
+    """The lines of a text, whatever their length."""
     rest = ""
     for piece in pieces:
         parts = (rest + piece).split("\n")
@@ -92,12 +93,12 @@ def _check_length(length: int, unit: Unit) -> None:
     if length > LONGEST_ITEM:
         raise CharlmError(
             f"a {unit} of the text is longer than {LONGEST_ITEM:,} characters; "
-            "is it one long text? then use --data.unit stream"
+            "is it one long text? then set `data.unit` to stream"
         )
 
 
 def batched(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
-    """Consecutive texts in lists of about so many characters together (a longer text stands alone)."""
+    """Consecutive texts in lists of at most `characters` in all; a longer text is a list of its own."""
     group: list[str] = []
     total = 0
     for text in texts:

@@ -1,4 +1,9 @@
-"""Where text comes from: files, folders, globs, standard input, packed or not, as decoded pieces."""
+"""Where text comes from: files, folders, globs and standard input, compressed or not.
+
+1. `find` turns a place that a person names into `Source`s: files that can be read more than once.
+2. `decoded` reads a source in pieces of text. A byte-order mark decides its encoding; text that was saved in another
+   encoding than the one it is read in is refused, or noted where that is only likely.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,13 @@ import encodings.aliases
 import fnmatch
 import glob
 import gzip
+import itertools
 import os
 import shutil
 import tempfile
 import weakref
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,40 +26,46 @@ from typing import IO
 
 from charlm.errors import CharlmError, nearest
 from charlm.files import standard_input
+from charlm.text.encodings import Doubts, encoding_of_mark, likely_encoding
 
 READ = 1 << 20  # bytes read at once
+ENDINGS = 6  # of files in a folder that a message names
+
+Note = Callable[[str], object]
+"""Called with what a person should know about how a file is read, in one plain sentence."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file to read: its path, and the name by which messages call it."""
+    """One file to read: its path, and its name in messages."""
 
     path: Path
     name: str
 
     @property
     def size(self) -> int:
-        """Bytes on the disk (of a `.gz`: packed)."""
+        """Bytes on the disk (of a `.gz` file: compressed)."""
         return self.path.stat().st_size
 
 
 def find(place: str, pattern: str) -> list[Source]:
-    """The files that a path, folder, glob or `-` stands for, in the order in which they are read.
+    """The files of a path, folder, glob or `-` (standard input), in the order in which they are read.
 
     Args:
-        place: A path; a folder is searched at any depth, `**` in a glob stands for folders.
-        pattern: Which files of a folder are meant; a `.gz` behind the name may be added. Hidden ones are not.
+        place: A path, or a glob, in which `**` matches any number of folders.
+        pattern: Which files of a folder are read, at any depth, with or without `.gz` at the end; several patterns are
+            separated by commas. Hidden files and folders are left out.
 
     Raises:
-        CharlmError: there is no such file, or nothing in the folder fits.
+        CharlmError: there is no such file, or no file of the folder matches the pattern.
     """
     if place == "-":
         return [spooled(standard_input(), "standard input")]
     path = Path(place).expanduser()
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and _fits(file, path, pattern))
+        found = sorted(file for file in path.rglob("*") if file.is_file() and _matches(file, path, pattern))
         if not found:
-            raise CharlmError(f"the folder {place} has no file {pattern}; name the files with --data.pattern")
+            raise CharlmError(f"the folder {place} has no file {pattern}; {_endings(path)}")
         return [Source(file, str(file)) for file in found]
     if path.is_file():
         return [Source(path, place)]
@@ -63,19 +76,33 @@ def find(place: str, pattern: str) -> list[Source]:
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
         if found := [match for match in matches if match.is_file()]:
             return [Source(match, str(match)) for match in found]
-        raise CharlmError(f"no file fits {place!r}; look at the folder and the pattern")
-    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise CharlmError(f"there is no file {place}{nearest(path.name, beside)}; check the path")
+        raise CharlmError(f"no file matches {place!r}; check the folder and the pattern")
+    neighbours = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise CharlmError(f"there is no file {place}{nearest(path.name, neighbours)}; check the path")
 
 
-def _fits(file: Path, folder: Path, pattern: str) -> bool:
+def _matches(file: Path, folder: Path, pattern: str) -> bool:
     if any(part.startswith(".") for part in file.relative_to(folder).parts):
         return False
-    return fnmatch.fnmatch(file.name, pattern) or fnmatch.fnmatch(file.name.removesuffix(".gz"), pattern)
+    patterns = [one.strip() for one in pattern.split(",")]
+    return any(fnmatch.fnmatch(name, one) for name in (file.name, file.name.removesuffix(".gz")) for one in patterns)
+
+
+def _endings(folder: Path) -> str:
+    """Which files a folder has instead, and the setting that reads them."""
+    files = [file for file in folder.rglob("*") if file.is_file() and _matches(file, folder, "*")]
+    endings = Counter(Path(file.name.removesuffix(".gz")).suffix.lower() for file in files)
+    if not endings:
+        return "it has no files; name another folder"
+    frequent = sorted(endings, key=lambda ending: (-endings[ending], ending == "", ending))
+    counts = ", ".join(f"{endings[ending]:,} {ending or 'without an ending'}" for ending in frequent[:ENDINGS])
+    more = ", ..." if len(endings) > ENDINGS else ""
+    first = next(filter(None, frequent), "")
+    return f"it has {counts}{more}; set `data.pattern` to '*{first}', for example"
 
 
 def spooled(stream: IO[bytes], name: str) -> Source:
-    """What can be read only once, in a temporary file that goes when nobody holds the source any more.
+    """A copy of what can be read only once, in a temporary file that is deleted together with the `Source`.
 
     Raises:
         CharlmError: the temporary file cannot be written.
@@ -87,7 +114,7 @@ def spooled(stream: IO[bytes], name: str) -> Source:
         with os.fdopen(descriptor, "wb") as file:
             shutil.copyfileobj(stream, file, READ)
     except OSError as error:
-        raise CharlmError(f"cannot keep {name} in {path}: {error.strerror}; make room or set TMPDIR") from error
+        raise CharlmError(f"cannot copy {name} to {path}: {error.strerror}; free some space or set TMPDIR") from error
     return source
 
 
@@ -95,7 +122,7 @@ def check_encoding(name: str) -> str:
     """The canonical name of a text encoding.
 
     Raises:
-        CharlmError: there is none of this name.
+        CharlmError: there is no such encoding.
     """
     try:
         "".encode(name)
@@ -104,52 +131,82 @@ def check_encoding(name: str) -> str:
     except (LookupError, ValueError) as error:
         known = {*encodings.aliases.aliases.values(), "utf-8", "latin-1", "utf-16"}
         raise CharlmError(
-            f"--data.encoding: there is no encoding {name!r}{nearest(name, known) or '; try utf-8 or latin-1'}"
+            f"`data.encoding`: there is no encoding {name!r}{nearest(name, known) or '; try utf-8 or latin-1'}"
         ) from error
 
 
-def decoded(source: Source, encoding: str, seen: Callable[[bytes], object] | None = None) -> Iterator[str]:
-    """The text of a file in pieces, without its byte-order mark, newlines kept as they are.
+def ignore(_: object) -> None:
+    """The default of what is called with bytes or notes."""
+
+
+def decoded(
+    source: Source,
+    encoding: str,
+    on_bytes: Callable[[bytes], object] = ignore,
+    note: Note = ignore,
+    *,
+    guess: bool = False,
+) -> Iterator[str]:
+    """The text of a file in pieces, without its byte-order mark and with its newlines as they are.
 
     Args:
         source: The file.
-        encoding: Its encoding, as `check_encoding` gives it.
-        seen: Called with all bytes in turn.
+        encoding: Its encoding, as `check_encoding` gives it, unless the file starts with a byte-order mark.
+        on_bytes: Called with all bytes that are read, in order.
+        note: Called if the file is read in another encoding, or probably was saved in another one.
+        guess: Whether to find out the latter, which takes up to a tenth of a second.
 
     Raises:
-        CharlmError: the file cannot be read, or not decoded: then the offset of the first wrong byte is named.
+        CharlmError: the file cannot be read, or not decoded, or was certainly saved in another encoding; the message
+            has the offset of the first wrong byte, and a likely encoding.
     """
+    pieces = _read(source)
+    beginning = next(pieces)
+    mark = encoding_of_mark(beginning)
+    if mark is not None and codecs.lookup(mark).name != codecs.lookup(encoding).name:
+        if codecs.lookup(mark).name not in (f"{encoding}-le", f"{encoding}-be"):
+            note(f"read as {mark}, because it starts with a byte-order mark")
+        encoding = mark
+    doubts = Doubts(encoding, certain=mark is not None)
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0
-    opening = True
-    for data in _read(source):
-        waiting = len(decoder.getstate()[0])  # bytes of an incomplete character
+    at_start = True
+    for data in itertools.chain([beginning], pieces):
+        if (wrong := doubts.look(data)) is not None:
+            raise CharlmError(f"{source.name} is not {encoding}: {wrong}")
+        waiting = len(decoder.getstate()[0])  # bytes of a character that is incomplete so far
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeError as error:
             place = offset - waiting + getattr(error, "start", 0)
+            likely = likely_encoding(data[max(0, place - offset) :]) if not mark else None
+            advice = (
+                f"it is probably {likely}: set `data.encoding` to {likely}"
+                if likely
+                else ("set `data.encoding` to its encoding (latin-1, cp1252, utf-16, ...)")
+            )
             raise CharlmError(
-                f"{source.name} is not {encoding}: the byte at offset {place:,} cannot be decoded; "
-                "name its encoding with --data.encoding (latin-1, cp1252, utf-16, ...)"
+                f"{source.name} is not {encoding}: the byte at offset {place:,} cannot be decoded; {advice}"
             ) from error
         offset += len(data)
-        if seen is not None:
-            seen(data)
-        if text and opening:
-            text, opening = text.removeprefix("\ufeff"), False
+        on_bytes(data)
+        if text and at_start:
+            text, at_start = text.removeprefix("\ufeff"), False
         if text:
             yield text
+    if guess and (likely := doubts.likely()) is not None:
+        note(f"read as {encoding}, but it is probably {likely} (data.encoding)")
 
 
 def _read(source: Source) -> Iterator[bytes]:
-    """The bytes of a file, unpacked, and at the end an empty piece."""
-    packed = source.path.suffix.lower() == ".gz" or source.name.lower().endswith(".gz")
+    """The bytes of a file, decompressed, and at the end an empty piece."""
+    compressed = source.path.suffix.lower() == ".gz" or source.name.lower().endswith(".gz")
     try:
-        with gzip.open(source.path, "rb") if packed else source.path.open("rb") as file:
+        with gzip.open(source.path, "rb") if compressed else source.path.open("rb") as file:
             while data := file.read(READ):
                 yield data
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CharlmError(f"{source.name} is not a whole gzip file ({error}); pack it anew") from error
+        raise CharlmError(f"{source.name} is not a complete gzip file ({error}); compress it again") from error
     except OSError as error:
         raise CharlmError(f"cannot read {source.name}: {error.strerror or error}; check the file") from error
     yield b""

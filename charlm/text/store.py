@@ -1,4 +1,11 @@
-"""The ids of a corpus on disk: made once for a text and a tokenizer, then shared by the runs on that text."""
+"""The ids of a corpus on disk: made once for each text and tokenizer, then shared by all runs on that text.
+
+1. `build` looks for the corpus in the cache, under a hash of the text and the tokenizer.
+2. If it is not there, `_encode` learns the vocabulary, encodes each split and writes the ids, as they come, to
+   `train.ids` and so on: the bare numbers, little-endian. For items, `train.starts` has where they begin (int64).
+   `streams.json` has their types, lengths and checksums, and what is counted of the text.
+3. The files are linked into the folder of the run, where `TokenStream.load` maps them into memory.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +14,25 @@ import hashlib
 import json
 import shutil
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
-from charlm.config import TokenizerConfig
+from charlm.config import DataConfig, TokenizerConfig
 from charlm.errors import CharlmError
-from charlm.files import atomic, link
+from charlm.files import atomic, checksum, drop_leftovers, link, temporary_path
 from charlm.text import cache
-from charlm.text.corpus import SPLITS, Corpus, Progress, silent
-from charlm.text.stream import Encoding, TokenStream, id_type
+from charlm.text.corpus import SPLITS, Corpus, Progress, no_progress, read_corpus
+from charlm.text.items import Unit
+from charlm.text.stream import Counts, Encoding, TokenStream
 from charlm.text.tokenization import Tokenizer, learn
 
-FORMAT = 1  # to be raised when the same text would be stored in another way
-READ = 1 << 22
+FORMAT = 2  # increase it when the same text is stored in another way
+CHECKED = 1 << 22  # ids that are checked at once
 
 
 def build(
@@ -33,103 +41,171 @@ def build(
     folder: Path,
     *,
     tokenizer: Tokenizer | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> tuple[Tokenizer, dict[str, TokenStream]]:
-    """Turn the splits of a corpus into ids in `folder`, with a vocabulary learned from the training split.
+    """Encode the splits of a corpus into `folder`, with a vocabulary learned from the training split.
 
-    The work is done in the cache (see `cache`) under a hash of the text and the tokenizer, and the files are linked
-    from there, so that the next run on the same text starts at once. An entry whose checksums do not fit is made
-    anew. Where there is no cache, the files are made in the folder itself.
+    The files are made in the cache (see `cache`) and linked from there, so that the next run on the same text starts
+    at once. A cached entry whose checksums are wrong is made again. Without a writable cache, the files are made in the
+    folder itself.
 
     Args:
         corpus: The text.
         config: How to learn the vocabulary.
-        folder: Receives `{train,val,test}.npy`, for items `.starts.npy`, and `streams.json`; made if need be.
-        tokenizer: A vocabulary that exists already, instead of learning one.
+        folder: Where the files go; created if it does not exist.
+        tokenizer: An existing tokenizer, instead of learning one.
         progress: Told how many characters have been read.
 
     Returns:
-        The tokenizer, and the streams of the splits that hold text.
+        The tokenizer, and the streams of the splits that are not empty.
 
     Raises:
-        CharlmError: the text is unfit for the tokenizer, or nothing can be written.
+        CharlmError: no vocabulary can be learned from the text, or the files cannot be written.
     """
     recipe = asdict(config) if tokenizer is None else tokenizer.definition()
     key = json.dumps([FORMAT, corpus.fingerprint, corpus.unit, recipe])
     entry = cache.directory() / f"tokens-{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if _make_entry(entry, corpus, config, tokenizer, progress):
-            made = Tokenizer.load(entry / "tokenizer.json")
+        if _ensure_entry(entry, corpus, config, tokenizer, progress):
+            used = Tokenizer.load(entry / "tokenizer.json")
             for file in sorted(entry.iterdir()):
                 if file.name != "tokenizer.json":
                     link(file, folder / file.name)
         else:
-            made = _make(corpus, config, tokenizer, folder, progress)
+            used = _encode(corpus, config, tokenizer, folder, progress)
     except OSError as error:
         raise CharlmError(
-            f"cannot write the tokens to {folder}: {error.strerror or error}; make room or choose another --run"
+            f"cannot write the tokens to {folder}: {error.strerror or error}; "
+            "free some space or choose another run directory"
         ) from error
     cache.drop_unused()
-    return made, {split: TokenStream.load(folder, split) for split in SPLITS if corpus.characters[split]}
+    return used, {split: TokenStream.load(folder, split) for split in SPLITS if corpus.characters[split]}
 
 
-def _make_entry(
+def encode_files(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    encoding: str = "utf-8",
+    newlines: Literal["lf", "keep"] = "lf",
+    column: str = "",
+    unit: Unit,
+) -> TokenStream:
+    """The ids of other texts than the one a tokenizer was learned from, for evaluation.
+
+    Args:
+        tokenizer: An existing tokenizer.
+        texts: Files, folders, globs or `-`, joined in this order.
+        encoding: Their character encoding.
+        newlines: Whether the line ends of Windows become LF, as for the text that the tokenizer was learned from.
+        column: The column of tables that is the text.
+        unit: What they consist of; the tokenizer was learned for the same unit.
+
+    Raises:
+        CharlmError: a text is missing, cannot be read or decoded, or is empty.
+    """
+    data = DataConfig(
+        text=tuple(texts), val_fraction=0.0, encoding=encoding, newlines=newlines, column=column, unit=unit
+    )
+    place = Path(tempfile.gettempdir()) / "charlm"
+    drop_leftovers(place.parent, place.name)
+    folder = temporary_path(place)
+    folder.mkdir(0o700)
+    try:
+        _, streams = build(read_corpus(data), TokenizerConfig(), folder, tokenizer=tokenizer)
+        return streams["train"]  # a mapped file can still be read after it is deleted
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def token_checksums(folder: Path) -> dict[str, int]:
+    """The checksums of the files in a folder that `build` filled, by name; empty where they are missing."""
+    try:
+        facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))
+        return {**facts["checksums"], "streams.json": checksum(folder / "streams.json")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def token_files(folder: Path, split: str) -> list[str]:
+    """The names of the files that a split is loaded from."""
+    starts = f"{split}.starts"
+    return ["streams.json", f"{split}.ids", *([starts] if (folder / starts).exists() else [])]
+
+
+def check_ids(stream: TokenStream, vocab_size: int, path: Path) -> None:
+    """Raise CharlmError if a stream holds what its tokenizer never writes; the message names the file `path`."""
+    ids, starts = stream.ids, stream.starts
+    fits = ids.dtype.kind == "u" and all(
+        ids[start : start + CHECKED].max() < vocab_size for start in range(0, len(ids), CHECKED)
+    )
+    if fits and starts is not None and len(starts):
+        fits = bool(starts[0] >= 0 and starts[-1] < len(ids) and (np.diff(starts) > 0).all())
+    try:
+        counts, predicted = (msgspec.convert(asdict(one), Counts) for one in (stream.counts, stream.predicted))
+        fits = fits and all(0 <= part <= whole for part, whole in zip(astuple(predicted), astuple(counts), strict=True))
+        msgspec.convert((stream.unknown, stream.unknown_tokens), tuple[dict[str, int], int])
+    except ValueError:
+        fits = False
+    stream.release()
+    if not fits:
+        raise CharlmError(f"{path} is damaged (it does not fit its vocabulary); train again on the same text")
+
+
+def _ensure_entry(
     entry: Path, corpus: Corpus, config: TokenizerConfig, tokenizer: Tokenizer | None, progress: Progress
 ) -> bool:
-    """See that the cache holds a whole entry; False if it cannot be written."""
-    if _is_whole(entry):
+    """Make an entry of the cache, unless it exists and is complete; False if it cannot be written."""
+    if _is_complete(entry):
         cache.touch(entry)
         return True
-    made = None
+    unfinished = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
+        drop_leftovers(entry.parent)
         shutil.rmtree(entry, ignore_errors=True)
-        made = Path(tempfile.mkdtemp(prefix=f"{entry.name}-", dir=entry.parent))
-        _make(corpus, config, tokenizer, made, progress).save(made / "tokenizer.json")
-        made.rename(entry)
+        unfinished = temporary_path(entry)
+        unfinished.mkdir(0o700)
+        _encode(corpus, config, tokenizer, unfinished, progress).save(unfinished / "tokenizer.json")
+        unfinished.rename(entry)
         return True
     except OSError:
-        return _is_whole(entry)  # another process was quicker
+        return _is_complete(entry)  # another process may have made it in the meantime
     finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _make(
+def _encode(
     corpus: Corpus, config: TokenizerConfig, tokenizer: Tokenizer | None, folder: Path, progress: Progress
 ) -> Tokenizer:
+    """Write the ids of all splits and `streams.json` into an existing folder."""
     if tokenizer is None:
-        total = corpus.characters["train"]
-        blocks = _followed(corpus.blocks("train"), "learning the vocabulary", total, progress)
+        blocks = _with_progress(corpus.blocks("train"), "learning the vocabulary", corpus, "train", progress)
         tokenizer = learn(config, blocks, unit=corpus.unit)
     facts: dict[str, Any] = {"format": FORMAT, "unit": corpus.unit, "splits": {}, "checksums": {}}
     for split in SPLITS:
-        total = corpus.characters[split]
-        if not total:
+        if not corpus.characters[split]:
             continue
         encoding = Encoding(tokenizer, corpus.unit)
         text = corpus.blocks(split) if corpus.unit == "stream" else corpus.items(split)
-        text = _followed(text, f"encoding the {split} text", total, progress)
-        with contextlib.ExitStack() as files:
-            ids = files.enter_context(_array(folder / f"{split}.npy", id_type(len(tokenizer))))
-            starts = None
-            if corpus.unit != "stream":
-                starts = files.enter_context(_array(folder / f"{split}.starts.npy", np.dtype(np.int64)))
-            for part, beginnings in encoding.of(text):
-                ids.append(part)
-                if starts is not None:
-                    starts.append(beginnings)
-        arrays = [ids] if starts is None else [ids, starts]
-        facts["checksums"] |= {array.path.name: array.checksum for array in arrays}
-        facts["splits"][split] = encoding.facts() | {"items": None if starts is None else starts.length}
+        paths = [folder / f"{split}.ids"] + ([] if corpus.unit == "stream" else [folder / f"{split}.starts"])
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(atomic(path, "wb")) for path in paths]
+            for arrays in encoding.encode(_with_progress(text, f"encoding the {split} text", corpus, split, progress)):
+                for file, array in zip(files, arrays, strict=False):  # a stream has no file for its starts
+                    file.write(array)
+        facts["splits"][split] = encoding.facts() | {"dtype": encoding.dtype.str, "items": encoding.items}
+        facts["checksums"] |= {path.name: checksum(path) for path in paths}
     with atomic(folder / "streams.json") as file:
         json.dump(facts, file, ensure_ascii=False, indent=1, default=asdict)
     return tokenizer
 
 
-def _followed(texts: Iterable[str], what: str, total: int, progress: Progress) -> Iterator[str]:
-    done = 0
+def _with_progress(texts: Iterable[str], what: str, corpus: Corpus, split: str, progress: Progress) -> Iterator[str]:
+    """The texts of a split; each one is reported when the next is asked for."""
+    done, total = 0, corpus.characters[split]
     for text in texts:
         yield text
         done += len(text)
@@ -137,57 +213,13 @@ def _followed(texts: Iterable[str], what: str, total: int, progress: Progress) -
     progress(what, total, total)
 
 
-class _Array:
-    """A one-dimensional `.npy` file that grows."""
-
-    def __init__(self, path: Path, file: IO[bytes], dtype: np.dtype[Any]) -> None:
-        self.path = path
-        self.file = file
-        self.dtype = dtype
-        self.length = 0
-        self.checksum = 0
-        self.write_header()
-
-    def write_header(self) -> None:
-        """Write the header; numpy leaves room in it for the length to grow."""
-        self.file.seek(0)
-        shape = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.length,)}
-        np.lib.format.write_array_header_1_0(self.file, shape)
-
-    def append(self, values: np.ndarray) -> None:
-        """Add values at the end."""
-        data = np.ascontiguousarray(values, self.dtype).data
-        self.file.write(data)
-        self.checksum = zlib.crc32(data, self.checksum)
-        self.length += len(values)
-
-
-@contextlib.contextmanager
-def _array(path: Path, dtype: np.dtype[Any]) -> Iterator[_Array]:
-    with atomic(path, "wb") as file:
-        array = _Array(path, file, dtype)
-        yield array
-        array.write_header()
-
-
-def _is_whole(entry: Path) -> bool:
+def _is_complete(entry: Path) -> bool:
     """Whether an entry of the cache is complete and undamaged."""
     try:
         facts = json.loads((entry / "streams.json").read_text(encoding="utf-8"))
         Tokenizer.load(entry / "tokenizer.json")
         for split in facts["splits"]:
             TokenStream.load(entry, split)
-        return all(_checksum(entry / name) == checksum for name, checksum in facts["checksums"].items())
-    except (OSError, EOFError, ValueError, KeyError, TypeError, CharlmError):
+        return all(checksum(entry / name) == value for name, value in facts["checksums"].items())
+    except (OSError, ValueError, KeyError, TypeError, CharlmError):
         return False
-
-
-def _checksum(path: Path) -> int:
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        assert version == (1, 0)
-        np.lib.format.read_array_header_1_0(file)
-        checksum = 0
-        while data := file.read(READ):
-            checksum = zlib.crc32(data, checksum)
-    return checksum

@@ -1,4 +1,8 @@
-"""The ids of a text, on disk or in memory, with what they stand for counted."""
+"""The ids of a text, on disk or in memory, with exact counts of the text behind them.
+
+1. `Encoding` takes a text in blocks or items and gives its ids in pieces, while it counts characters, bytes and words.
+2. `encode_text` joins the pieces in memory; `store` writes them to files, which `TokenStream.load` maps into memory.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,17 @@ import numpy as np
 
 from charlm.errors import CharlmError
 from charlm.text import items
-from charlm.text.items import BETWEEN, Unit
+from charlm.text.items import SEPARATORS, Unit
 from charlm.text.tokenization import SURROGATE, Tokenizer
 
-CHUNK = 1 << 14  # characters looked at together: what fits the processor's cache
+CHUNK = 1 << 14  # characters that are classified at once: few enough to stay in the processor's cache
 GROUP = 1 << 20  # characters of the items that are encoded together
-NAMED = 20  # unknown pieces that are kept by name
-KEPT = 100_000  # unknown pieces that are counted by name while a text is read
+REPORTED = 20  # unknown pieces that are kept with their counts in a stream
+COUNTED = 100_000  # different unknown pieces that are counted while a text is read; then the rarest are dropped
+COUNTED_AT_ONCE = 1 << 20  # ids that are counted at once; for that they take 8 bytes each
+STARTS = np.dtype("<i8")
 LINE_END, SPACE, WORD = 0, 1, 2  # classes of characters
-# Class of each code point; the last entry stands for all above, of which none is white space.
+# The class of each code point; the last entry is for all higher ones, none of which is white space.
 CLASSES = np.array([SPACE if chr(code).isspace() else WORD for code in range(0x3001)] + [WORD], np.uint8)
 CLASSES[ord("\n")] = LINE_END
 ASCII_CLASSES = CLASSES[:256].tobytes()
@@ -30,9 +36,9 @@ ASCII_CLASSES = CLASSES[:256].tobytes()
 
 @dataclass(frozen=True)
 class Counts:
-    """What some text amounts to; words are parted by white space, and each line end counts as one more.
+    """How much some text is: words are separated by white space, and each line end counts as one more word.
 
-    That is how Penn Treebank and WikiText count words: an end of line is predicted as well.
+    This is how words are counted for Penn Treebank and WikiText, where a model also predicts the end of each line.
     """
 
     tokens: int = 0
@@ -49,18 +55,18 @@ class Counts:
 
 @dataclass
 class TokenStream:
-    """The ids of a text, memory-mapped where they come from a file, and the text behind them in numbers.
+    """The ids of a text, memory-mapped if they come from a file, and the counts of the text behind them.
 
-    Items stand in one row with one boundary B between two of them and one at each end: `B x x B y y y B`.
+    Items follow one another with a boundary B between two of them and one at each end: `B x x B y y y B`.
 
     Attributes:
         ids: `(tokens,)`, the smallest unsigned type that holds the vocabulary.
-        starts: `(items,)` int64: where in `ids` the boundary in front of each item stands; None for a stream.
-        counts: Of the whole text.
-        predicted: Of what the targets `ids[1:]` stand for, so that bits per character are
+        starts: `(items,)` int64: the position in `ids` of the boundary before each item; None for a stream.
+        counts: Counts of the whole text.
+        predicted: Counts of the text that the targets `ids[1:]` encode; bits per character are
             nats / ln 2 / predicted.characters.
-        unknown: The most frequent pieces that the vocabulary lacks and how often each occurs.
-        unknown_tokens: How often the vocabulary lacks a piece.
+        unknown: The most frequent pieces that are not in the vocabulary, with how often each occurs.
+        unknown_tokens: How many tokens of the text are not in the vocabulary.
     """
 
     ids: np.ndarray
@@ -73,36 +79,54 @@ class TokenStream:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def release(self) -> None:
-        """Let go of the pages of the file that were read; they come back when they are touched.
+    def token_counts(self, vocab_size: int) -> np.ndarray:
+        """How often each token of the vocabulary occurs, `(vocab_size,)` int64."""
+        counts = np.zeros(vocab_size, np.int64)
+        for start in range(0, len(self), COUNTED_AT_ONCE):
+            counts += np.bincount(self.ids[start : start + COUNTED_AT_ONCE], minlength=vocab_size)
+            self.release()
+        return counts
 
-        Pages of a memory map count as resident memory of the process, so a reader that passes through a large
-        stream calls this now and then.
+    def release(self) -> None:
+        """Give back the memory of the pages that were read; they are read again from the file when needed.
+
+        Pages of a memory-mapped file count as resident memory of the process, so code that reads a large stream calls
+        this now and then.
         """
         for array in (self.ids, self.starts):
             if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
                 array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
+    @staticmethod
+    def exists(folder: Path, split: str) -> bool:
+        """Whether the folder that `store.build` filled has this split; it may be damaged."""
+        return (folder / f"{split}.ids").exists()
+
     @classmethod
     def load(cls, folder: Path, split: str) -> TokenStream:
-        """The stream of a split from the folder that `store.build` filled.
+        """Map a split from the folder that `store.build` filled.
 
         Raises:
-            CharlmError: it is not there, or damaged.
+            CharlmError: it is missing or damaged.
         """
         try:
             facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))["splits"][split]
-            ids = np.load(folder / f"{split}.npy", mmap_mode="r")
-            items = facts.pop("items")
-            starts = None if items is None else np.load(folder / f"{split}.starts.npy", mmap_mode="r")
             counts, predicted = Counts(**facts.pop("counts")), Counts(**facts.pop("predicted"))
-            if len(ids) != counts.tokens or (starts is not None and len(starts) != items):
-                raise ValueError("wrong length")
+            ids = _map(folder / f"{split}.ids", np.dtype(facts.pop("dtype")), counts.tokens)
+            count = facts.pop("items")
+            starts = None if count is None else _map(folder / f"{split}.starts", STARTS, count)
             return cls(ids, starts, counts, predicted, **facts)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise CharlmError(
-                f"the tokens of the {split} text in {folder} are missing or damaged; train anew on the same text"
+                f"the tokens of the {split} text in {folder} are missing or damaged; train again on the same text"
             ) from error
+
+
+def _map(path: Path, dtype: np.dtype[Any], length: int) -> np.ndarray:
+    """The numbers of a file, `(length,)`, memory-mapped."""
+    if path.stat().st_size != length * dtype.itemsize:
+        raise ValueError("wrong length")
+    return np.memmap(path, dtype, "r") if length else np.empty(0, dtype)  # an empty file cannot be mapped
 
 
 def encode_text(tokenizer: Tokenizer, text: str, unit: Unit = "stream") -> TokenStream:
@@ -113,54 +137,67 @@ def encode_text(tokenizer: Tokenizer, text: str, unit: Unit = "stream") -> Token
     """
     encoding = Encoding(tokenizer, unit)
     pieces: Iterable[str] = items.blocks([text]) if unit == "stream" else items.items([text], unit)
-    ids, starts = zip(*encoding.of(pieces), strict=True)
+    ids, starts = zip(*encoding.encode(pieces), strict=True)
     return TokenStream(np.concatenate(ids), None if unit == "stream" else np.concatenate(starts), **encoding.facts())
 
 
-def id_type(vocabulary: int) -> np.dtype[Any]:
-    """The smallest unsigned type that holds the ids of a vocabulary of this size."""
-    return np.min_scalar_type(max(vocabulary - 1, 0))
+def id_type(vocab_size: int) -> np.dtype[Any]:
+    """The smallest unsigned type, little-endian, that holds the ids of a vocabulary of this size."""
+    return np.min_scalar_type(max(vocab_size - 1, 0)).newbyteorder("<")
 
 
 class Encoding:
-    """One pass over a text: ids come out in pieces while what they stand for is counted."""
+    """One pass over a text, in which it is encoded piece by piece and counted.
+
+    Attributes:
+        dtype: Type of the ids.
+        counts: Counts of the text so far.
+        items: Items so far; None for a stream.
+    """
 
     def __init__(self, tokenizer: Tokenizer, unit: Unit) -> None:
         self.tokenizer = tokenizer
         self.unit = unit
+        self.dtype = id_type(len(tokenizer))
         self.counts = Counts()
-        self.opening = Counts()  # what the first token stands for, which nothing predicts
-        self.unknown: Counter[str] = Counter()
-        self.unknown_tokens = 0
+        self.items = None if unit == "stream" else 0
+        self._first_token = Counts()  # which nothing predicts
+        self._unknown: Counter[str] = Counter()
+        self._unknown_tokens = 0
         self._in_word = False
-        self._dtype = id_type(len(tokenizer))
 
-    def of(self, pieces: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ids and starts of a text that comes in blocks (stream) or items, piece by piece."""
+    def encode(self, pieces: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of ids and starts (see `TokenStream`), whose concatenation is the whole text's.
+
+        Args:
+            pieces: The text in blocks (stream) or its items.
+        """
+        no_starts = np.empty(0, STARTS)
         if self.unit == "stream":
-            yield np.empty(0, self._dtype), np.empty(0, np.int64)
+            yield np.empty(0, self.dtype), no_starts
             for block in pieces:
                 ids = self.tokenizer.encode(block)
                 if not self.counts.tokens and len(ids):
-                    self.opening = self._first(block)
+                    self._first_token = self._count_first_token(block)
                 self._count(block, ids)
-                yield ids.astype(self._dtype), np.empty(0, np.int64)
+                yield ids.astype(self.dtype), no_starts
             return
-        boundary = np.array([self.tokenizer.boundary], self._dtype)
-        between = BETWEEN[self.unit]
-        self._count(between, boundary)
-        self.opening = self.counts
-        yield boundary, np.empty(0, np.int64)
+        boundary = np.array([self.tokenizer.boundary], self.dtype)
+        separator = SEPARATORS[self.unit]
+        self._count(separator, boundary)
+        self._first_token = self.counts
+        yield boundary, no_starts
         for group in items.batched(pieces, GROUP):
-            yield self._items(group, boundary, between)
+            yield self._encode_items(group, boundary, separator)
 
-    def _items(self, group: list[str], boundary: np.ndarray, between: str) -> tuple[np.ndarray, np.ndarray]:
+    def _encode_items(self, group: list[str], boundary: np.ndarray, separator: str) -> tuple[np.ndarray, np.ndarray]:
         encoded = [part for ids in self.tokenizer.encode_items(group) for part in (ids, boundary)]
         lengths = np.array([len(ids) + 1 for ids in encoded[::2]])
-        first = self.counts.tokens - 1  # the boundary in front of the first of the group is written already
+        first = self.counts.tokens - 1  # the boundary before the first item of the group came with the last group
         ids = np.concatenate(encoded)
-        self._count(between.join(group) + between, ids)
-        return ids.astype(self._dtype), first + np.cumsum(lengths) - lengths
+        self._count(separator.join(group) + separator, ids)
+        self.items = (self.items or 0) + len(group)
+        return ids.astype(self.dtype), (first + np.cumsum(lengths) - lengths).astype(STARTS)
 
     def _count(self, text: str, ids: np.ndarray) -> None:
         words = length = 0
@@ -175,30 +212,30 @@ class Encoding:
         unknown = self.tokenizer.unknown
         if unknown is not None and (ids == unknown).any():
             found = self.tokenizer.unknowns(text)
-            self.unknown_tokens += sum(found.values())
-            self.unknown += found
-            if len(self.unknown) > KEPT:
-                self.unknown = Counter(dict(self.unknown.most_common(KEPT // 2)))
+            self._unknown_tokens += sum(found.values())
+            self._unknown += found
+            if len(self._unknown) > COUNTED:
+                self._unknown = Counter(dict(self._unknown.most_common(COUNTED // 2)))
 
-    def _first(self, text: str) -> Counts:
-        """What the first token of a text stands for."""
+    def _count_first_token(self, text: str) -> Counts:
+        """Counts of the part of a text that its first token encodes."""
         characters, length = self.tokenizer.first(text)
         rest = text[characters : characters + CHUNK]
         with_it, without = _words(text[:characters] + rest), _words(rest)
         return Counts(1, characters, length, with_it - without)
 
     def facts(self) -> dict[str, Any]:
-        """All of a `TokenStream` but its arrays, at the end of the text."""
+        """The attributes of the `TokenStream` except its arrays, once the whole text is encoded."""
         return {
             "counts": self.counts,
-            "predicted": self.counts - self.opening,
-            "unknown": dict(self.unknown.most_common(NAMED)),
-            "unknown_tokens": self.unknown_tokens,
+            "predicted": self.counts - self._first_token,
+            "unknown": dict(self._unknown.most_common(REPORTED)),
+            "unknown_tokens": self._unknown_tokens,
         }
 
 
 def _classes(text: str) -> tuple[np.ndarray, int]:
-    """The class of each character, `(characters,)`, and the bytes of the text."""
+    """The class of each character, `(characters,)`, and how many bytes of UTF-8 the text has."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii").translate(ASCII_CLASSES), np.uint8), len(text)
     try:

@@ -1,10 +1,13 @@
 """Text becomes ids and ids become text.
 
-A `Tokenizer` is a thin face over a tokenizer of the `tokenizers` library and is saved as its one
-`tokenizer.json`. What the library's format has no field for is derived from what it has: the kind from the
-model and the pre-tokenizer, the boundary of items from the post-processor.
+1. `learn` makes a vocabulary from the training text and returns a `Tokenizer`.
+2. `Tokenizer.encode` turns text into ids; `decode`, or a `Decoder` one id at a time, turns them back into text.
+3. `save` and `load` keep it as one `tokenizer.json`, the format of the `tokenizers` library.
 
-To add a kind, write a subclass of `Tokenizer` in a new file of the package `kinds`; the registry finds it.
+A `Tokenizer` wraps a tokenizer of that library. Its file has no field for the kind, which is recognised by the model
+and the pre-tokenizer, and none for the boundary between items, which is read from the post-processor.
+
+To add a kind, write a subclass of `Tokenizer` in a new file of the package `charlm.text.tokenizers`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,29 +27,31 @@ from tokenizers import normalizers
 from charlm.config import TokenizerConfig
 from charlm.errors import CharlmError
 from charlm.files import atomic
+from charlm.interruptible import interruptible
 from charlm.registry import Registry
 from charlm.text.items import Unit, batched, lines
 
-UNKNOWN = "\ufffd"  # the replacement character: one visible sign for whatever a vocabulary lacks
+UNKNOWN = "\ufffd"  # U+FFFD, the replacement character: a visible sign for text that is not in the vocabulary
 MOST_TOKENS = 1_000_000
-BATCH = 1 << 18  # characters handed to the library at once: it needs some hundred bytes for each
-SURROGATE = "the text holds half of a surrogate pair, which is no character; remove it"
+BATCH = 1 << 18  # characters passed to the library at once; it needs some hundred bytes of memory for each
+DECODED = 1 << 16  # ids that are decoded at once
+SURROGATE = "the text holds half of a surrogate pair, which is not a character; remove it"
 
-tokenizers: Registry[type[Tokenizer]]
+tokenizer_kinds: Registry[type[Tokenizer]]
 
 
 class Decoder:
-    """Turns ids into text one at a time, so that text can be shown while it is being made."""
+    """Turns ids into text one at a time, so that text can be shown while it is generated."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokens = tokenizer.tokens
 
     def push(self, id: int) -> str:
-        """The text that this id completes; empty while a character is still incomplete."""
+        """The text that is complete with this id; empty while a character is still incomplete."""
         return self.tokens[id]
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD for bytes that never became a character, else nothing."""
+        """The rest at the end: U+FFFD for bytes that did not become a character, otherwise nothing."""
         return ""
 
 
@@ -55,52 +60,64 @@ class Tokenizer:
 
     Attributes:
         kind: Name in the registry.
-        reversible: Whether `decode(encode(text)) == text` as long as the vocabulary lacks nothing.
-        tokens: What each id stands for, as text (a byte that is no character alone is written `\\xe4`).
-        unknown: Id for whatever the vocabulary lacks; None where nothing can be lacking.
-        boundary: Id of the token at both ends of an item; None for a text that is one stream.
-        lowercase: Whether text is put in lower case before it is encoded.
+        reversible: Whether `decode(encode(text)) == text` for every text that the vocabulary covers.
+        default_size: Largest vocabulary where `tokenizer.size` is 0; None: no limit.
+        default_min_frequency: How often a token must occur where `tokenizer.min_frequency` is 0.
+        smallest_size: The smallest value of `tokenizer.size` except 0.
+        tokens: The text of each id (a byte that is not a character by itself is written `\\xe4`).
+        unknown: Id of every piece that is not in the vocabulary; None for kinds that can encode everything.
+        boundary: Id of the token before and after each item; None for a text that is one stream.
+        lowercase: Whether text is converted to lower case before it is encoded.
     """
 
     kind: ClassVar[str]
     reversible: ClassVar[bool] = True
     unknown_token: ClassVar[str | None] = UNKNOWN
-    line_end: ClassVar[str] = "\n"  # how the vocabulary spells the end of a line
-    document_end: ClassVar[str] = "\n\n"  # an entry that text never becomes, for the pre-tokenizer parts it
+    line_end: ClassVar[str] = "\n"  # the end of a line as it is written in the vocabulary
+    document_end: ClassVar[str] = "\n\n"  # an entry that no text is encoded as, because the pre-tokenizer splits it
     default_size: ClassVar[int | None] = None
     default_min_frequency: ClassVar[int] = 1
+    smallest_size: ClassVar[int] = 1
 
     def __init__(self, definition: str) -> None:
-        """A tokenizer from the library's JSON; `load` picks the class that fits."""
+        """A tokenizer from the JSON of the library; `from_definition` finds the class for it."""
         self._definition = definition
         state = json.loads(definition)
         names = _vocabulary(state["model"])
         self._ids_by_name = {name: id for id, name in enumerate(names)}
-        self.tokens: list[str] = self._spell(names)
+        self.tokens: list[str] = self._texts(names)
         self.unknown = None if self.unknown_token is None else self._ids_by_name[self.unknown_token]
         self.boundary = _boundary(state)
         self.lowercase = "Lowercase" in json.dumps(state["normalizer"])
 
-    # What a kind defines.
+    # What each kind defines.
 
     @classmethod
     def empty(cls) -> Library:
-        """The library's tokenizer of this kind without a vocabulary; it says how text is parted and joined."""
+        """The library's tokenizer of this kind without a vocabulary: how text is split and joined."""
         raise NotImplementedError
 
     @classmethod
     def train(cls, blocks: Iterator[str], size: int | None, min_frequency: int, lowercase: bool) -> Library:
-        """The library's tokenizer with a vocabulary learned from the blocks of a text."""
+        """The library's tokenizer of this kind with a vocabulary learned from a text.
+
+        Args:
+            blocks: The text.
+            size: Most tokens of the vocabulary; None: no limit.
+            min_frequency: How often a token must occur in the text.
+            lowercase: Whether text is converted to lower case.
+        """
         raise NotImplementedError
 
-    def _spell(self, names: list[str]) -> list[str]:
+    def _texts(self, names: list[str]) -> list[str]:
+        """The text of each token, from its name in the library's vocabulary."""
         return names
 
     def decoder(self) -> Decoder:
-        """A fresh incremental decoder."""
+        """A new incremental decoder."""
         return Decoder(self)
 
-    # What all kinds share.
+    # What all kinds have in common.
 
     @cached_property
     def library(self) -> Library:
@@ -111,18 +128,20 @@ class Tokenizer:
         return len(self.tokens)
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, `(tokens,)` int32; lines are encoded one by one, so blocks of lines add up.
+        """The ids of a text, `(tokens,)` int32.
+
+        Lines are encoded one by one, so a text can be encoded in blocks of lines with the same result.
 
         Raises:
             CharlmError: the text holds a lone surrogate.
         """
-        return _joined(self._encode_lines(lines(text)))
+        return _concatenated(self._encode_lines(lines(text)))
 
     def encode_items(self, items: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each of many items, without boundaries: each as `encode` gives it."""
+        """The ids of each item as `encode` gives them, without boundaries."""
         parts = [lines(item) for item in items]
         encoded = self._encode_lines([line for part in parts for line in part])
-        return [_joined(next(encoded) for _ in part) for part in parts]
+        return [_concatenated(next(encoded) for _ in part) for part in parts]
 
     def _encode_lines(self, texts: Sequence[str]) -> Iterator[list[int]]:
         for batch in batched(texts, BATCH):
@@ -132,18 +151,35 @@ class Tokenizer:
                 raise CharlmError(SURROGATE) from error
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text that ids stand for."""
+        """The text of a sequence of ids."""
         decoder = self.decoder()
-        return "".join(decoder.push(int(id)) for id in ids) + decoder.flush()
+        return "".join("".join(map(decoder.push, block)) for block in _in_blocks(ids)) + decoder.flush()
 
     def unknowns(self, text: str) -> Counter[str]:
-        """The pieces of a text that the vocabulary lacks and how often each occurs."""
+        """The pieces of a text that are not in the vocabulary, and how often each occurs."""
         if self.unknown is None:
             return Counter()
         part = self.library.pre_tokenizer.pre_tokenize_str
         return Counter(
             piece for line in lines(text) for piece, _ in part(self._normalise(line)) if piece not in self._ids_by_name
         )
+
+    def replace_unknowns(self, text: str, replacements: Mapping[str, str]) -> str:
+        """A text in which each piece that is not in the vocabulary is replaced.
+
+        Args:
+            text: The text.
+            replacements: A text for each of `unknowns(text)`.
+        """
+        found: list[str] = []
+        for line in map(self._normalise, lines(text)):
+            end = 0
+            for piece, (start, stop) in self.library.pre_tokenizer.pre_tokenize_str(line):
+                known = piece in self._ids_by_name
+                found += [line[end:start], self.tokens[self._ids_by_name[piece]] if known else replacements[piece]]
+                end = stop
+            found.append(line[end:])
+        return "".join(found)
 
     def _normalise(self, text: str) -> str:
         normalizer = self.library.normalizer
@@ -155,18 +191,18 @@ class Tokenizer:
             raise CharlmError(SURROGATE) from error
 
     def prompt(self, text: str) -> str:
-        """A text in the form in which this kind goes on with it; kinds whose tokens carry blanks may move one."""
+        """A prompt in the form that is encoded: kinds whose words include a blank add or remove one at its ends."""
         return text
 
     def start(self) -> int:
-        """The id fed before a text that has no prompt: the boundary, else a line end, else the first token."""
+        """The id before a text that has no prompt: the boundary, else a line end, else the first known token."""
         if self.boundary is not None:
             return self.boundary
         first = 0 if self.unknown is None else min(1, len(self) - 1)
         return self._ids_by_name.get(self.line_end, first)
 
     def first(self, text: str) -> tuple[int, int]:
-        """How many characters and bytes of a text its first token stands for."""
+        """How many characters and bytes of a text its first token encodes."""
         end: int = self.library.encode(lines(text)[0], add_special_tokens=False).offsets[0][1]
         return end, len(text[:end].encode())
 
@@ -180,14 +216,14 @@ class Tokenizer:
         """Read a `tokenizer.json` written by `save`.
 
         Raises:
-            CharlmError: the file is missing, damaged, or of a kind that is not known here.
+            CharlmError: the file is missing, damaged, or not a kind that is registered here.
         """
         try:
             return from_definition(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise CharlmError(f"cannot read the vocabulary {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise CharlmError(f"{path} is damaged or was not written by charlm; copy it anew from its run") from error
+            raise CharlmError(f"{path} is damaged or was not written by charlm; copy it again from its run") from error
 
     def definition(self) -> str:
         """The text of `tokenizer.json`."""
@@ -195,66 +231,73 @@ class Tokenizer:
 
 
 def from_definition(definition: str) -> Tokenizer:
-    """The tokenizer that a `tokenizer.json` defines; ValueError or KeyError if it defines none of our kinds."""
+    """The tokenizer that the text of a `tokenizer.json` defines.
+
+    Raises:
+        ValueError, KeyError: it defines none of the registered kinds.
+    """
     state = json.loads(definition)
-    for kind in tokenizers.values():
+    for kind in tokenizer_kinds.values():
         empty = json.loads(kind.empty().to_str())
         same_model = state["model"]["type"] == empty["model"]["type"]
         if same_model and state["pre_tokenizer"] == empty["pre_tokenizer"]:
             return kind(definition)
-    raise ValueError("no kind of tokenizer fits")
+    raise ValueError("no kind of tokenizer has this model and pre-tokenizer")
 
 
 def learn(config: TokenizerConfig, blocks: Iterable[str], *, unit: Unit = "stream") -> Tokenizer:
     """Learn a vocabulary from a text.
 
     Args:
-        config: The kind and the limits of the vocabulary.
+        config: The kind of tokenizer and the limits of the vocabulary; 0 is the default of the kind.
         blocks: The training text, cut as `items.blocks` cuts it.
-        unit: What the text is made of; items of a line or document get a boundary token.
+        unit: What the text consists of; for lines and documents the vocabulary has a boundary token.
 
     Raises:
-        CharlmError: the kind is unknown, the size is out of reach, or the text has fewer than two tokens.
+        CharlmError: the kind does not exist, the size is out of range, or the text has fewer than two tokens.
     """
-    kind = tokenizers[config.kind]
-    size = config.size or kind.default_size
-    if size is not None and unit == "document":
-        size -= 1  # for the boundary
-    if (size or 0) > MOST_TOKENS:
-        raise CharlmError(f"--tokenizer.size must be at most {MOST_TOKENS:,}, not {size:,}")
-    min_frequency = config.min_frequency or kind.default_min_frequency
-    library = kind.train(iter(blocks), size, min_frequency, config.lowercase)
+    kind = tokenizer_kinds[config.kind]
+    size = kind.default_size if config.size == 0 else config.size
+    min_frequency = kind.default_min_frequency if config.min_frequency == 0 else config.min_frequency
+    if size is not None:
+        if size < kind.smallest_size:
+            raise CharlmError(f"`tokenizer.size` must be at least {kind.smallest_size} for {kind.kind}, not {size}")
+        if size > MOST_TOKENS:
+            raise CharlmError(f"`tokenizer.size` must be at most {MOST_TOKENS:,}, not {size:,}")
+        if unit == "document":
+            size -= 1  # for the boundary
+    library = interruptible(lambda: kind.train(iter(blocks), size, min_frequency, config.lowercase))
     state = json.loads(library.to_str())
     if unit != "stream":
         _add_boundary(state, kind.line_end if unit == "line" else kind.document_end)
-    made = kind(json.dumps(state, ensure_ascii=False))
-    if len(made) > MOST_TOKENS:
+    tokenizer = kind(json.dumps(state, ensure_ascii=False))
+    if len(tokenizer) > MOST_TOKENS:
         raise CharlmError(
-            f"the text has more than {MOST_TOKENS:,} different tokens ({kind.kind}); set --tokenizer.size"
+            f"the text has more than {MOST_TOKENS:,} different tokens ({kind.kind}); set `tokenizer.size`"
         )
-    if len(set(made.tokens) - {kind.unknown_token}) < 2:
+    if len(set(tokenizer.tokens) - {kind.unknown_token}) < 2:
         raise CharlmError(
             "the training text has fewer than two different tokens; give a longer text "
-            "or lower --tokenizer.min_frequency"
+            "or lower `tokenizer.min_frequency`"
         )
-    return made
+    return tokenizer
 
 
 def _vocabulary(model: dict[str, Any]) -> list[str]:
-    """Names of the tokens in the order of their ids."""
+    """The names of the tokens in the order of their ids."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):  # unigram: pairs of name and log probability
         return [name for name, _ in vocabulary]
     names = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[name] for name in names] != list(range(len(names))):
-        raise ValueError("ids must count from zero without a gap")
+        raise ValueError("the ids are not 0, 1, 2, ...")
     return names
 
 
 def _add_boundary(state: dict[str, Any], name: str) -> None:
-    """Enter the boundary into the vocabulary if it is not there, and say that items stand between two of it.
+    """Add the boundary to the vocabulary if it is missing, and tell the post-processor to put it at both ends of items.
 
-    The library's post-processor says so in its own words: encoding with special tokens gives whole items.
+    So the library alone, when it encodes with special tokens, gives the ids of an item with its boundaries.
     """
     vocabulary = state["model"]["vocab"]
     names = _vocabulary(state["model"])
@@ -280,13 +323,22 @@ def _boundary(state: dict[str, Any]) -> int | None:
     return int(template["special_tokens"]["boundary"]["ids"][0])
 
 
-def _joined(parts: Iterable[list[int]]) -> np.ndarray:
+def _in_blocks(ids: Iterable[int]) -> Iterator[list[int]]:
+    """Ids in short lists: a list of a whole text would need many times the memory of its array."""
+    if isinstance(ids, np.ndarray):
+        for start in range(0, len(ids), DECODED):
+            yield ids[start : start + DECODED].tolist()
+    else:
+        yield [int(id) for id in ids]
+
+
+def _concatenated(parts: Iterable[list[int]]) -> np.ndarray:
     return np.concatenate([np.empty(0, np.int32), *(np.asarray(part, np.int32) for part in parts)])
 
 
 def lowercase_normalizer(lowercase: bool) -> list[normalizers.Normalizer]:
-    """Lower case as the library does it: character by character, unlike `str.lower` (a final sigma differs)."""
+    """The normaliser for lower case, if wanted: character by character, unlike `str.lower` (a final sigma differs)."""
     return [normalizers.Lowercase()] if lowercase else []
 
 
-tokenizers = Registry("tokenizer", "charlm.text.kinds")
+tokenizer_kinds = Registry("tokenizer", "charlm.text.tokenizers")

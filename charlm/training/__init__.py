@@ -1,12 +1,13 @@
-"""From settings to a trained run; the only wing that knows Lightning.
+"""From settings to a trained run; the only package that imports Lightning.
 
-1. ``trainer.train`` reads the text, fills in what was not named, and writes the start of a run directory;
-   from there on everything is read from that directory, by the first process, by every other one, and by
-   a run that goes on after an interruption.
-2. ``data`` cuts the ids into windows; every process gets its own lanes.
-3. ``module`` computes the loss, carries the state from window to window, and takes the optimiser's step.
-4. ``optimizers`` says what that step is and how large.
-5. ``callbacks`` act between two steps: validate, save, report, stop; among them ``reel`` writes samples and
-   scores them, and ``inspection`` looks inside the network.
-6. ``record`` keeps the numbers: TensorBoard and metrics.csv.
+1. `trainer.train` has the run directory prepared (`preparation`): the text is read, settings are resolved, and the
+   start of the run is written. From there on every process, and every resumed run, reads that directory alone.
+2. `data` cuts the ids into batches; every process gets its own lanes (`processes` knows which process this is).
+3. `module` computes the loss, carries the state from window to window, and takes the optimiser's step; `progress`
+   holds its counters: step, epoch, best loss, limits.
+4. `optimizers` has the optimisers and the learning-rate schedules.
+5. `callbacks` act when a step is complete; `trainer.step_callbacks` lists them in order. Among them `sample_logger`
+   generates and scores samples, and `diagnostics` records the inside of the network.
+6. `run_logger` writes the numbers: metrics.csv, TensorBoard, other loggers; `checkpoint` the checkpoints; `recovery`
+   keeps diverged weights out of them; `lock` keeps a second training out of the run.
 """

@@ -1,14 +1,12 @@
-"""What happens between two steps, in this order: validate, sample, look inside, report, save, stop.
+"""What happens after each optimiser step; `trainer.step_callbacks` lists all of it in order.
 
-Everything is done at the end of a step and nothing in the middle of one, so that a checkpoint always stands
-between two steps with the validation and the samples of that step behind it. That is what makes a run that
-was interrupted anywhere go on exactly.
+Callbacks act only after complete optimiser steps, so a checkpoint lies between two steps and follows the validation and
+the samples of its step. This is why a run that was interrupted anywhere resumes exactly.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 import signal
@@ -18,55 +16,29 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.plugins import TorchCheckpointIO
 
-from charlm.config.settings import settings
+from charlm.config import CheckpointConfig, Config, TrainerConfig
 from charlm.errors import CharlmError, Interrupted
-from charlm.files import atomic, link
-from charlm.measure.evaluation import Evaluation, evaluate
-from charlm.run import Run, save_config
+from charlm.evaluation.likelihood import Evaluation, evaluate
+from charlm.reporter import Reporter
+from charlm.run import RunDirectory
 from charlm.text.stream import TokenStream
-from charlm.training.module import PATIENCE, LanguageModule
-from charlm.training.record import Record
-from charlm.watcher import Watcher
+from charlm.training.module import PATIENCE, LanguageModule, is_finite_loss
+from charlm.training.progress import Progress
+from charlm.training.recovery import Recovery, finite
+from charlm.training.run_logger import RunLogger
+from charlm.training.validation_points import ValidationPoints, beginning, halved
 
 VALIDATION_TOKENS = 512
-"""Fewest tokens of a lane in validation: the start of a lane is read without knowing what came before."""
+"""Fewest tokens of a lane in validation: the start of a lane is read without what came before it."""
 
 
-class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints written whole or not at all, and read without executing code."""
+class StepCallback(Callback):
+    """A Lightning callback that acts when an optimiser step is complete.
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        data = io.BytesIO()  # torch.save would hide why a file cannot be written
-        torch.save(checkpoint, data)
-        with atomic(path, "wb") as file:
-            file.write(data.getbuffer())
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
-        return load_checkpoint(path)
-
-
-def load_checkpoint(path: Any) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; only tensors and plain values are accepted."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"state_dict", "global_step", "language"} - checkpoint.keys()
-        if missing:
-            raise ValueError(f"it has no {', '.join(sorted(missing))}")
-    except Exception as error:  # whatever a damaged file makes the reader stumble over
-        # What follows the first sentence of torch tells how to make it run the code in the file.
-        line = str(error).strip().split(". ")[0].splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CharlmError(
-            f"the checkpoint {path} is damaged ({line}); start a new run from the weights with --init_from"
-        ) from None
-    return checkpoint
-
-
-class BetweenSteps(Callback):
-    """Acts when a step is complete; a window whose gradients wait for more windows is in the middle of one."""
+    A subclass overrides `started` and `stepped`; how far the training is stands in `module.progress`.
+    """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, LanguageModule)
@@ -76,115 +48,240 @@ class BetweenSteps(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, LanguageModule)
-        windows = int(trainer.num_training_batches)
-        epoch_ends = batch_idx + 1 >= windows
-        if epoch_ends or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if pl_module.progress.step_ended:
             began = time.monotonic()
-            self.stepped(trainer, pl_module, trainer.current_epoch + (batch_idx + 1) / windows, epoch_ends)
-            pl_module.paused += time.monotonic() - began
+            self.stepped(trainer, pl_module)
+            pl_module.progress.paused += time.monotonic() - began
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Training begins or goes on."""
+        """Training begins or resumes."""
 
-    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
-        """A step is done: `epoch` epochs so far, with a fraction; `epoch_ends` if it was the last of one."""
-
-
-class Limits(BetweenSteps):
-    """Decides whether the run's last step is done."""
-
-    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
-        over = module.share >= 1.0
-        if trainer.world_size > 1:
-            over = trainer.strategy.reduce_boolean_decision(over, all=False)
-        if over:
-            module.finished = trainer.should_stop = True
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        """An optimiser step is complete."""
 
 
-class Validation(BetweenSteps):
-    """Validates at the end of an epoch (or every N windows), keeps the best, stops when nothing is gained.
+class StoppingCriteria(StepCallback):
+    """Ends the run when a limit is reached: epochs, steps or time (`Validation` ends it by patience)."""
 
-    The whole split is read, in a few long lanes with the state carried; `charlm evaluate` reads it in one.
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        progress = module.progress
+        progress.batches_per_epoch = int(trainer.num_training_batches)
+        progress.accumulate = trainer.accumulate_grad_batches
+
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        progress = module.progress
+        reached = progress.limit_reached()
+        if trainer.world_size > 1:  # each process has its own clock
+            reached = trainer.strategy.broadcast(reached)
+        if reached:
+            progress.stop_reason, trainer.should_stop = reached, True
+
+
+class Validation(StepCallback):
+    """Validates, takes note of the best validation, and ends the run when there is no gain any more.
+
+    The validation text is read in a few long lanes with the state carried: all of it where `val_check_interval` is
+    named, and else as much as takes little of the time, always the same part. `charlm evaluate` reads all of it in one
+    lane.
+
+    Args:
+        trainer: How often to validate.
+        checkpoint: After how many validations without gain to stop.
+        batch_size: Lanes, if the text is long enough for so many.
+        stream: The validation text; None: there is none, and the newest weights are the best known.
     """
 
-    def __init__(self, run: Run, record: Record | None, watcher: Watcher, stream: TokenStream | None) -> None:
-        self.run = run
-        self.record = record
-        self.watcher = watcher
+    def __init__(
+        self,
+        trainer: TrainerConfig,
+        checkpoint: CheckpointConfig,
+        batch_size: int,
+        stream: TokenStream | None,
+        run_logger: RunLogger | None,
+        reporter: Reporter,
+        recovery: Recovery,
+    ) -> None:
+        self.interval, self.patience = trainer.val_check_interval, checkpoint.patience
+        self.batch_size = batch_size
         self.stream = stream
-        self.best: float | None = None
-        self.best_epoch = 0.0
-        self.stale = 0
-        self.improved = False  # at this step
-        self.best_bits = 0.0  # a character
+        self.run_logger = run_logger
+        self.reporter = reporter
+        self.points = ValidationPoints()
+        self.recovery = recovery
 
-    def state_dict(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("best", "best_bits", "best_epoch", "stale")}
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        self.points.start(module.progress)
+        if isinstance(self.interval, int) and self.interval > module.progress.batches_per_epoch:
+            raise CharlmError(
+                f"`trainer.val_check_interval` {self.interval} is more than the {module.progress.batches_per_epoch} "
+                "batches of an epoch; take fewer, or a fraction such as 1.0"
+            )
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for key, value in state_dict.items():
-            setattr(self, key, value)
-
-    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
-        every = self.run.config.trainer.val_check_interval
-        due = trainer.global_step % every == 0 if every else epoch_ends
-        self.improved = False
-        if not (due or module.finished):
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        progress = module.progress
+        due = self._due(trainer, progress)
+        if not (due or progress.stop_reason):
             return
         if self.stream is None:
-            self.improved = True  # without validation text the newest weights are the best known
+            progress.improved = True
             return
-        result: Evaluation | None = self._evaluate(trainer, module) if trainer.global_rank == 0 else None
+        self.recovery.check(trainer, module)
+        stream = self._part(progress, self.stream)
+        result: Evaluation | None = self.evaluate(trainer, module, stream) if trainer.global_rank == 0 else None
         if trainer.world_size > 1:
             result = trainer.strategy.broadcast(result)
         assert result is not None
-        module.schedule.validated(result.loss)
-        self.improved = self.best is None or result.loss < self.best
-        if self.improved:
-            self.best, self.best_bits, self.best_epoch = result.loss, result.bits_per_character, epoch
-        self.stale = 0 if self.improved else self.stale + 1
-        patience = self.run.config.checkpoint.patience
-        if patience and self.stale >= patience and not module.finished:
-            module.finished = trainer.should_stop = True
-            self.watcher.say(
-                f"stopping early: {patience} validations without gain since epoch {self.best_epoch:.3g} "
-                "(--checkpoint.patience)"
+        if not is_finite_loss(result.loss):
+            self.recovery.roll_back(trainer, module, "the validation loss is not finite")
+            return
+        module.schedule.observe(result.loss)
+        progress.validated(result.loss, result.bits_per_character)
+        if progress.stale_validations >= progress.limits.patience and not progress.stop_reason:
+            progress.stop_reason, trainer.should_stop = "patience", True
+            self.reporter.say(
+                f"stopping early: {self.patience} validations without gain since epoch {progress.best_epoch:.3g} "
+                "(`checkpoint.patience`)"
             )
-        if self.record is not None:
+        if self.run_logger is not None:
             values = {
                 "val/loss": result.loss,
                 "val/bits_per_character": result.bits_per_character,
                 "val/perplexity": result.perplexity,
                 "val/word_perplexity": result.word_perplexity,
+                "val/tokens": result.predicted.tokens,
+                "val/stale_validations": progress.stale_validations,
             }
-            self.record.add(trainer.global_step, epoch, module.elapsed, values)
-            self.watcher.validated(trainer.global_step, epoch, result, self.improved)
+            self.run_logger.add(progress, finite(values))
+            self.reporter.on_validation(progress.step, progress.epoch, result, progress.improved)
 
-    def _evaluate(self, trainer: lightning.Trainer, module: LanguageModule) -> Evaluation:
-        assert self.stream is not None
-        lanes = self.run.config.data.batch_size or 1
-        if self.stream.starts is None:
-            lanes = max(1, min(lanes, self.stream.predicted.tokens // VALIDATION_TOKENS))
+    def _due(self, trainer: lightning.Trainer, progress: Progress) -> bool:
+        if self.interval == "auto":
+            reached = self.points.reached(progress)
+            return bool(trainer.strategy.broadcast(reached)) if trainer.world_size > 1 else reached
+        interval = self.interval
+        if isinstance(interval, float):
+            interval = max(1, int(progress.batches_per_epoch * interval))
+        return progress.passed(interval)
+
+    def _part(self, progress: Progress, stream: TokenStream) -> TokenStream:
+        """What is read of the validation text; decided at the first validation."""
+        if self.interval != "auto":
+            return stream
+        if not progress.validation_tokens:
+            progress.validation_tokens = halved(len(stream), self.points.tokens(progress))
+            part = beginning(stream, progress.validation_tokens)
+            if part is not stream:
+                self.reporter.say(
+                    f"validation reads the first {len(part):,} of the {len(stream):,} tokens of the validation text, "
+                    "so that it takes about 3 % of the time; `trainer.val_check_interval` 1.0 reads all of them after "
+                    "each epoch"
+                )
+        return beginning(stream, progress.validation_tokens)
+
+    def evaluate(self, trainer: lightning.Trainer, module: LanguageModule, stream: TokenStream) -> Evaluation:
+        """Compute how well the network predicts a text now."""
+        lanes = self.batch_size
+        if stream.starts is None:
+            lanes = max(1, min(lanes, stream.predicted.tokens // VALIDATION_TOKENS))
         with trainer.precision_plugin.forward_context():
-            return evaluate(module.model, self.stream, lanes=lanes)
+            return evaluate(module.model, stream, lanes=lanes)
 
 
-class Saving(BetweenSteps):
-    """Saves the run every so many steps or minutes, at the end of epochs, and when it is asked to stop.
+class ProgressLogging(StepCallback):
+    """Logs the numbers of training at intervals, and tells the reporter how far the run is."""
+
+    def __init__(
+        self, every: int, tokens_per_character: float, run_logger: RunLogger | None, reporter: Reporter
+    ) -> None:
+        self.every = every
+        self.tokens_per_character = tokens_per_character
+        self.run_logger = run_logger
+        self.reporter = reporter
+        self._shown = self._logged = time.monotonic()
+        self._tokens = 0
+        self._paused = 0.0
+        self._skipped = 0
+        self._epoch_start = (0.0, 0.0)  # seconds and epochs so far when the epoch, or this process, began
+
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        progress = module.progress
+        self._shown = self._logged = time.monotonic()
+        self._tokens, self._paused, self._skipped = progress.tokens, progress.paused, progress.skipped_steps
+        self._epoch_start = progress.elapsed, progress.epoch
+
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        progress = module.progress
+        if progress.skipped_steps > self._skipped:
+            self._skipped = progress.skipped_steps
+            self.reporter.say(f"step {progress.step}: the loss or a gradient was not finite; the step was skipped")
+        if progress.epoch_ended and self.run_logger is not None:
+            seconds = (progress.elapsed - self._epoch_start[0]) / (progress.epoch - self._epoch_start[1])
+            self.run_logger.add(progress, {"train/seconds_per_epoch": seconds})
+            self._epoch_start = progress.elapsed, progress.epoch
+        now = time.monotonic()
+        if progress.step % self.every == 0 or progress.stop_reason:
+            self._log(trainer, module, now)
+        elif now - self._shown > 0.5:
+            self.reporter.on_step(progress.fraction, progress.step, progress.epoch, progress.elapsed, None, None)
+            self._shown = now
+
+    def _log(self, trainer: lightning.Trainer, module: LanguageModule, now: float) -> None:
+        progress = module.progress
+        losses = [loss for loss in module.take_losses() if math.isfinite(loss)]
+        training = (now - self._logged) - (progress.paused - self._paused)
+        speed = (progress.tokens - self._tokens) / max(1e-9, training)
+        self._tokens, self._paused, self._logged = progress.tokens, progress.paused, now
+        values = {
+            "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train/gradient_norm": float(module.norm),
+            "train/tokens_per_second": speed,
+            "train/skipped_steps": float(progress.skipped_steps),
+        }
+        loss = sum(losses) / len(losses) if losses else None
+        if loss is not None:
+            values["train/loss"] = loss
+            values["train/bits_per_character"] = loss / math.log(2) * self.tokens_per_character
+            values["train/perplexity"] = math.exp(loss) if loss < 700 else math.inf
+        if self.run_logger is not None:
+            self.run_logger.add(progress, finite(values))
+        self.reporter.on_step(progress.fraction, progress.step, progress.epoch, progress.elapsed, loss, speed)
+        self._shown = now
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._add_results(pl_module)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, Interrupted):  # what it has reached is compared with other runs as well
+            self._add_results(pl_module)
+
+    def _add_results(self, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, LanguageModule)
+        progress = pl_module.progress
+        if progress.best_loss is not None and self.run_logger is not None:
+            best = {"val_bits_per_character": progress.best_bits_per_character, "val_loss": progress.best_loss}
+            self.run_logger.add_results(best, progress.step)
+
+
+class Checkpointing(StepCallback):
+    """Saves the run every so many steps or minutes, at validations, at ends of epochs, and when it is asked to stop.
 
     The first Ctrl-C (or SIGTERM) lets the step end, saves and leaves; the second leaves at once.
     """
 
-    def __init__(self, run: Run, validation: Validation, watcher: Watcher) -> None:
-        self.run = run
-        self.validation = validation
-        self.watcher = watcher
+    def __init__(self, directory: RunDirectory, config: Config, reporter: Reporter, recovery: Recovery) -> None:
+        self.directory = directory
+        self.config = config
+        self.reporter = reporter
+        self.recovery = recovery
         self.signal: int | None = None
+        self.training = False  # whether a checkpoint to resume from is restored
         self.saved_at = time.monotonic()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Heed Ctrl-C and SIGTERM, in the main thread, where alone they arrive."""
+        """Handle Ctrl-C and SIGTERM; signals arrive in the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -197,7 +294,7 @@ class Saving(BetweenSteps):
 
     def _asked(self, number: int, frame: Any) -> None:
         if self.signal is not None:
-            self.watcher.close()
+            self.reporter.close()
             os._exit(128 + number)
         self.signal = number
 
@@ -205,28 +302,29 @@ class Saving(BetweenSteps):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._asked)  # Lightning has put its own handler in front
         self.saved_at = time.monotonic()
+        self.training = True
         if trainer.global_rank == 0:
-            save_config(self.run.path, self.run.config)  # a run that goes on may have changed settings
+            self.directory.write_config(self.config)  # a resumed run may have changed settings
         if trainer.global_step == 0:
             self._save(trainer, module)
         if self._any(trainer, self.signal is not None):
-            raise Interrupted(self.signal or signal.SIGINT, self.run.path)
+            raise Interrupted(self.signal or signal.SIGINT, self.directory.path)
 
-    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
-        config = self.run.config.checkpoint
-        due = module.finished or self.validation.improved or epoch_ends
-        due = due or bool(config.every) and trainer.global_step % (config.every or 1) == 0
-        timely = bool(config.minutes) and time.monotonic() - self.saved_at >= 60 * config.minutes
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        progress, checkpoint = module.progress, self.config.checkpoint
+        due = bool(progress.stop_reason) or progress.improved or progress.epoch_ended
+        due = due or checkpoint.every > 0 and progress.step % checkpoint.every == 0
+        timely = checkpoint.minutes > 0 and time.monotonic() - self.saved_at >= 60 * checkpoint.minutes
         asked = self._any(trainer, self.signal is not None)
-        hopeless = module.bad_steps >= PATIENCE
-        if hopeless:
-            module.bad_steps = 0  # a run that goes on is patient again
-        if due or asked or hopeless or self._any(trainer, timely):
+        due = self._any(trainer, timely) or due or asked
+        if progress.bad_steps >= PATIENCE:
+            self.recovery.roll_back(trainer, module, f"the loss was not finite {PATIENCE} steps in a row")
+        elif due:
+            self.recovery.check(trainer, module)
+        if due or progress.rolled_back:
             self._save(trainer, module)
-        if hopeless:
-            module.give_up(self.run.path)
-        if asked and not module.finished:
-            raise Interrupted(self.signal or signal.SIGINT, self.run.path)
+        if asked and not progress.stop_reason:
+            raise Interrupted(self.signal or signal.SIGINT, self.directory.path)
 
     @staticmethod
     def _any(trainer: lightning.Trainer, decision: bool) -> bool:
@@ -236,82 +334,16 @@ class Saving(BetweenSteps):
         return decision
 
     def _save(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Write the weights, then the checkpoint: a run killed in between goes on before this step and repeats it."""
+        """Write the weights, then the checkpoint: a run killed in between resumes before this step and repeats it."""
         # Until the first validation the newest weights are the best known.
-        best = self.validation.improved or self.validation.best is None
+        best = module.progress.improved or module.progress.best_loss is None
         if trainer.global_rank == 0:
             weights = module.model.state_dict()
-            for name in ("best", "last") if best else ("last",):
-                self.run.save_weights(weights, name)
-        folder = self.run.path / "checkpoints"
+            if best:
+                self.directory.write_weights(weights, "best")
+            self.directory.write_weights(weights, "last")
+        folder = self.directory.path / "checkpoints"
         trainer.save_checkpoint(folder / ("best.ckpt" if best else "last.ckpt"))
         if best and trainer.global_rank == 0:
-            link(folder / "best.ckpt", folder / "last.ckpt")
+            self.directory.manifest.link("checkpoints/best.ckpt", "checkpoints/last.ckpt")
         self.saved_at = time.monotonic()
-
-
-class Report(BetweenSteps):
-    """Logs the numbers of training now and then, and tells whoever is watching how far the run is."""
-
-    def __init__(self, run: Run, record: Record | None, watcher: Watcher, validation: Validation) -> None:
-        self.run = run
-        self.record = record
-        self.watcher = watcher
-        self.validation = validation
-        self._shown = self._logged = time.monotonic()
-        self._tokens = 0
-        self._paused = 0.0
-        self._skipped = 0
-        self._mark = (0.0, 0.0)  # seconds and epochs so far when the epoch, or this sitting, began
-        predicted = run.stream("train").predicted
-        self._tokens_per_character = predicted.tokens / max(1, predicted.characters)
-
-    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        self._shown = self._logged = time.monotonic()
-        self._tokens, self._paused, self._skipped = module.tokens, module.paused, module.skipped
-        self._mark = module.elapsed, module.global_step / module.steps_per_epoch
-
-    def stepped(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, epoch_ends: bool) -> None:
-        step = trainer.global_step
-        if module.skipped > self._skipped:
-            self._skipped = module.skipped
-            self.watcher.say(f"step {step}: the loss or a gradient was not finite; the step was skipped")
-        if epoch_ends and self.record is not None:
-            seconds = (module.elapsed - self._mark[0]) / (epoch - self._mark[1])
-            self.record.add(step, epoch, module.elapsed, {"train/seconds_per_epoch": seconds})
-            self._mark = module.elapsed, epoch
-        due = step % self.run.config.trainer.log_every_n_steps == 0 or module.finished
-        now = time.monotonic()
-        if due:
-            self._log(trainer, module, epoch, now)
-        elif now - self._shown > 0.5:
-            self.watcher.trained(module.share, step, epoch, module.elapsed, None, None)
-            self._shown = now
-
-    def _log(self, trainer: lightning.Trainer, module: LanguageModule, epoch: float, now: float) -> None:
-        losses = [loss for loss in module.drain_losses() if math.isfinite(loss)]
-        training = (now - self._logged) - (module.paused - self._paused)
-        speed = (module.tokens - self._tokens) / max(1e-9, training)
-        self._tokens, self._paused, self._logged = module.tokens, module.paused, now
-        values = {
-            "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
-            "train/gradient_norm": float(module.norm),
-            "train/tokens_per_second": speed,
-            "train/skipped_steps": float(module.skipped),
-        }
-        loss = sum(losses) / len(losses) if losses else None
-        if loss is not None:
-            values["train/loss"] = loss
-            values["train/bits_per_character"] = loss / math.log(2) * self._tokens_per_character
-            values["train/perplexity"] = math.exp(loss) if loss < 700 else math.inf
-        if self.record is not None:
-            self.record.add(trainer.global_step, epoch, module.elapsed, values)
-        self.watcher.trained(module.share, trainer.global_step, epoch, module.elapsed, loss, speed)
-        self._shown = now
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        best = self.validation.best
-        if best is not None and self.record is not None:
-            results = {"val_bits_per_character": self.validation.best_bits, "val_loss": best}
-            values = {setting.name: setting.value for setting in settings(self.run.config)}
-            self.record.add_settings(values, results, trainer.global_step)

@@ -1,31 +1,35 @@
-"""The run's ids as windows, cut for each process."""
+"""The training text as batches, cut for each process."""
 
 from __future__ import annotations
 
 import lightning
 
-from charlm.run import Run
-from charlm.text.batching import Items, Lanes, batches
+from charlm.config import DataConfig
+from charlm.text.batching import ItemBatches, Lanes, batches
+from charlm.text.stream import TokenStream
 
 
 class LanguageData(lightning.LightningDataModule):
-    """Training windows of a run; each process reads its own lanes of the same global batch."""
+    """Training batches; each process reads its own lanes of the same global batch.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        stream: The training text.
+        data: How it is cut.
+        seed: Seed for the order of items and for which lanes are reset.
+    """
+
+    def __init__(self, stream: TokenStream, data: DataConfig, seed: int) -> None:
         super().__init__()
-        self.run = run
+        self.stream, self.data, self.seed = stream, data, seed
 
-    def train_dataloader(self) -> Lanes | Items:
-        data = self.run.config.data
+    def train_dataloader(self) -> Lanes | ItemBatches:
         assert self.trainer is not None
-        assert data.batch_size is not None
-        assert data.seq_length is not None
         return batches(
-            self.run.stream("train"),
-            data.batch_size,
-            data.seq_length,
+            self.stream,
+            self.data.batch_size,
+            self.data.seq_length,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
-            seed=self.run.config.seed,
-            state_reset=data.state_reset,
+            seed=self.seed,
+            state_reset=self.data.state_reset,
         )

@@ -1,4 +1,4 @@
-"""What a run runs on: devices through Lightning's Trainer, products and memory set up for speed."""
+"""What a run trains on: devices through Lightning's Trainer, and fast matrix products and memory."""
 
 from __future__ import annotations
 
@@ -15,38 +15,59 @@ from typing import Any
 import lightning
 import torch
 
-from charlm.config import Config
+from charlm.config import TrainerConfig
 from charlm.errors import CharlmError
-from charlm.network.precision import matmul_precision
-from charlm.training.callbacks import SafeCheckpointIO
+from charlm.network.precision import choose_precision, matmul_precision
+from charlm.training.checkpoint import SafeCheckpointIO
+from charlm.training.processes import launched
 
 
-def has_gpu(config: Config) -> bool:
-    return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+def has_gpu(trainer: TrainerConfig) -> bool:
+    """Whether a training with these settings has a CUDA device."""
+    return trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def physical_memory() -> float:
-    """Bytes of memory of the machine; infinitely many where the system does not tell."""
+    """Bytes of memory of the machine; infinity where the system does not tell."""
     if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", ())):
         return math.inf
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def build_trainer(config: Config, precision: str, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    named = config.trainer
-    devices: Any = int(named.devices) if named.devices.lstrip("-").isdigit() else named.devices
+def build_trainer(trainer: TrainerConfig) -> lightning.Trainer:
+    """Lightning's Trainer without loggers and callbacks; `StoppingCriteria` ends the run, not the Trainer.
+
+    Raises:
+        CharlmError: this machine cannot train with these settings.
+    """
+    devices: Any = trainer.devices
+    if isinstance(devices, str) and devices.lstrip("-").isdigit():
+        devices = int(devices)
+    nodes, strategy, launch = trainer.num_nodes, trainer.strategy, launched()
+    if launch is not None:
+        devices = launch.devices if devices == "auto" else devices
+        nodes = launch.nodes if nodes == 1 else nodes
+        if isinstance(devices, int) and (devices, nodes) != launch:
+            raise CharlmError(
+                f"the launcher started {launch.devices} processes on each of {launch.nodes} machines, but "
+                f"`trainer.devices` is {trainer.devices} and `trainer.num_nodes` {trainer.num_nodes}; "
+                "leave both out, or change what the launcher starts"
+            )
+    if strategy == "auto" and (nodes > 1 or launch is not None):
+        strategy = "ddp"
+    precision, _ = choose_precision(trainer.precision, has_gpu(trainer))
     try:
         with quiet():
             return lightning.Trainer(
-                accelerator=named.accelerator,
+                accelerator=trainer.accelerator,
                 devices=devices,
-                num_nodes=named.num_nodes,
-                strategy=named.strategy,
+                num_nodes=nodes,
+                strategy=strategy,
                 precision=precision,  # type: ignore[arg-type]
-                max_epochs=named.max_epochs or -1,
-                accumulate_grad_batches=named.accumulate_grad_batches,
-                deterministic=named.deterministic,
-                callbacks=callbacks,
+                max_epochs=-1,
+                accumulate_grad_batches=trainer.accumulate_grad_batches,
+                log_every_n_steps=trainer.log_every_n_steps,
+                deterministic=trainer.deterministic,
                 plugins=[SafeCheckpointIO()],
                 limit_val_batches=0,
                 num_sanity_val_steps=0,
@@ -64,26 +85,28 @@ def build_trainer(config: Config, precision: str, callbacks: list[lightning.Call
         lightning.fabric.utilities.exceptions.MisconfigurationException,
     ) as error:
         line = " ".join(str(error).split())
-        raise CharlmError(f"this machine cannot train so: {line}; look at the --trainer options") from None
+        raise CharlmError(
+            f"this machine cannot train with these settings: {line}; change the settings of the group trainer"
+        ) from None
 
 
 @contextlib.contextmanager
-def quick(gpu: bool) -> Iterator[None]:
-    """Matrix products as training likes them, while it lasts, and memory, for the rest of the process."""
+def fast_matmul(gpu: bool) -> Iterator[None]:
+    """Faster matrix products in fp32 inside the context; the memory settings of `tune_malloc` stay."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if gpu else matmul_precision())
-    keep_memory()
+    tune_malloc()
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Have glibc keep freed memory for the next step instead of returning it to the system.
 
-    A step allocates the same large blocks as the one before. Each that comes fresh from the system is paid for page
-    by page: measured, 17 to 90 % more steps a second without (word models and 2 x 512), for some 150 MB.
+    A step allocates the same large blocks as the one before. A block that comes new from the system costs a page fault
+    per page: measured, 17 to 90 % more steps per second without them (word models and 2 x 512), for some 150 MB.
     """
     if sys.platform != "linux":
         return
@@ -96,7 +119,7 @@ def keep_memory() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning without its advertisements and the warnings that are about its own code."""
+    """Lightning without its advertisements and the warnings about its own code."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How far and which way the weights move: optimisers and learning-rate schedules."""
+"""Optimisers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from charlm.errors import CharlmError
 from charlm.network.model import LanguageModel
 
 
-def build_optimizer(model: LanguageModel, config: OptimizerConfig, lr: float) -> Optimizer:
-    """The optimiser of that name over the model's parameters; vectors (biases, gains) do not decay.
+def build_optimizer(model: LanguageModel, config: OptimizerConfig) -> Optimizer:
+    """Build the optimiser `config.name` for a model; vectors (biases, gains) get no weight decay.
 
     Raises:
         CharlmError: this torch does not have the optimiser.
@@ -27,7 +27,7 @@ def build_optimizer(model: LanguageModel, config: OptimizerConfig, lr: float) ->
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    betas = (config.beta1, config.beta2)
+    lr, betas = config.lr, (config.beta1, config.beta2)
     match config.name:
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
@@ -38,7 +38,7 @@ def build_optimizer(model: LanguageModel, config: OptimizerConfig, lr: float) ->
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=lr, alpha=config.beta2, momentum=config.momentum)
         case "muon":
-            return MuonWithAdamW(model, config, lr)
+            return MuonWithAdamW(model, config)
     raise CharlmError(f"there is no optimiser {config.name!r}")
 
 
@@ -46,17 +46,17 @@ class MuonWithAdamW(Optimizer):
     """Muon (Jordan et al. 2024) on the matrices of the recurrent layers, AdamW on everything else.
 
     A layer keeps the matrices of its gates stacked in one parameter. Muon makes the step of a matrix
-    orthogonal, which only means something for each gate by itself, so each gate is handed to it as a view.
+    orthogonal, which is only meaningful per gate, so each gate is passed to it as a view.
     `param_groups` are AdamW's; Muon's learning rate follows the first group's.
     """
 
-    def __init__(self, model: LanguageModel, config: OptimizerConfig, lr: float) -> None:
+    def __init__(self, model: LanguageModel, config: OptimizerConfig) -> None:
         if not hasattr(torch.optim, "Muon"):
-            raise CharlmError("--optimizer.name muon needs torch 2.9 or newer; use adamw")
+            raise CharlmError("`optimizer.name` muon needs torch 2.9 or newer; use adamw")
         recurrent = [p for p in model.layers.parameters() if p.ndim == 2]
         taken = {id(p) for p in recurrent}
         others = [p for p in model.parameters() if id(p) not in taken]
-        hidden = model.shape.hidden
+        hidden = model.config.hidden
         self.sources = recurrent
         self.gates = [[nn.Parameter(gate) for gate in p.data.split(hidden)] for p in recurrent]
         self.adamw = torch.optim.AdamW(
@@ -64,19 +64,19 @@ class MuonWithAdamW(Optimizer):
                 {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
                 {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
             ],
-            lr=lr,
+            lr=config.lr,
             betas=(config.beta1, config.beta2),
             fused=True,
         )
         # "match_rms_adamw" scales the step to the size of AdamW's, so that one learning rate serves both.
         self.muon = torch.optim.Muon(
             [gate for gates in self.gates for gate in gates],
-            lr=lr,
+            lr=config.lr,
             weight_decay=config.weight_decay,
             momentum=0.95,
             adjust_lr_fn="match_rms_adamw",
         )
-        super().__init__([{"params": recurrent}, *self.adamw.param_groups], {"lr": lr})
+        super().__init__([{"params": recurrent}, *self.adamw.param_groups], {"lr": config.lr})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -112,27 +112,27 @@ class MuonWithAdamW(Optimizer):
 class Schedule:
     """The learning rate over a run, as a factor of its highest value.
 
-    The factor is a function of the share of the run that is over (of its steps or of its time, whichever
-    is further), so that a run that ends by the clock ends annealed. `plateau` falls when validations stop
-    gaining; what it remembers goes into the checkpoint.
+    The factor is a function of the fraction of the run that is over (of its steps or of its time, whichever is
+    further), so that a run bound by time ends with a low learning rate. `plateau` lowers it when validations stop
+    improving; the checkpoint stores what it counts.
     """
 
     def __init__(self, config: OptimizerConfig) -> None:
         self.config = config
         self.falls = 0
-        self.best = math.inf
+        self.best: float | None = None
         self.stale = 0
 
-    def factor(self, step: int, share: float, epoch: int) -> float:
-        """The factor at a step (from 0), `share` of the run being over (0 to 1) in an epoch (from 0)."""
+    def factor(self, step: int, fraction: float, epoch: int) -> float:
+        """The factor at a step (from 0) of an epoch (from 0), `fraction` of the run being over (0 to 1)."""
         config = self.config
         warm = min(1.0, (step + 1) / (config.warmup + 1))
-        share = min(1.0, max(0.0, share))
+        fraction = min(1.0, max(0.0, fraction))
         match config.schedule:
             case "cosine":
-                fall = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share))
+                fall = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
             case "linear":
-                fall = config.final_lr + (1 - config.final_lr) * (1 - share)
+                fall = config.final_lr + (1 - config.final_lr) * (1 - fraction)
             case "step":
                 fall = config.decay ** (epoch // config.decay_every)
             case "plateau":
@@ -141,16 +141,16 @@ class Schedule:
                 fall = 1.0
         return warm * fall
 
-    def validated(self, loss: float) -> None:
-        """Tell `plateau` the newest validation loss."""
-        if loss < self.best:
+    def observe(self, loss: float) -> None:
+        """Take note of a validation loss, for `plateau`."""
+        if self.best is None or loss < self.best:
             self.best, self.stale = loss, 0
         else:
             self.stale += 1
             if self.stale >= self.config.decay_every:
                 self.falls, self.stale = self.falls + 1, 0
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float | None]:
         return {"falls": self.falls, "best": self.best, "stale": self.stale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

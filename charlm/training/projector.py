@@ -1,4 +1,4 @@
-"""The tokens as points in space, for TensorBoard's projector: tokens that the network treats alike lie together."""
+"""The token embedding for TensorBoard's projector: similar embeddings lie close together."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from charlm.files import atomic
 
 MOST = 1000
-"""Tokens that are shown, the most frequent of a larger vocabulary: a browser moves that many smoothly."""
+"""Tokens that are shown, the most frequent of a larger vocabulary: as many as a browser draws smoothly."""
 
 KINDS = {"Lu": "capital", "L": "letter", "M": "mark", "N": "digit", "P": "punctuation", "S": "symbol"}
-"""What to colour tokens by: Unicode's category of their first character; all others are blanks."""
+"""Colours by the Unicode category of a token's first character; all other categories are blanks."""
 
 
 class Projector:
-    """Writes a table of numbers at each look, and one table of labels for all of them.
+    """Writes one table of numbers per record, and one table of labels for all of them.
 
     Args:
         path: The run directory.
         tokens: The vocabulary.
         counts: How often each token occurs, (vocabulary,).
-        step: Where training begins: tables of later steps are deleted, for they will come again.
+        step: Where training begins: tables of later steps are deleted, because they will come again.
     """
 
     def __init__(self, path: Path, tokens: Sequence[str], counts: np.ndarray, step: int = 0) -> None:
@@ -52,7 +52,7 @@ class Projector:
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
     def _list(self) -> None:
-        """Tell the projector what there is to see: it shows first what comes first in the alphabet."""
+        """List the tables for the projector, which shows first what comes first in the alphabet."""
         tables = self._tables()
         names = [f"{'step' if number else 'newest: step'} {step:07}" for number, (step, _) in enumerate(tables)]
         with atomic(self.path / "projector_config.pbtxt") as file:
@@ -64,7 +64,7 @@ class Projector:
 
 
 def label(token: str) -> str:
-    """A token as one visible line: blanks and control characters by their pictures, what joins on a circle."""
+    """A token as one visible line: pictures for blanks and control characters, a circle under combining marks."""
     if not token:
         return "(nothing)"
     joins = unicodedata.category(token[0]).startswith("M")
@@ -81,6 +81,6 @@ def _visible(character: str) -> str:
 
 
 def kind(token: str) -> str:
-    """What the first character of a token is."""
+    """The kind of the first character of a token."""
     category = unicodedata.category(token[0]) if token else ""
     return KINDS.get(category) or KINDS.get(category[:1], "blank")

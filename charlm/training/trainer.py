@@ -3,53 +3,64 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import signal
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 
-from charlm.config import Config
-from charlm.config.settings import merge, nest, seconds, settings
+from charlm.config import Config, settings
+from charlm.config.limits import Limits
+from charlm.config.plain import merge, nest
+from charlm.config.shell import command
 from charlm.errors import CharlmError, Interrupted
-from charlm.files import trouble
+from charlm.files import describe_os_error
 from charlm.network.model import LanguageModel
 from charlm.network.precision import choose_precision
-from charlm.run import WEIGHTS, Run, first_process
-from charlm.training.callbacks import (
-    Limits,
-    Report,
-    Saving,
-    Validation,
-    load_checkpoint,
-)
+from charlm.network.summary import unused_settings
+from charlm.reporter import Reporter
+from charlm.run import WEIGHTS, Run, RunDirectory
+from charlm.training.callbacks import Checkpointing, ProgressLogging, StoppingCriteria, Validation
+from charlm.training.checkpoint import OURS, load_checkpoint
 from charlm.training.data import LanguageData
-from charlm.training.inspection import Inspection
-from charlm.training.machine import build_trainer, has_gpu, quick, quiet
+from charlm.training.diagnostics import Diagnostics
+from charlm.training.interruption import describe_interruption
+from charlm.training.lock import locked
+from charlm.training.machine import build_trainer, fast_matmul, has_gpu, quiet
 from charlm.training.module import LanguageModule
-from charlm.training.preparation import DROPPING, check_prompts, prepare
-from charlm.training.record import Record
-from charlm.training.reel import Reel
-from charlm.watcher import Watcher
-
-OTHER_PROCESSES = "CHARLM_RUN"
-"""Environment variable that tells the other processes of a run its directory."""
+from charlm.training.preparation import check_memory, check_prompts, prepare
+from charlm.training.pretrained import load_pretrained
+from charlm.training.processes import announced, end_quietly, is_first_process, lost_process, prepared_directory
+from charlm.training.progress import Progress
+from charlm.training.recovery import Recovery, check_initial_weights
+from charlm.training.run_logger import RunLogger, logger_classes, logger_names, other_loggers
+from charlm.training.sample_logger import SampleLogger
 
 RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
-"""Groups of settings that a run may change when it goes on."""
+"""Groups of settings that may change when a run is resumed."""
 
 
-def train(config: Config, run: str | Path | None = None, watcher: Watcher | None = None) -> Run:
-    """Learn a text and leave a run directory behind.
+def train(
+    config: Config,
+    run: str | Path | None = None,
+    reporter: Reporter | None = None,
+    *,
+    callbacks: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Run:
+    """Train on a text and leave a run directory behind.
 
     Args:
         config: The settings; those that are None are chosen from the size of the text.
         run: Where to put the run; it must not exist. None: a free name under `runs/`.
-        watcher: Who looks on.
+        reporter: Who is told what happens.
+        callbacks: Lightning callbacks; see `fit`.
+        loggers: Lightning loggers beside those of `trainer.logger`.
 
     Returns:
         The finished run.
@@ -58,171 +69,313 @@ def train(config: Config, run: str | Path | None = None, watcher: Watcher | None
         CharlmError: something about the text, the settings or the machine that a user can fix.
         Interrupted: it was asked to stop, and has saved itself.
     """
-    watcher = watcher or Watcher()
-    config.check()
-    if not first_process():
-        return fit(Run(_prepared(run)), Watcher())
-    prepared = prepare(config, None if run is None else Path(run), watcher)
-    os.environ[OTHER_PROCESSES] = str(prepared.path)
-    try:
-        return fit(prepared, watcher)
-    except KeyboardInterrupt:  # before the run listens to it; what is prepared can go on
-        raise Interrupted(signal.SIGINT, prepared.path) from None
+    reporter = reporter or Reporter()
+    logger_classes(config.trainer.logger)  # an unknown name is found before long work
+    trainer = build_trainer(config.trainer)
+    if is_first_process():
+        directory = prepare(config, None if run is None else Path(run), reporter, trainer.world_size)
+    else:
+        directory = RunDirectory(prepared_directory(run, reporter.say))
+        reporter = Reporter()
+    with announced(directory.path), locked(directory.path):
+        try:
+            return fit(directory, reporter, trainer=trainer, callbacks=callbacks, loggers=loggers)
+        except KeyboardInterrupt:  # before the training handles it; what is prepared can be resumed
+            raise Interrupted(signal.SIGINT, directory.path) from None
 
 
-def resume(path: str | Path, changes: dict[str, Any] | None = None, watcher: Watcher | None = None) -> Run:
-    """Go on with a run exactly where its last checkpoint stands.
+def resume(
+    path: str | Path,
+    changes: dict[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    *,
+    callbacks: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Run:
+    """Continue a run exactly from its last checkpoint.
 
     Args:
         path: The run directory.
         changes: Dotted names and new values; only of the groups trainer, checkpoint, samples and inspect.
-        watcher: Who looks on.
+        reporter: Who is told what happens.
+        callbacks, loggers: As for `train`.
 
     Raises:
-        CharlmError: not a run, a setting that cannot change half-way, or nothing left to do.
+        CharlmError: not a run, a run that another process trains, or a setting that cannot change.
     """
-    run = Run(path)
-    values = dict(changes or {})
-    current = {setting.name: setting.value for setting in settings(run.config)}
-    changed = {name: value for name, value in values.items() if current.get(name) != value}
-    fixed = [name for name in changed if name.split(".")[0] not in RESUMABLE]
-    if fixed:
-        group, _, name = fixed[0].rpartition(".")
-        other = name == "init_from" or (group in ("model", "tokenizer") and name not in DROPPING)  # than these weights
-        start = "train a new run" if other else f"start a new one with --init_from {run.path}"
-        raise CharlmError(f"--{fixed[0]} cannot change when a run goes on; {start}")
-    run.config = Config.from_dict(merge(run.config.to_dict(), nest(changed)))  # saved when training begins
-    check_prompts(run.config, run.tokenizer)
-    return fit(run, watcher if watcher and first_process() else Watcher(), resuming=True)
+    directory = RunDirectory(path)
+    with locked(directory.path):
+        return _resume(directory, changes or {}, reporter, callbacks, loggers)
 
 
-def fit(run: Run, watcher: Watcher, *, resuming: bool = False, callbacks: Sequence[lightning.Callback] = ()) -> Run:
+def _resume(
+    directory: RunDirectory,
+    changes: dict[str, Any],
+    reporter: Reporter | None,
+    callbacks: Sequence[lightning.Callback],
+    loggers: Sequence[Logger],
+) -> Run:
+    before = directory.config
+    current = {setting.name: setting.value for setting in settings(before)}
+    changed = {name: value for name, value in changes.items() if current.get(name) != value}
+    for name in changed:
+        if name.split(".")[0] not in RESUMABLE:
+            raise CharlmError(f"`{name}` cannot change when a run is resumed; {_instead(name, directory)}")
+        if changed[name] is None:
+            raise CharlmError(f"`{name}` is chosen when a run starts; name a value to change it for a resumed run")
+    config = Config.from_dict(merge(before.to_dict(), nest(changed)))
+    check_prompts(config.samples, directory.tokenizer)
+    reporter = reporter if reporter and is_first_process() else Reporter()
+    return fit(directory, reporter, config=config, resuming=True, callbacks=callbacks, loggers=loggers)
+
+
+def _instead(name: str, directory: RunDirectory) -> str:
+    """What to do instead of changing a setting that a resumed run cannot change."""
+    roles = {setting.name: setting.role for setting in settings(Config)}
+    other_weights = name == "init_from" or name.startswith("tokenizer.")
+    if other_weights or name.startswith("model.") and roles.get(name) != "regularises":
+        return "train a new run"
+    return f"start a new one with `init_from` {directory.path}"
+
+
+def fit(
+    directory: RunDirectory,
+    reporter: Reporter,
+    *,
+    config: Config | None = None,
+    trainer: lightning.Trainer | None = None,
+    resuming: bool = False,
+    callbacks: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Run:
     """Train from a prepared run directory; every process of a run comes here.
 
-    `callbacks` act after a step's validation, samples and report, before it is saved.
+    Args:
+        directory: The run.
+        reporter: Who is told what happens.
+        config: The resolved settings; None: those of the directory.
+        trainer: Lightning's Trainer; None: it is built from the settings.
+        resuming: Whether to start from the last checkpoint.
+        callbacks: Lightning callbacks; they act after the validation, the samples and the numbers of a step are written
+            and before it is saved.
+        loggers: Lightning loggers beside those of `trainer.logger`.
     """
-    config, shape = run.config, run.shape
-    first = first_process()
-    checkpoint = run.path / "checkpoints" / "last.ckpt"
-    if resuming and not checkpoint.is_file():
-        if any(row["step"] for row in run.metrics):  # at step 0 the initialisation is measured
-            raise CharlmError(f"there is no checkpoint {checkpoint}; start a new run with --init_from {run.path}")
-        watcher.say(f"{run.path} was stopped before its first checkpoint; it starts from the beginning")
-        resuming = False
-    saved = load_checkpoint(checkpoint) if resuming else None
-    step = int(saved["global_step"]) if saved else 0
-    over = saved and _over(config, saved)
-    if over:
-        watcher.say(f"{run.path} has nothing left to train: {over}")
-        _restore(run, watcher)
-        return run
+    config = config or directory.config
+    model_config, vocab_size = directory.model_config, directory.vocab_size
+    saved = _last_checkpoint(directory, reporter) if resuming else None
+    progress = Progress(Limits.of(config.trainer, config.checkpoint))
+    if saved is not None:
+        with _fitting(directory):
+            directory.check_parameters(sum(value.numel() for value in saved["state_dict"].values()))
+            progress.load_state_dict(saved[OURS]["progress"])
+            with torch.random.fork_rng([]):  # Lightning restores it when training has begun
+                torch.set_rng_state(saved[OURS]["random"]["cpu"][0].clone())
+            reason = stop_reason(config, progress)
+        if reason:
+            reporter.say(f"{directory.path} has nothing left to train: {reason}")
+            _restore(directory, reporter)
+            return Run(directory.path)
+    check_memory(model_config, vocab_size, has_gpu(config.trainer))
     torch.manual_seed(config.seed)
-    model = LanguageModel(shape)
-    if config.init_from and not resuming:
-        adopt(model, run, Run(config.init_from))
-    module = LanguageModule(model, config)
-    gpu = has_gpu(config)
-    precision, reason = choose_precision(config.trainer.precision, gpu)
-    record = Record(run.path, step) if first else None
-    if first:
-        run.drop_samples_after(step or -1)  # at the start the initialisation is sampled again
-        if resuming:
-            watcher.say(f"going on with {run.path} at step {step:,}")
-        watcher.say(f"precision: {precision} ({reason})")
-        watcher.table(model.table())
-        watcher.say(f"recurrence: {shape.cell}, {model.describe('cuda' if gpu else 'cpu')}")
-        for reason in shape.idle():
-            watcher.say(f"warning: nothing is changed by {reason}")
-    validation = Validation(run, record, watcher, run.stream("val") if run.has_split("val") else None)
-    saving = Saving(run, validation, watcher)
-    acting: list[lightning.Callback] = [Limits(), validation]
-    if record is not None:
-        acting += [Reel(run, record, watcher), Inspection(run, record)]
-    acting += [Report(run, record, watcher, validation), *callbacks, saving]
-    trainer = build_trainer(config, precision, acting)
-    with quiet(), _explained(run), saving.listening(), quick(gpu):
+    model = LanguageModel(model_config, vocab_size)
+    if saved is None:
+        model.initialise_output_bias(torch.from_numpy(directory.stream("train").token_counts(vocab_size)))
+        if config.init_from:
+            load_pretrained(model, directory, RunDirectory(config.init_from))
+        check_initial_weights(model)
+    module = LanguageModule(model, config.optimizer, config.trainer, progress)
+    trainer = trainer or build_trainer(config.trainer)
+    if saved is not None:
+        _check_processes(directory, saved[OURS]["processes"], trainer.world_size)
+    gpu = has_gpu(config.trainer)
+    run_logger = None
+    if is_first_process():
+        directory.drop_leftovers()
+        others = [*other_loggers(config.trainer.logger, directory), *loggers]
+        directory.drop_samples_after(progress.step or -1)  # at the start the initialisation is sampled again
+        tensorboard = "tensorboard" in logger_names(config.trainer.logger)
+        run_logger = RunLogger(directory, progress.step, tensorboard=tensorboard, others=others)
+        for line in directory.left_out.values():
+            reporter.say(f"warning: {line}")
+        run_logger.add_settings(config)
+        _introduce(directory, model, config, progress, gpu, reporter)
+        if trainer.world_size > 1:
+            reporter.say(f"processes: {trainer.world_size}; the training begins when all of them have started")
+    recovery = Recovery(directory, reporter)
+    checkpointing = Checkpointing(directory, config, reporter, recovery)
+    trainer.callbacks.extend(  # type: ignore[attr-defined]
+        listed := step_callbacks(directory, config, run_logger, reporter, callbacks, checkpointing, recovery)
+    )
+    trainer.loggers = [run_logger, *run_logger.others] if run_logger else [DummyLogger()]
+    with quiet(), _explained(directory, trainer.world_size), checkpointing.listening(), fast_matmul(gpu):
         try:
-            data = LanguageData(run)
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resuming else None, weights_only=True)
+            data = LanguageData(directory.stream("train"), config.data, config.seed)
+            last = directory.path / "checkpoints" / "last.ckpt"
+            with _fitting(directory, until=lambda: checkpointing.training):
+                trainer.fit(module, datamodule=data, ckpt_path=last if saved is not None else None, weights_only=True)
+        except Interrupted as interrupted:
+            if run_logger is not None:
+                validation = next(one for one in listed if isinstance(one, Validation))
+                patient = interrupted.signal == signal.SIGINT  # who sends SIGTERM, such as SLURM, does not wait
+                describe_interruption(trainer, module, directory, config, validation, reporter, patient=patient)
+            raise
         finally:
-            watcher.close()
-            if record is not None:
-                record.close()
-    watcher.finished(run)
-    return run
+            reporter.close()
+            if run_logger is not None:
+                run_logger.close()
+    reporter.on_end(directory)
+    return Run(directory.path)
 
 
-def _over(config: Config, checkpoint: dict[str, Any]) -> str:
-    """Why a run is over at a checkpoint and what would make it go on; empty if it is not."""
-    language, named = checkpoint["language"], config.trainer
-    stale = checkpoint["callbacks"].get("Validation", {}).get("stale", 0)
-    if named.max_epochs and language["epochs"] >= named.max_epochs:
-        return f"it has done {language['epochs']:g} epochs; give it more, --trainer.max_epochs {named.max_epochs * 2}"
-    if named.max_steps and checkpoint["global_step"] >= named.max_steps:
-        return f"it has done its steps; give it more, --trainer.max_steps {named.max_steps * 2}"
-    if named.max_time and language["elapsed"] >= (seconds(named.max_time) or 0):
-        return "its time is over; give it more --trainer.max_time, which counts from its start"
-    if config.checkpoint.patience and stale >= config.checkpoint.patience:
-        return f"{stale} validations in a row were without gain; for more of them raise --checkpoint.patience"
+def step_callbacks(
+    directory: RunDirectory,
+    config: Config,
+    run_logger: RunLogger | None,
+    reporter: Reporter,
+    others: Sequence[lightning.Callback],
+    checkpointing: Checkpointing,
+    recovery: Recovery,
+) -> list[lightning.Callback]:
+    """What happens when a step is complete, in this order.
+
+    1. StoppingCriteria: is this the last step?
+    2. Validation: the validation loss; is it the best so far, and is there still gain?
+    3. SampleLogger: samples and their text metrics.
+    4. Diagnostics: histograms, images and the embedding, for TensorBoard.
+    5. ProgressLogging: training loss, learning rate, speed.
+    6. The callbacks of the user.
+    7. Checkpointing: the weights and all that resuming needs.
+    """
+    validation = directory.stream("val") if directory.has_split("val") else None
+    predicted = directory.stream("train").predicted
+    listed: list[lightning.Callback] = [
+        StoppingCriteria(),
+        Validation(
+            config.trainer, config.checkpoint, config.data.batch_size, validation, run_logger, reporter, recovery
+        ),
+    ]
+    if run_logger is not None:
+        listed.append(SampleLogger(directory, config, run_logger, reporter))
+    if run_logger is not None and run_logger.writer is not None:
+        listed.append(Diagnostics(directory, config, run_logger))
+    tokens_per_character = predicted.tokens / max(1, predicted.characters)
+    listed.append(ProgressLogging(config.trainer.log_every_n_steps, tokens_per_character, run_logger, reporter))
+    return [*listed, *others, checkpointing]
+
+
+def stop_reason(config: Config, progress: Progress) -> str:
+    """Why a run is over and what would continue it, in words; empty if it is not over."""
+    trainer, patience = config.trainer, config.checkpoint.patience
+    match progress.limit_reached():
+        case "epochs":
+            more = 2 * math.ceil(progress.epoch)
+            return f"it has trained {progress.epoch:g} epochs; raise `trainer.max_epochs`, for example to {more}"
+        case "steps":
+            more = 2 * progress.step
+            return f"it has trained {progress.step:,} steps; raise `trainer.max_steps`, for example to {more}"
+        case "time":
+            return (
+                f"its time of {trainer.max_time} is over; raise `trainer.max_time`, which counts from the start of "
+                "the run"
+            )
+        case "patience":
+            return f"{patience} validations in a row were without gain; raise `checkpoint.patience`"
     return ""
 
 
-def _restore(run: Run, watcher: Watcher) -> None:
+def _last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, Any] | None:
+    """The newest checkpoint of a run; None if it was stopped before its first one.
+
+    Raises:
+        CharlmError: the checkpoint is damaged, or is missing although the run has trained.
+    """
+    path = directory.path / "checkpoints" / "last.ckpt"
+    if path.exists():
+        directory.manifest.verify(
+            "checkpoints/last.ckpt", f"start a new run from the weights with `init_from` {directory.path}"
+        )
+        return load_checkpoint(path)
+    if any(row["step"] for row in directory.metrics):  # the initialisation, step 0, is measured before training
+        raise CharlmError(f"there is no checkpoint {path}; start a new run with `init_from` {directory.path}")
+    reporter.say(f"{directory.path} was stopped before its first checkpoint; it starts from the beginning")
+    return None
+
+
+def _introduce(
+    directory: RunDirectory, model: LanguageModel, config: Config, progress: Progress, gpu: bool, reporter: Reporter
+) -> None:
+    """Say what is about to be trained, and how."""
+    if progress.step:
+        reporter.say(f"resuming {directory.path} at step {progress.step:,}")
+    precision, reason = choose_precision(config.trainer.precision, gpu)
+    reporter.say(f"precision: {precision} ({reason})")
+    reporter.parameter_table(model.table())
+    reporter.say(f"recurrence: {model.config.cell}, {model.describe('cuda' if gpu else 'cpu')}")
+    for line in unused_settings(model.config):
+        reporter.say(f"warning: nothing is changed by {line}")
+
+
+def _restore(directory: RunDirectory, reporter: Reporter) -> None:
     """Write damaged weights anew from the checkpoint that was saved with them."""
     for name, path in WEIGHTS.items():
         try:
-            run.weights(name)
+            directory.read_weights(name)
         except CharlmError:
-            saved = load_checkpoint(run.path / "checkpoints" / f"{name}.ckpt")["state_dict"]
-            run.save_weights({key.removeprefix("model."): value for key, value in saved.items()}, name)
-            watcher.say(f"wrote {path} anew from the checkpoint")
+            saved = load_checkpoint(directory.path / "checkpoints" / f"{name}.ckpt")["state_dict"]
+            directory.write_weights({key.removeprefix("model."): value for key, value in saved.items()}, name)
+            reporter.say(f"wrote {path} anew from the checkpoint")
 
 
-def adopt(model: LanguageModel, run: Run, source: Run) -> None:
-    """Copy a trained run's weights into a model; rows of tokens that both vocabularies know go along."""
-    old = {name: torch.from_numpy(value) for name, value in source.weights("best").items()}
-    known = {token: number for number, token in enumerate(source.tokenizer.tokens)}
-    pairs = [(new, known[token]) for new, token in enumerate(run.tokenizer.tokens) if token in known]
-    to, from_ = torch.tensor(pairs, dtype=torch.long).view(-1, 2).T
-    with torch.no_grad():
-        for name, weight in model.state_dict().items():
-            rows = name.startswith(("embedding.", "output."))  # a row for each token
-            if name not in old or old[name].shape[rows:] != weight.shape[rows:]:
-                have = "x".join(map(str, old[name].shape)) if name in old else "missing"
-                raise CharlmError(
-                    f"the weights of {source.path} do not fit the new network: {name} is {have} there and "
-                    f"{'x'.join(map(str, weight.shape))} here; start from another run"
-                )
-            if rows:
-                weight[to] = old[name][from_]
-            else:
-                weight.copy_(old[name])
-
-
-def _prepared(run: str | Path | None) -> Path:
-    """The directory that the first process prepares, once it stands there."""
-    named = run if run is not None else os.environ.get(OTHER_PROCESSES)
-    if named is None:
-        raise CharlmError("with several processes started from outside, name the directory: --run runs/NAME")
-    path = Path(named)
-    while not (path / "config.yaml").is_file():
-        time.sleep(0.2)
-    return path
+def _check_processes(directory: RunDirectory, before: int, now: int) -> None:
+    """Raise CharlmError if a run is resumed with another number of processes: it would not resume exactly."""
+    if before != now and not is_first_process():
+        end_quietly()
+    if before != now:
+        raise CharlmError(
+            f"{directory.path} was trained by {before} process{'es' * (before > 1)} and can be resumed by as many, not "
+            f"by {now}; set `trainer.devices` and `trainer.num_nodes`, or what the launcher starts, as before"
+        )
 
 
 @contextlib.contextmanager
-def _explained(run: Run) -> Iterator[None]:
-    """What stops a training from outside, in words: a full disk, a full memory."""
+def _fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Iterator[None]:
+    """What Lightning and torch raise for a checkpoint of another network or version, in words.
+
+    Args:
+        directory: The run.
+        until: Says that the checkpoint is restored; what is raised after that is something else.
+    """
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        path = directory.path / "checkpoints" / "last.ckpt"
+        if until() or not path.is_file():
+            raise
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CharlmError(
+            f"the checkpoint {path} does not fit this run ({line}); "
+            f"start a new run from the weights with `init_from` {directory.path}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _explained(directory: RunDirectory, processes: int) -> Iterator[None]:
+    """Turn a full disk, a full memory, or the end of another process into a CharlmError."""
     try:
         yield
     except OSError as error:
-        words = trouble(error)
-        if words is None:
+        description = describe_os_error(error)
+        if description is None:
             raise
-        raise CharlmError(f"{words} and go on with charlm train --resume {run.path}") from error
+        raise CharlmError(f"{description} and go on with {command('train', resume=directory.path)}") from error
     except (MemoryError, RuntimeError) as error:
+        if processes > 1 and lost_process(error):
+            raise CharlmError(
+                f"another process of the training has ended; go on with {command('train', resume=directory.path)} "
+                "and as many processes as before"
+            ) from error
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
         raise CharlmError(
-            "the memory is full; lower --data.batch_size, --data.seq_length or --model.hidden in a new run"
+            "the memory is full; lower `data.batch_size`, `data.seq_length` or `model.hidden` in a new run"
         ) from error

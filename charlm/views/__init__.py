@@ -1,7 +1,7 @@
-"""For eyes: what a person sees of a run.
+"""What a person sees of a run: in a terminal, on pages and in charts.
 
-1. ``terminal`` shows a run while it trains.
-2. ``reel`` prints what it wrote while it learnt.
-3. ``summary`` gathers what a run's files tell; ``charts`` makes charts of it, and ``report`` a page.
-4. ``plots`` draws a chart, for pages and for TensorBoard.
+1. `terminal` shows a run during training; `samples` prints its sample history.
+2. `summary` gathers what the files of a run show, `charts` makes charts of it, `report` makes a page.
+3. `plots` defines a chart and draws it as pixels, `svg` draws it for pages.
+4. `text` makes control characters visible and wraps long lines.
 """

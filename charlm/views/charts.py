@@ -1,81 +1,79 @@
-"""Which charts a run has: how its losses went, how its text measured up, and how several runs compare."""
+"""The charts of a run: its losses and its text metrics over the epochs, and several runs compared."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from charlm.measure.comparison import CEILING, label
-from charlm.measure.quality import measures
+from charlm.evaluation.comparison import label
+from charlm.evaluation.text_metrics import REFERENCE, metrics
 from charlm.views.plots import Chart, Curve
+from charlm.views.ranking import RunGroup
 from charlm.views.summary import Summary
 
 LONG = 12
-"""Epochs from which the axis gives the first epoch as much room as the ones after it, up to the tenth."""
+"""Epochs of a run above which the x axis is logarithmic after the first epoch."""
 
 FEW = 50
-"""Most points of a curve that are marked one by one."""
+"""Most points of a curve that get a marker each."""
 
 Points = Sequence[tuple[float, float]]
 
 
-def learning(summary: Summary) -> list[Chart]:
-    """Loss, bits a character and learning rate over the epochs; those of which there are numbers."""
-    ngram = summary.levels("ngram_bits").get(CEILING)
-    level = {} if ngram is None else {"n-gram model": ngram}
-    marks = [point.epoch for point in summary.reel]
+def training_charts(summary: Summary) -> list[Chart]:
+    """Loss, bits per character and learning rate over the epochs, as far as they were logged."""
+    ngram = summary.levels("ngram_bits").get(REFERENCE)
+    level = {} if ngram is None else {"6-gram model": ngram}
+    marks = [point.epoch for point in summary.shown_points]
     training, validation = summary.curve("train/loss"), summary.curve("val/loss")
     bits, rate = summary.curve("val/bits_per_character"), summary.curve("train/learning_rate")
     charts = [
-        Chart("Loss", "epochs", "nats a token", _curves(training=training, validation=validation), marks=marks),
-        Chart("Bits a character", "epochs", "bits", _curves(validation=bits), level, marks=marks),
+        Chart("Loss", "epochs", "nats per token", _curves(training=training, validation=validation), marks=marks),
+        Chart("Bits per character", "epochs", "bits", _curves(validation=bits), level, marks=marks),
         Chart("Learning rate", "epochs", "", _curves(rate=rate), marks=marks),
     ]
     return [chart for chart in charts if chart.curves]
 
 
-def quality(summary: Summary, names: Sequence[str]) -> list[Chart]:
-    """A chart for each of some measures of the generated text, with the references it is held against."""
+def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
+    """A chart for each of some text metrics over the epochs, with the reference and the baselines as levels."""
     charts = []
     for name in names:
         points = [(point.epoch, point.scores[name]) for point in summary.scored if name in point.scores]
-        unit = measures[name].unit if name in measures else ""
-        share = unit == "share"
+        if not any(value for _, value in points) and not any(summary.levels(name).values()):
+            continue  # a flat line at zero shows nothing
+        unit = metrics[name].unit if name in metrics else ""
+        long = summary.epochs > LONG
+        percent = unit == "fraction"
         charts.append(
             Chart(
                 label(name),
-                "epochs",
-                "" if share else unit,
+                "epochs (logarithmic from 1)" if long else "epochs",
+                "" if percent else unit,
                 _curves(generated=points),
                 summary.levels(name),
-                marks=[point.epoch for point in summary.reel],
-                percent=share,
-                knee=1.0 if summary.epochs > LONG else None,
+                marks=[point.epoch for point in summary.shown_points],
+                percent=percent,
+                linear_until=1.0 if long else None,
                 legend=False,
             )
         )
     return charts
 
 
-def compared(summaries: Sequence[Summary]) -> list[Chart]:
-    """The validation curves of several runs in one chart: over the epochs, and over the time they took."""
-    by_epoch, by_time = [], []
-    for summary in summaries:
-        rows = [row for row in summary.rows if math.isfinite(row.get("val/bits_per_character", math.nan))]
-        bits = [row["val/bits_per_character"] for row in rows]
-        few = len(rows) < FEW
-        by_epoch.append(Curve(summary.name, [row["epoch"] for row in rows], bits, marked=few))
-        by_time.append(Curve(summary.name, [row["seconds"] / 60 for row in rows], bits, marked=few))
-    if not any(len(curve.x) for curve in by_epoch):
+def comparison_charts(groups: Sequence[RunGroup]) -> list[Chart]:
+    """The validation curves of several groups of runs, over the epochs and over the training time."""
+    if not any(group.bits for group in groups):
         return []
+    by_epoch = [group.curve("epoch") for group in groups]
+    by_time = [group.curve("seconds", 60.0) for group in groups]
     return [
-        Chart("Validation over the epochs", "epochs", "bits a character", by_epoch),
-        Chart("Validation over the time", "minutes", "bits a character", by_time),
+        Chart("Validation by epoch", "epochs", "bits per character", by_epoch),
+        Chart("Validation by training time", "minutes", "bits per character", by_time),
     ]
 
 
 def _curves(**named: Points) -> list[Curve]:
-    """A curve for each name that has points; that of training is noisy and stands behind."""
+    """A curve for each name that has points; the training loss is noisy and therefore faint."""
     return [
         Curve(
             name,

@@ -1,26 +1,20 @@
-"""Charts, drawn once: as SVG for a page, as an array of pixels for TensorBoard.
-
-A `Chart` is plain numbers and words. Its SVG names colours instead of having them, so that it follows the page
-it stands in, light or dark; text in it is text, which the browser sets in whatever script it is.
-"""
+"""Charts as plain numbers and words, and as pixels for TensorBoard; `charlm.views.svg` draws them for pages."""
 
 from __future__ import annotations
 
-import hashlib
-import html
 import logging
 import math
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from charlm.evaluation.text_metrics import BASELINE, REFERENCE, WEAK_BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,32 +25,49 @@ POINTS = 1000
 """Most points of a curve that are drawn."""
 
 SIZE = (420, 250)
-"""Width and height of a chart, in the units of its SVG; text is 11 of them high."""
+"""Width and height of a chart in its own units; text is 11 units high."""
 
 INK, PAPER = "#1f2328", "#fffffe"
 COLOURS = ("#2f6fd6", "#d9572b", "#2b8a4b", "#8a52c7", "#b5860b", "#c2417f", "#1592a0", "#7a6a58")
-"""One for each curve of a chart. In an SVG the nth is `var(--curve-n)`, the ink `currentColor`."""
+"""Colours of the curves of a chart in an image; on a page the nth is `var(--curve-n)` and the ink `currentColor`."""
 
-LEVELS = {"held-out text": ("#178069", "--"), "order-5 characters": ("#a8651f", "-."), "": ("#6e7781", ":")}
-"""Colour and dashes of the lines that a curve is compared with, by name; those of another name look like the last."""
+
+class LevelStyle(NamedTuple):
+    """How a horizontal line is drawn: its number (on a page its colour is `var(--level-number)`), colour, dashes."""
+
+    number: int
+    colour: str
+    dashes: tuple[float, ...]
+
+
+LEVELS = {
+    REFERENCE: LevelStyle(1, "#178069", (6, 3)),
+    BASELINE: LevelStyle(2, "#a8651f", (8, 2, 2, 2)),
+    WEAK_BASELINE: LevelStyle(3, "#6e7781", (2, 3)),
+}
+"""Styles of the levels that curves are compared with; levels of other names look like the last one."""
+
+LEVEL_WIDTH = 1.3
+"""Width of a level's line, in units of the chart."""
 
 FONTS = (
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
     "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode MS", "Noto Sans", "Noto Sans Hebrew",
     "Noto Sans Arabic", "Noto Sans Devanagari",
 )  # fmt: skip
-"""Where an image looks for its letters; those that are not installed are passed over."""
+"""Fonts of an image in order of preference; only those that are installed are used."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Numbers over numbers.
+    """A line through points.
 
     Args:
-        name: What the legend calls it.
-        x, y: The points, from left to right; those that are not finite are left out.
-        marked: Whether each point is marked; for curves of few points.
-        faint: Whether it stands behind the others; for noisy curves.
+        name: Its name in the legend.
+        x, y: The points, from left to right; points that are not finite are left out.
+        marked: Whether each point gets a marker; for curves of few points.
+        faint: Whether it is drawn thin and behind the others; for noisy curves.
+        low, high: The ends of a band around the curve, one for each point; empty for none.
     """
 
     name: str
@@ -64,6 +75,8 @@ class Curve:
     y: Numbers
     marked: bool = False
     faint: bool = False
+    low: Numbers = ()
+    high: Numbers = ()
 
 
 @dataclass(frozen=True)
@@ -72,14 +85,14 @@ class Chart:
 
     Args:
         title: What is shown.
-        x_label, y_label: What the axes count, with the unit.
+        x_label, y_label: The quantities of the axes, with their units.
         curves: The curves.
         levels: Horizontal lines by name.
         log_x, log_y: Whether an axis is logarithmic; points at or below zero are then left out.
-        marks: Places on the x axis that the page may point at.
-        percent: Whether the y axis shows shares as per cent.
-        knee: Where the x axis turns from linear to logarithmic, so that a long run still shows how it began.
-        legend: Whether curves and levels are named in the chart; without it the page names them.
+        marks: Positions on the x axis that the page can point at.
+        percent: Whether the y axis shows fractions as per cent.
+        linear_until: Where the x axis turns from linear to logarithmic, so that a long run still shows its beginning.
+        legend: Whether the chart names its curves and levels; otherwise the page does.
     """
 
     title: str
@@ -91,42 +104,19 @@ class Chart:
     log_y: bool = False
     marks: Sequence[float] = ()
     percent: bool = False
-    knee: float | None = None
+    linear_until: float | None = None
     legend: bool = True
 
 
-def svg(chart: Chart) -> str:
-    """The chart as an <svg> element, for a page that sets `color`, `--curve-1` ... and `--level-1` ...
-
-    Its attribute `data-span` holds top and bottom of the plot in the units of its viewBox, and `data-marks` where
-    the chart's marks lie from left to right, so that the page can draw a line through any of them.
-    """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    salt = hashlib.sha256(repr(chart).encode()).hexdigest()  # names inside differ from those of other charts
-    with _settings(salt):
-        figure = _draw(chart)
-        out = StringIO()
-        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-        return _for_a_page(out.getvalue(), _attributes(chart, figure))
-
-
-def image(chart: Chart, scale: float = 2.0) -> NDArray[np.uint8]:
-    """The chart as pixels (height, width, 3), uint8, on white paper; `scale` pixels for each unit of `SIZE`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with _settings(""):
-        figure = _draw(chart)
-        figure.set_dpi(72 * scale)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+def level_style(name: str) -> LevelStyle:
+    """How the level of a name is drawn."""
+    return LEVELS.get(name, LEVELS[WEAK_BASELINE])
 
 
 def thinned(x: Numbers, y: Numbers, most: int = POINTS) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A curve of at most `most` points that looks like one of many: the lowest and highest of each stretch.
+    """A curve reduced to at most `most` points that looks the same: the lowest and the highest point of each stretch.
 
-    The first and the last point stay, and points that are not finite are left out.
+    The first and the last point are kept, and points that are not finite are left out.
     """
     at, value = np.asarray(x, float), np.asarray(y, float)
     finite = np.isfinite(at) & np.isfinite(value)
@@ -140,25 +130,34 @@ def thinned(x: Numbers, y: Numbers, most: int = POINTS) -> tuple[NDArray[Any], N
     return at[chosen], value[chosen]
 
 
-# -- drawing
+def image(chart: Chart, scale: float = 2.0) -> NDArray[np.uint8]:
+    """The chart as pixels (height, width, 3), uint8, on white paper; `scale` pixels for each unit of `SIZE`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with _settings():
+        figure = _draw(chart)
+        figure.set_dpi(72 * scale)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 @contextmanager
-def _settings(salt: str) -> Iterator[None]:
-    """matplotlib with our letters and without its remarks about fonts."""
+def _settings() -> Iterator[None]:
+    """matplotlib with our fonts and without its warnings about fonts."""
     import matplotlib
 
     logger = logging.getLogger("matplotlib.font_manager")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     options: Any = {
-        "font.family": list(_fonts()), "font.size": 11, "svg.fonttype": "none", "svg.hashsalt": salt,
+        "font.family": list(_fonts()), "font.size": 11,
         "axes.unicode_minus": True, "text.usetex": False, "text.parse_math": False, "path.simplify": True,
     }  # fmt: skip
     try:
         with matplotlib.rc_context(options), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # a browser has fonts that matplotlib lacks
-            warnings.filterwarnings("ignore", message="Creating legend")  # it says so where the machine is slow
+            warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # a character that no installed font has
+            warnings.filterwarnings("ignore", message="Creating legend")  # on a slow machine
             yield
     finally:
         logger.setLevel(level)
@@ -187,31 +186,24 @@ def _draw(chart: Chart) -> Figure:
         axes.plot(x, y, label=curve.name, **style)
     for name, level in chart.levels.items():
         if math.isfinite(level):
-            colour, dashes = LEVELS.get(name, LEVELS[""])
-            axes.axhline(level, color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1)
+            _, colour, dashes = level_style(name)
+            line = (0, tuple(length / LEVEL_WIDTH for length in dashes))
+            axes.axhline(level, color=colour, linestyle=line, linewidth=LEVEL_WIDTH, label=name, zorder=1)
     axes.set_title(chart.title, fontsize=12, loc="left", color=INK)
     axes.set_xlabel(chart.x_label, color=INK)
     axes.set_ylabel(chart.y_label, color=INK)
     if chart.log_x:
         axes.set_xscale("log", nonpositive="mask")
-        axes.xaxis.set_major_formatter("{x:g}")  # matplotlib's own would be read as mathematics, which is off
+        axes.xaxis.set_major_formatter("{x:g}")  # the default needs mathematical markup, which is off
         axes.xaxis.set_minor_formatter("")
-    if chart.knee:
-        axes.set_xscale("symlog", linthresh=chart.knee, linscale=0.6)
+    if chart.linear_until:
+        axes.set_xscale("symlog", linthresh=chart.linear_until, linscale=0.6)
         axes.xaxis.set_major_formatter("{x:g}")
     if chart.log_y:
         axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
     axes.margins(x=0.02, y=0.08)
-    heights = [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)]
-    low, high = min(heights, default=0.0), max(heights, default=1.0)
-    if high - low < 1e-6 * max(1.0, abs(high)) and not chart.log_y:  # a level that never moves
-        room = 0.05 * abs(high) if abs(high) > 1e-6 else 0.05
-        axes.set_ylim(low - room if abs(low) > 1e-6 else 0.0, high + room)
-    if chart.marks and not chart.log_x:  # all of them lie within the axes
-        left, right = axes.get_xlim()
-        axes.set_xlim(min(left, min(chart.marks)), max(right, max(chart.marks)))
     if chart.percent:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     axes.grid(color=INK, alpha=0.12, linewidth=0.8)
@@ -227,36 +219,3 @@ def _draw(chart: Chart) -> Figure:
         for text, name in zip(legend.get_texts(), names, strict=True):
             text.set_text(name)
     return figure
-
-
-# -- from matplotlib's SVG to one for a page
-
-
-def _attributes(chart: Chart, figure: Figure) -> str:
-    axes = figure.axes[0]
-    box = axes.get_window_extent()
-    marks = [axes.transData.transform((mark, 0))[0] for mark in chart.marks]
-    return (
-        f'xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {SIZE[0]} {SIZE[1]}" role="img" '
-        f'aria-label="{html.escape(f"{chart.title}, {chart.y_label}")}" stroke-linejoin="round" '
-        f'data-span="{SIZE[1] - box.y1:.1f} {SIZE[1] - box.y0:.1f}" data-marks="{" ".join(f"{x:.1f}" for x in marks)}"'
-    )
-
-
-def _for_a_page(drawn: str, attributes: str) -> str:
-    """What matplotlib draws as a document, as an element among others: small, and without colours of its own."""
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r"<(metadata|title|style)\b.*?</\1>|<defs>\s*</defs>", "", drawn, flags=re.DOTALL)
-    used = set(re.findall(r"#([\w-]+)[)\"]", drawn))
-    colours = {INK: "currentColor", PAPER: "none"}
-    colours |= {colour: f"var(--curve-{number})" for number, colour in enumerate(COLOURS, 1)}
-    colours |= {colour: f"var(--level-{number})" for number, (colour, _) in enumerate(LEVELS.values(), 1)}
-
-    def plainer(match: re.Match[str]) -> str:
-        tag = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", match[0])
-        tag = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-0 [^\"]*\"|(?<=\.\d\d)\d+", "", tag)
-        return re.sub("|".join(colours), lambda colour: colours[colour[0]], tag).replace("xlink:href", "href")
-
-    drawn = re.sub(r"<[^>]+>", plainer, drawn)
-    drawn = re.sub(r"<svg\b[^>]*>", lambda _: f"<svg {attributes}>", drawn, count=1)
-    return re.sub(r">\s+<", "><", drawn).replace("\n", " ").strip()

@@ -1,53 +1,50 @@
-"""The report: one page that shows what a run learnt, or how several compare, to open from disk and to share.
+"""The report: a page about a run, or about several runs compared, that needs nothing but its own file.
 
-The page holds all it needs: nothing is fetched, and what a network wrote is shown as text, whatever it is.
+Nothing is fetched, and the text that a network generated is shown as text, whatever it contains.
 """
 
 from __future__ import annotations
 
+import math
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
-from charlm.measure.comparison import CEILING, FLOOR, closeness, label, labelled, number
-from charlm.measure.quality import measures
-from charlm.run import Run, Sample
+from charlm.config.shell import command
+from charlm.evaluation.comparison import label, labelled, number, progress
+from charlm.evaluation.text_metrics import BASELINE, COMPARED, REFERENCE, metrics
+from charlm.network.summary import parameter_table
+from charlm.run import RunDirectory, Sample
 from charlm.views import charts
-from charlm.views.plots import svg
-from charlm.views.reel import HEADLINES, visible
-from charlm.views.summary import (
-    REFERENCES,
-    Point,
-    Summary,
-    differing,
-    named,
-    plain,
-    same_text,
-    spread,
-)
+from charlm.views.plots import level_style
+from charlm.views.ranking import judge, ranked, ranking
+from charlm.views.samples import HEADLINES
+from charlm.views.summary import SamplePoint, Summary, differing, named, same_text, shown, spread
+from charlm.views.svg import svg
+from charlm.views.text import visible, wrap
 
 COLUMNS = 8
-"""Most points of the reel side by side in a table."""
+"""Most sample points side by side in a table."""
 
 EXCERPTS = 5
-"""Points of the reel in a README."""
+"""Most sample points in Markdown."""
 
 WIDTH = 100
-"""Where a line of a sample is broken in a README: code does not wrap there by itself."""
+"""Width of a line of a sample in Markdown, where code is not wrapped."""
+
+DIFFERENT_TEXTS = (
+    "The runs were validated on different texts, or on parts of different length, so their numbers cannot be compared."
+)
 
 
-def html(runs: Sequence[Run]) -> str:
-    """A page of its own for one run, or for several side by side.
+def html(directories: Sequence[RunDirectory]) -> str:
+    """A page about one run, or about several runs side by side.
 
     Raises:
         CharlmError: a file of a run is damaged, or a run is named twice.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     from charlm import __version__
 
@@ -57,25 +54,26 @@ def html(runs: Sequence[Run]) -> str:
     )  # fmt: skip
     environment.filters["svg"] = lambda chart: Markup(svg(chart))
     environment.filters["visible"] = visible
-    summaries = named(runs)
+    environment.filters["code"] = lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
+    summaries = named(directories)
     single = summaries[0] if len(summaries) == 1 else None
     page = environment.get_template("report.html")
     return page.render(
         title=single.name if single else ", ".join(summary.name for summary in summaries),
         version=__version__,
-        command=shlex.join(["charlm", "report", *(str(run.path) for run in runs)]),
+        command=command("report", *(directory.path for directory in directories)),
         names=[summary.name for summary in summaries],
         single=single,
-        **_reel(summaries),
+        **_sample_history(summaries),
         **(_one(single) if single else _several(summaries)),
     )
 
 
-def _reel(summaries: Sequence[Summary]) -> dict[str, Any]:
-    """The runs with their points, and the stops of the slider: every epoch at which any of them wrote something."""
-    shown = [(summary, summary.reel) for summary in summaries]
-    prompts = list(dict.fromkeys(sample.prompt for _, points in shown for p in points for sample in p.samples))
-    stops = sorted({(point.epoch, point.name) for _, points in shown for point in points})
+def _sample_history(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """The runs with their sample points, and the positions of the slider: every epoch at which a run has samples."""
+    by_run = [(summary, summary.shown_points) for summary in summaries]
+    prompts = list(dict.fromkeys(sample.prompt for _, points in by_run for p in points for sample in p.samples))
+    positions = sorted({(point.epoch, point.name) for _, points in by_run for point in points})
     runs = [
         {
             "name": summary.name,
@@ -83,29 +81,29 @@ def _reel(summaries: Sequence[Summary]) -> dict[str, Any]:
             "verdict": summary.verdict,
             "missing": summary.missing,
             "references": summary.references,
-            "reel": [_shown(point, summary, prompts) for point in points],
+            "points": [_shown_point(point, summary, prompts) for point in points],
         }
-        for summary, points in shown
+        for summary, points in by_run
     ]
-    return {"runs": runs, "prompts": [visible(prompt) for prompt in prompts], "stops": stops}
+    return {"runs": runs, "prompts": [visible(prompt) for prompt in prompts], "positions": positions}
 
 
-def _shown(point: Point, summary: Summary, prompts: list[str]) -> dict[str, Any]:
+def _shown_point(point: SamplePoint, summary: Summary, prompts: list[str]) -> dict[str, Any]:
     by_prompt: dict[int, list[Sample]] = {}
     for sample in point.samples:
         by_prompt.setdefault(prompts.index(sample.prompt), []).append(sample)
     scores = []
     for name in [name for name in HEADLINES if name in point.scores] or point.scores:
         score = point.scores[name]
-        way = closeness(name, score, summary.references) if name in measures else float("nan")
-        ceiling, floor = (summary.references.get(which, {}).get(name) for which in (CEILING, FLOOR))
+        done = progress(name, score, summary.references) if name in metrics else math.nan
+        levels = summary.levels(name)
         scores.append(
             {
                 "label": labelled(name),
                 "value": number(name, score),
-                "way": min(1.0, max(0.0, way)) if way == way else None,
-                "ceiling": "" if ceiling is None else number(name, ceiling),
-                "floor": "" if floor is None else number(name, floor),
+                "progress": min(1.0, done) if done > 0 else None,  # an empty bar reads as a broken one
+                "reference": number(name, levels[REFERENCE]) if REFERENCE in levels else "",
+                "baseline": number(name, levels[BASELINE]) if BASELINE in levels else "",
             }
         )
     return {
@@ -115,27 +113,32 @@ def _shown(point: Point, summary: Summary, prompts: list[str]) -> dict[str, Any]
 
 
 def _one(summary: Summary) -> dict[str, Any]:
+    """What the page of a single run shows."""
     changed = {name for name, _, _ in summary.changed}
-    points = spread(summary.scored, COLUMNS)
+    points = spread(summary.scored, COLUMNS)[::-1]  # the newest first, where a phone shows it
     return {
-        "charts": charts.learning(summary),
-        "quality_charts": charts.quality(summary, [name for name in summary.measured if name in HEADLINES]),
-        "more_charts": charts.quality(summary, [name for name in summary.measured if name not in HEADLINES]),
-        "levels": [(name, dashes) for name, dashes in zip(REFERENCES, ("6 3", "8 2 2 2", "2 3"), strict=True)],
-        "quality_head": ["", *summary.references, *(point.name for point in points)],
-        "quality_rows": _quality_rows(summary, points),
-        "meanings": [(label(name), measures[name].description) for name in summary.measured if name in measures],
-        "without": summary.without,
-        "changed": [(name, plain(value), plain(default)) for name, value, default in summary.changed],
-        "unchanged": [(name, plain(value)) for name, value in summary.settings.items() if name not in changed],
-        "layers": [(name, shape, f"{count:,}") for name, shape, count in summary.run.shape.table()],
+        "charts": charts.training_charts(summary),
+        "metric_charts": charts.text_metric_charts(summary, [name for name in summary.metrics if name in HEADLINES]),
+        "more_charts": charts.text_metric_charts(summary, [name for name in summary.metrics if name not in HEADLINES]),
+        "levels": [(name, level_style(name)) for name in COMPARED],
+        "metric_head": ["", *(point.name for point in points), *summary.references],
+        "metric_rows": _metric_rows(summary, points),
+        "definitions": [(label(name), metrics[name].description) for name in summary.metrics if name in metrics],
+        "left_out": summary.left_out_metrics,
+        "changed": [(name, shown(value), shown(default)) for name, value, default in summary.changed],
+        "unchanged": [(name, shown(value)) for name, value in summary.settings.items() if name not in changed],
+        "parts": _parts(summary),
+        "ranking": [],
+        "judged": [],
         "differing": [],
     }
 
 
 def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """What the page of several runs shows."""
+    groups = ranked(summaries)
     last = [summary.scored[-1].scores if summary.scored else {} for summary in summaries]
-    names = list(dict.fromkeys(name for summary in summaries for name in summary.measured))
+    names = list(dict.fromkeys(name for summary in summaries for name in summary.metrics))
     rows = [[labelled(name), *(number(name, one[name]) if name in one else "-" for one in last)] for name in names]
     head = ["", *(summary.name for summary in summaries)]
     if all(summary.references == summaries[0].references for summary in summaries):
@@ -144,43 +147,58 @@ def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
         for row, name in zip(rows, names, strict=True):
             row += [number(name, one[name]) if name in one else "-" for one in references.values()]
     return {
-        "charts": charts.compared(summaries),
-        "quality_charts": [],
+        "charts": charts.comparison_charts(groups),
+        "metric_charts": [],
         "more_charts": [],
-        "meanings": [],
-        "without": [],
-        "quality_head": head,
-        "quality_rows": rows,
+        "definitions": [],
+        "left_out": [],
+        "metric_head": head,
+        "metric_rows": rows,
+        "ranking": ranking(groups),
+        "judged": judge(groups, comparable=same_text(summaries)),
         "differing": differing(summaries),
-        "other_texts": not same_text(summaries),
+        "warning": "" if same_text(summaries) else DIFFERENT_TEXTS,
     }
 
 
-def _quality_rows(summary: Summary, points: Sequence[Point]) -> list[list[str]]:
-    """A row for each measure: what the references score, then its score at each point."""
+def _metric_rows(summary: Summary, points: Sequence[SamplePoint]) -> list[list[str]]:
+    """A row for each text metric: the scores at each sample point, of the reference, and of the baselines."""
     rows = []
-    for name in summary.measured:
-        told = [*summary.references.values(), *(point.scores for point in points)]
-        rows.append([labelled(name), *(number(name, scores[name]) if name in scores else "-" for scores in told)])
+    for name in summary.metrics:
+        columns = [*(point.scores for point in points), *summary.references.values()]
+        rows.append([labelled(name), *(number(name, scores[name]) if name in scores else "-" for scores in columns)])
     return rows
 
 
-# -- for a README
+def _parts(summary: Summary) -> list[list[str]]:
+    """A row for each part of the network: its name, its shape and its number of parameters."""
+    table = parameter_table(summary.directory.model_config, summary.directory.vocab_size)
+    return [[name, shape, f"{count:,}"] for name, shape, count in table]
 
 
-def markdown(runs: Sequence[Run]) -> str:
-    """The same in Markdown, for a README: the verdict, a few points of the reel, the scores and the settings.
+# -- Markdown
+
+
+def markdown(directories: Sequence[RunDirectory]) -> str:
+    """The report in Markdown: verdict, a few sample points, text metrics, settings.
 
     Raises:
         CharlmError: a file of a run is damaged, or a run is named twice.
     """
-    summaries = named(runs)
+    summaries = named(directories)
     parts = []
     if len(summaries) > 1:
         parts.append("# " + ", ".join(_escaped(summary.name) for summary in summaries))
+        groups = ranked(summaries)
+        rows = [
+            [row["name"] + " (best)" * row["best"], row["reached"], row["time"], row["differs"]]
+            for row in ranking(groups)
+        ]
+        parts.append(_table(["run", "bits per character", "time", "differs in"], rows))
+        parts.append(_escaped(" ".join(judge(groups, comparable=same_text(summaries)))))
         parts.append(_table(["", *(summary.name for summary in summaries)], differing(summaries)))
         if not same_text(summaries):
-            parts.append("They were validated on different texts, so their numbers cannot be compared.")
+            parts.append(DIFFERENT_TEXTS)
     for summary in summaries:
         parts += _chapter(summary, "#" if len(summaries) == 1 else "##", alone=len(summaries) == 1)
     return "\n\n".join(parts) + "\n"
@@ -188,23 +206,23 @@ def markdown(runs: Sequence[Run]) -> str:
 
 def _chapter(summary: Summary, level: str, *, alone: bool) -> list[str]:
     points = spread(summary.points, EXCERPTS)
+    judged = summary.verdict
     parts = [f"{level} {_escaped(summary.name)}", _escaped(" · ".join(summary.facts))]
-    told = [*summary.verdict.sentences, *summary.missing, summary.verdict.advice]
-    parts += [_escaped(" ".join(told)), f"```sh\n{summary.verdict.command}\n```"]
+    sentences = [*judged.sentences, *summary.missing, judged.advice.sentence]
+    parts += [_escaped(" ".join(sentences)), f"```sh\n{judged.advice.command}\n```"]
     for point in points:
-        bits = "" if point.bits is None else f", {point.bits:.3f} bits a character"
+        bits = "" if point.bits is None else f", {point.bits:.3f} bits per character"
         parts.append(f"{level}# {point.name} (step {point.step:,}{bits})")
         parts += [_fenced(sample.prompt + sample.text) for sample in point.samples]
     scored = [point for point in points if point.scores]
     if scored:
-        head = ["measure", *summary.references, *(point.name for point in scored)]
-        parts += [f"{level}# Measures of its text", _table(head, _quality_rows(summary, scored))]
-        parts += [_escaped(sentence) for sentence in summary.without]
+        head = ["metric", *(point.name for point in scored), *summary.references]
+        parts += [f"{level}# Text metrics", _table(head, _metric_rows(summary, scored))]
+        parts += [_escaped(sentence) for sentence in summary.left_out_metrics]
     if alone:
-        rows = [[name, plain(value), plain(default)] for name, value, default in summary.changed]
+        rows = [[name, shown(value), shown(default)] for name, value, default in summary.changed]
         parts += [f"{level}# Settings", _table(["setting", "value", "default"], rows, "---")]
-        layers = [[name, shape, f"{count:,}"] for name, shape, count in summary.run.shape.table()]
-        parts += [f"{level}# The network", _table(["layer", "shape", "parameters"], layers)]
+        parts += [f"{level}# Network", _table(["part", "shape", "parameters"], _parts(summary))]
     return parts
 
 
@@ -215,12 +233,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---
 
 
 def _escaped(text: str) -> str:
-    """Text in which Markdown and HTML see nothing but text."""
+    """Text without effect as Markdown or HTML."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(visible(text).split()))
 
 
 def _fenced(text: str) -> str:
-    """A sample as a block of code, its long lines broken, within a fence longer than any in it."""
-    lines = Text(visible(text)).wrap(Console(), WIDTH, tab_size=4)
+    """A sample as a code block whose fence is longer than any in the sample."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return "\n".join([f"{fence}text", *(line.plain.rstrip() for line in lines), fence])
+    return "\n".join([f"{fence}text", wrap(text, WIDTH), fence])

@@ -1,4 +1,4 @@
-"""What the files of a run tell, gathered for whoever shows it: curves, the reel, its scores, the verdict."""
+"""What the files of a run show, gathered for pages and terminals: curves, sample history, scores, verdict."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from charlm.config import Config
-from charlm.config.settings import duration, settings
+from charlm.config import Config, settings
+from charlm.config.durations import duration
 from charlm.errors import CharlmError
-from charlm.measure.comparison import label
-from charlm.measure.verdict import Evidence, Verdict, verdict
-from charlm.run import Run, Sample
-from charlm.views.reel import HEADLINES, point_name
+from charlm.evaluation.comparison import label
+from charlm.evaluation.text_metrics import COMPARED
+from charlm.evaluation.verdict import Evidence, Verdict, verdict
+from charlm.network.summary import parameter_count
+from charlm.run import RunDirectory, Sample
+from charlm.views.samples import HEADLINES, point_name
 
 T = TypeVar("T")
 
-REFERENCES = ("held-out text", "order-5 characters", "order-1 characters")
-"""What a score is compared with, the best first."""
-
-STOPS = 200
-"""Most points of the reel that a page shows."""
+MOST_POINTS = 200
+"""Most sample points that a page shows."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point of the reel: what a run wrote at one step, and what the measures say of it.
+class SamplePoint:
+    """The samples of one step, and their scores.
 
     Args:
-        step, epoch: When it was.
-        samples: What was written, in the order of prompts and seeds.
-        scores: Measure to score; empty where nothing was measured.
-        bits: Bits a character of the validation text at this very step; None where it was not read.
+        step, epoch: When the samples were generated.
+        samples: The samples, in the order of prompts and seeds.
+        scores: Scores by text metric; empty if the samples were not scored.
+        bits: Bits per character of the validation text at this step; None if there was no validation.
     """
 
     step: int
@@ -46,219 +45,241 @@ class Point:
 
     @property
     def name(self) -> str:
+        """Its name: "initialisation" or "epoch 3"."""
         return point_name(self.epoch, self.step)
 
 
 class Summary:
-    """A run as its files tell it; whatever they lack is empty.
+    """A run as its files show it, finished or not; what the files lack is empty.
 
     Args:
-        run: The run, finished or not.
-        name: What it is called among others; its directory's name by default.
+        directory: The run.
+        name: Its name among other runs; that of its directory by default.
     """
 
-    def __init__(self, run: Run, name: str | None = None) -> None:
-        self.run = run
-        self.name = name or run.path.resolve().name
-        self.rows = run.metrics
-        found = run.quality["references"]
-        self.references: dict[str, dict[str, float]] = {name: found[name] for name in REFERENCES if name in found}
-        self.left_out: dict[str, str] = run.quality["left_out"]
+    def __init__(self, directory: RunDirectory, name: str | None = None) -> None:
+        self.directory = directory
+        self.name = name or directory.path.resolve().name
+        self.config = directory.config
+        self.rows = directory.metrics
+        quality = directory.quality
+        found = quality["references"]
+        self.references: dict[str, dict[str, float]] = {name: found[name] for name in COMPARED if name in found}
+        self.left_out: dict[str, str] = quality["left_out"]
 
     def curve(self, column: str) -> list[tuple[float, float]]:
         """A column of the logged numbers over the epochs; numbers that are not finite are left out."""
         points = [(row.get("epoch", 0.0), row[column]) for row in self.rows if column in row]
         return [point for point in points if math.isfinite(point[1])]
 
+    def newest(self, column: str) -> float:
+        """The last logged number of a column; 0 if it was never logged."""
+        return next((row[column] for row in reversed(self.rows) if column in row), 0.0)
+
     @cached_property
-    def points(self) -> list[Point]:
-        """The reel, from initialisation to the end."""
+    def points(self) -> list[SamplePoint]:
+        """The sample history, from initialisation to the end."""
         bits = {row["step"]: row.get("val/bits_per_character") for row in self.rows if "val/loss" in row}
         steps: dict[int, list[Sample]] = {}
-        for sample in self.run.samples:
+        for sample in self.directory.samples:
             steps.setdefault(sample.step, []).append(sample)
         return [
-            Point(step, samples[0].epoch, samples, samples[0].scores, bits.get(step))
+            SamplePoint(step, samples[0].epoch, samples, samples[0].scores, bits.get(step))
             for step, samples in sorted(steps.items())
         ]
 
     @property
-    def reel(self) -> list[Point]:
-        """The points that a page shows: all of them, or `STOPS` spread over them."""
-        return spread(self.points, STOPS)
+    def shown_points(self) -> list[SamplePoint]:
+        """The sample points that a page shows, at most `MOST_POINTS`."""
+        return spread(self.points, MOST_POINTS)
 
     @cached_property
-    def scored(self) -> list[Point]:
-        """The points of the reel that were measured."""
+    def scored(self) -> list[SamplePoint]:
+        """The sample points that have scores."""
         return [point for point in self.points if point.scores]
 
     @property
-    def measured(self) -> list[str]:
-        """Every measure that was taken; those that tell most come first."""
+    def metrics(self) -> list[str]:
+        """The text metrics that the samples were scored by, the most informative first."""
         names = dict.fromkeys(name for point in self.scored for name in point.scores)
         return [*(name for name in HEADLINES if name in names), *(name for name in names if name not in HEADLINES)]
 
     @property
     def epochs(self) -> float:
+        """Epochs trained."""
         return max((row.get("epoch", 0.0) for row in self.rows), default=0.0)
 
     @property
     def steps(self) -> int:
+        """Optimiser steps done."""
         return max((row["step"] for row in self.rows), default=0)
 
     @property
     def seconds(self) -> float:
+        """Training time in seconds."""
         return max((row.get("seconds", 0.0) for row in self.rows), default=0.0)
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The row of the validation with the lowest loss."""
+        """The logged numbers of the validation with the lowest loss."""
         validations = [row for row in self.rows if math.isfinite(row.get("val/loss", math.nan))]
         return min(validations, key=lambda row: row["val/loss"], default=None)
 
     @cached_property
     def evidence(self) -> Evidence:
+        """The numbers that the verdict is computed from."""
         best = self.best
         return Evidence(
-            run=str(self.run.path),
-            config=self.run.config,
+            run=str(self.directory.path),
+            config=self.config,
             epochs=self.epochs,
             steps=self.steps,
             seconds=self.seconds,
             training=self.curve("train/loss"),
             validation=self.curve("val/loss"),
+            stale_validations=int(self.newest("val/stale_validations")),
+            validation_text=self.directory.has_split("val"),
             bits_per_character=best.get("val/bits_per_character") if best else None,
             scores=self.scored[-1].scores if self.scored else {},
             references=self.references,
-            skipped=int(max((row.get("train/skipped_steps", 0.0) for row in self.rows), default=0.0)),
+            skipped=int(self.newest("train/skipped_steps")),
         )
 
     @cached_property
     def verdict(self) -> Verdict:
+        """The diagnosis of the run and what to try next."""
         return verdict(self.evidence)
 
     @property
     def missing(self) -> list[str]:
-        """What the files lack, in sentences."""
-        said = []
-        if self.rows and self.evidence.end is None:
-            said.append(
-                f"The run has not reached its end: {self.evidence.share:.0%} of it is done. It may be training still."
-            )
+        """Sentences about what the files lack."""
+        sentences = []
         if not self.rows:
-            said.append("There are no numbers yet: nothing was logged before this page was made.")
+            sentences.append("There are no logged numbers yet.")
         elif not self.curve("val/loss"):
-            said.append("There is no validation: it was trained without validation text, or has not come to it.")
+            has = self.evidence.validation_text
+            sentences.append("It was not validated yet." if has else "The run has no validation text.")
         if not self.points:
-            said.append("There are no samples yet.")
+            sentences.append("There are no samples yet.")
         elif not self.scored:
-            said.append("The samples were not measured, so there are no scores.")
+            sentences.append("The samples were not scored, so there are no text metrics.")
         if self.scored and not self.references:
-            said.append("There is nothing to compare the scores with: the run has no quality.json.")
-        return said
+            sentences.append("There is nothing to compare the text metrics with: the run has no quality.json.")
+        return sentences
 
     @property
-    def without(self) -> list[str]:
-        """Which measures were left out, a sentence for each reason."""
+    def left_out_metrics(self) -> list[str]:
+        """Which text metrics were left out, a sentence for each reason."""
         reasons: dict[str, list[str]] = {}
         for name, reason in self.left_out.items():
             reasons.setdefault(reason, []).append(label(name))
         return [f"Left out, because {reason}: {', '.join(names)}." for reason, names in reasons.items()]
 
     @property
+    def parameters(self) -> int:
+        """Parameters of the network."""
+        return parameter_count(self.directory.model_config, self.directory.vocab_size)
+
+    @property
     def facts(self) -> list[str]:
-        """The run in a few words: what network learnt what, for how long, and how well."""
-        shape, config = self.run.shape, self.run.config
-        layers = f"{shape.layers} layer{'s' if shape.layers > 1 else ''}"
+        """The run in a few words: network, tokens, text, training time, best validation."""
+        model, config = self.directory.model_config, self.config
+        layers = f"{model.layers} layer{'s' if model.layers > 1 else ''}"
         best = self.best
         facts = [
-            f"{shape.cell}, {layers} of {shape.hidden} units",
-            f"{sum(count for _, _, count in shape.table()):,} parameters",
-            f"{config.tokenizer.kind} tokens, {shape.vocabulary:,} different",
+            f"{model.cell}, {layers} of {model.hidden} units",
+            f"{self.parameters:,} parameters",
+            f"{config.tokenizer.kind} tokenizer, vocabulary of {self.directory.vocab_size:,}",
             f"text: {', '.join(Path(text).name for text in config.data.text) or 'the built-in corpus'}",
             f"{self.epochs:.3g} epochs in {duration(self.seconds)}",
         ]
         if best and "val/bits_per_character" in best:
-            facts.append(f"at best {best['val/bits_per_character']:.3f} bits a character")
+            facts.append(f"best validation: {best['val/bits_per_character']:.3f} bits per character")
         return facts
 
     @property
     def results(self) -> dict[str, str]:
-        """The final numbers by which runs are compared."""
+        """The results by which runs are compared."""
         best = self.best or {}
         shown = {
             "state": self.verdict.state,
-            "validation, bits a character": _number(best.get("val/bits_per_character"), 4),
-            "validation, nats a token": _number(best.get("val/loss"), 4),
-            "validation, perplexity": _number(best.get("val/perplexity"), 2),
+            "validation, bits per character": _number(best.get("val/bits_per_character"), 4),
+            "validation, nats per token": _number(best.get("val/loss"), 4),
+            "validation, perplexity per token": _number(best.get("val/perplexity"), 2),
             "best epoch": f"{best['epoch']:.4g}" if best else "",
             "epochs": f"{self.epochs:.4g}",
             "training time": duration(self.seconds),
-            "parameters": f"{sum(count for _, _, count in self.run.shape.table()):,}",
+            "parameters": f"{self.parameters:,}",
         }
         return {name: value for name, value in shown.items() if value}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        return {setting.name: setting.value for setting in settings(self.run.config)}
+        """Every setting by its dotted name."""
+        return {setting.name: setting.value for setting in settings(self.config)}
 
     @property
     def changed(self) -> list[tuple[str, Any, Any]]:
-        """Name, value and default of each setting that is not at its default, or was chosen for this text."""
+        """Name, value and default of each setting that differs from its default."""
         defaults = {setting.name: setting.value for setting in settings(Config)}
         return [(name, value, defaults[name]) for name, value in self.settings.items() if value != defaults[name]]
 
-    def levels(self, name: str, which: Sequence[str] = REFERENCES) -> dict[str, float]:
-        """What the references score on a measure."""
-        return {other: self.references[other][name] for other in which if name in self.references.get(other, {})}
+    def levels(self, name: str) -> dict[str, float]:
+        """The scores of the reference and the baselines by a text metric."""
+        return {other: scores[name] for other, scores in self.references.items() if name in scores}
 
 
 def spread(points: Sequence[T], most: int) -> list[T]:
-    """At most `most` points, evenly from the first to the last."""
+    """At most `most` points, spread evenly, with the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
 
 
 def differing(summaries: Sequence[Summary]) -> list[list[str]]:
-    """Rows for a table of several runs: their results, then the settings in which they differ."""
+    """Rows of a table of several runs: their results, then the settings in which they differ."""
     results = [summary.results for summary in summaries]
     names = list(dict.fromkeys(name for one in results for name in one))
     rows = [[name, *(one.get(name, "-") for one in results)] for name in names]
     for name in summaries[0].settings:
-        values = [plain(summary.settings[name]) for summary in summaries]
+        values = [shown(summary.settings[name]) for summary in summaries]
         if len(set(values)) > 1:
             rows.append([name, *values])
     return rows
 
 
 def same_text(summaries: Sequence[Summary]) -> bool:
-    """Whether several runs were validated on the same text, so that their numbers can be compared."""
+    """Whether several runs were validated on the same part of the same text, so that their numbers can be compared."""
     parts = ("text", "val", "val_fraction", "test_fraction", "pattern", "unit")
     texts = [
-        [*(one.settings[f"data.{part}"] for part in parts), one.settings["tokenizer.lowercase"]] for one in summaries
+        [*(one.settings[f"data.{part}"] for part in parts), one.settings["tokenizer.lowercase"]]
+        + [one.newest("val/tokens")] * (one.settings["tokenizer.kind"] == summaries[0].settings["tokenizer.kind"])
+        for one in summaries
     ]
     return all(text == texts[0] for text in texts)
 
 
-def plain(value: Any) -> str:
-    """The value of a setting as a person would type it."""
+def shown(value: Any) -> str:
+    """The value of a setting for display: "auto" if it is chosen for the text, "none" if it is empty."""
     if value is None:
-        return "none"
+        return "auto"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return ", ".join(json.dumps(one, ensure_ascii=False) for one in value) or "none"
-    return str(value)
+    return str(value) or "none"
 
 
-def named(runs: Sequence[Run]) -> list[Summary]:
-    """Summaries of several runs, each under a name that no other has."""
-    short = [run.path.resolve().name for run in runs]
-    names = [name if short.count(name) == 1 else str(run.path) for name, run in zip(short, runs, strict=True)]
+def named(directories: Sequence[RunDirectory]) -> list[Summary]:
+    """Summaries of several runs under different names: that of the directory, or its path if others share the name."""
+    short = [directory.path.resolve().name for directory in directories]
+    names = [
+        name if short.count(name) == 1 else str(directory.path)
+        for name, directory in zip(short, directories, strict=True)
+    ]
     if len(set(names)) < len(names):
         raise CharlmError(f"the run {max(names, key=names.count)} is named twice; name each run once")
-    return [Summary(run, name) for run, name in zip(runs, names, strict=True)]
+    return [Summary(directory, name) for directory, name in zip(directories, names, strict=True)]
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,6 +1,6 @@
-"""The terminal: a live view at the bottom while training, plain lines when piped.
+"""The terminal: a live display during training, plain lines when the output is piped, and the tables of commands.
 
-Everything goes to standard error; standard output carries only what was asked for.
+Reports go to standard error, because standard output carries only the result of a command.
 """
 
 from __future__ import annotations
@@ -19,36 +19,38 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from charlm.config.settings import duration
-from charlm.network.cells import Cell, formula, parameters, way
-from charlm.views.reel import print_sample, visible
-from charlm.watcher import Watcher
+from charlm.config.durations import duration
+from charlm.network.cells import Cell
+from charlm.reporter import Reporter
+from charlm.views.samples import print_sample
+from charlm.views.text import visible
 
 if TYPE_CHECKING:
-    from charlm.measure.evaluation import Evaluation
-    from charlm.run import Run, Sample
+    from charlm.evaluation.likelihood import Evaluation
+    from charlm.run import RunDirectory, Sample
 
 BAR = 16
-"""Columns of the bar."""
+"""Width of the progress bar, in characters."""
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARKLINE = 24
-"""Columns of a sparkline."""
+"""Width of a sparkline, in characters."""
 
 HISTORY = 1024
-"""Losses that a sparkline is drawn from; of longer runs it holds means."""
+"""Most losses that are kept for the sparkline; a longer run keeps means of several losses."""
 
 PLAIN_EVERY = 10.0
-"""Seconds between two lines of progress when nobody can see a bar."""
+"""Seconds between two lines of progress when there is no live display."""
 
 REFRESH = 0.1
-"""Seconds between two pictures of the live view."""
+"""Seconds between two updates of the live display."""
 
 
-class Terminal(Watcher):
-    """Shows a run on standard error: a live view on a terminal, a line an event when piped or on a dumb terminal.
+class Terminal(Reporter):
+    """Reports a run on standard error.
 
-    Lines, validations and samples scroll by; below them stay how far the run is and where its losses went.
+    On a terminal, messages, validations and samples scroll above a live display of the progress and the losses. When
+    piped, or on a terminal without cursor control, each event is a line.
 
     Args:
         console: Where to write; standard error by default.
@@ -59,12 +61,12 @@ class Terminal(Watcher):
         self.live = self.console.file.isatty() and not self.console.is_dumb_terminal
         self._view: Live | None = None
         self._work = ""
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         self._drawn = -math.inf
         self._losses = History()
         self._speed: float | None = None
         self._bits: list[float] = []
-        self._best: tuple[float, float] | None = None  # bits a character, epoch
+        self._best: tuple[float, float] | None = None  # bits per character, epoch
         self._validation = ""
         self._sampled: int | None = None
 
@@ -72,68 +74,74 @@ class Terminal(Watcher):
         style = "yellow" if line.startswith("warning") else ""
         self.console.print(Text(visible(line), style=style))
 
-    def table(self, rows: list[tuple[str, str, int]]) -> None:
+    def parameter_table(self, rows: list[tuple[str, str, int]]) -> None:
         table = Table(box=None, pad_edge=False, show_footer=True)
-        table.add_column("layer", footer="parameters")
+        table.add_column("part", footer="total")
         table.add_column("shape")
-        table.add_column("count", justify="right", footer=f"{sum(row[2] for row in rows):,}")
+        table.add_column("parameters", justify="right", footer=f"{sum(row[2] for row in rows):,}")
         for name, shape, count in rows:
             table.add_row(Text(name), Text(shape), f"{count:,}")
         self.console.print(table)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        share = done / max(1, total)
+        fraction = done / max(1, total)
         if not self.live:
             if done < total and self._due():
-                self.say(f"{what}: {share:.0%}")
+                self.say(f"{what}: {fraction:.0%}")
             return
         if what != self._work:
             self.close()
             self._work = what
-        self._show([self._bar(share, what)])
+        self._show([self._bar(fraction, what)])
         if done >= total:
             self.close()
 
-    def trained(
-        self, share: float, step: int, epoch: float, seconds: float, loss: float | None, speed: float | None
+    def on_step(
+        self,
+        fraction: float,
+        step: int,
+        epoch: float,
+        seconds: float,
+        loss: float | None,
+        tokens_per_second: float | None,
     ) -> None:
         if loss is not None:
             self._losses.add(loss)
-        self._speed = speed if speed is not None else self._speed
-        left = seconds * (1 - share) / share if share > 0 else math.nan
-        where = [f"epoch {epoch:.2f}", "" if math.isnan(left) else f"{duration(left)} left"]
-        effort = [f"step {step:,}", "" if self._speed is None else f"{_short(self._speed)} tokens/s"]
+        self._speed = tokens_per_second if tokens_per_second is not None else self._speed
+        left = seconds * (1 - fraction) / fraction if fraction > 0 else math.nan
+        progress = [f"epoch {epoch:.2f}", "" if math.isnan(left) else f"{duration(left)} left"]
+        speed = [f"step {step:,}", "" if self._speed is None else f"{_short(self._speed)} tokens/s"]
         if self.live:
-            self._show([self._bar(share, *where, *effort), self._course()])
+            self._show([self._bar(fraction, *progress, *speed), self._loss_line()])
         elif self._due():
-            loss_said = "" if self._losses.last is None else f"loss {self._losses.last:.3f}"
-            self.say("  ".join(filter(None, [*where, loss_said, self._validation, *effort])))
+            newest = "" if self._losses.last is None else f"loss {self._losses.last:.3f}"
+            self.say("  ".join(filter(None, [*progress, newest, self._validation, *speed])))
 
-    def validated(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
+    def on_validation(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
         self._validation = f"val {evaluation.loss:.3f}"
         self._bits.append(evaluation.bits_per_character)
         if best:
             self._best = evaluation.bits_per_character, epoch
         mark = " (best so far)" if best else ""
         self.say(
-            f"epoch {epoch:.3g}: validation {evaluation.loss:.4f} nats a token, "
-            f"{evaluation.bits_per_character:.4f} bits a character, "
+            f"epoch {epoch:.3g}: validation {evaluation.loss:.4f} nats per token, "
+            f"{evaluation.bits_per_character:.4f} bits per character, "
             f"perplexity {evaluation.perplexity:.4g}{mark}"
         )
 
-    def sampled(self, sample: Sample) -> None:
+    def on_sample(self, sample: Sample) -> None:
         print_sample(self.console, sample, scores=sample.step != self._sampled)
         self._sampled = sample.step
 
-    def finished(self, run: Run) -> None:
+    def on_end(self, directory: RunDirectory) -> None:
         from charlm.views.summary import Summary
 
         self.close()
-        judged = Summary(run).verdict
+        judged = Summary(directory).verdict
         self.console.print(Text("── verdict ──", style="bold"))
-        for line in (*judged.sentences, judged.advice):
+        for line in (*judged.sentences, judged.advice.sentence):
             self.console.print(Text(visible(line)), soft_wrap=not self.live)
-        self.console.print(Text(f"  {visible(judged.command)}", style="bold"))
+        self.console.print(Text(f"  {visible(judged.advice.command)}", style="bold"))
 
     def close(self) -> None:
         if self._view is not None:
@@ -141,13 +149,13 @@ class Terminal(Watcher):
             self._view = None
 
     def _due(self) -> bool:
-        """Whether it is time for another plain line of progress."""
-        if time.monotonic() - self._told <= PLAIN_EVERY:
+        """Whether the next plain line of progress is due."""
+        if time.monotonic() - self._last_line <= PLAIN_EVERY:
             return False
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         return True
 
-    # -- the live view
+    # -- the live display
 
     def _show(self, lines: Sequence[RenderableType]) -> None:
         if self._view is None:
@@ -158,20 +166,22 @@ class Terminal(Watcher):
             self._drawn = time.monotonic()
             self._view.update(Group(*lines), refresh=True)
 
-    def _bar(self, share: float, *parts: str) -> RenderableType:
+    def _bar(self, fraction: float, *parts: str) -> RenderableType:
         grid = Table.grid(padding=(0, 1))
         bar = max(4, min(BAR, self.console.width // 5))
         text = self._fitting(parts, self.console.width - bar - 7)
-        grid.add_row(ProgressBar(1.0, share, width=bar), f"{share:4.0%}", Text(text, no_wrap=True, overflow="ellipsis"))
+        grid.add_row(
+            ProgressBar(1.0, fraction, width=bar), f"{fraction:4.0%}", Text(text, no_wrap=True, overflow="ellipsis")
+        )
         return grid
 
-    def _course(self) -> RenderableType:
-        """Where the losses went: the newest number, and a sparkline of all so far."""
+    def _loss_line(self) -> RenderableType:
+        """The newest training loss and validation, each with a sparkline of all so far, and the best validation."""
         parts = []
         if self._losses.last is not None:
             parts.append(f"loss {self._losses.last:.3f} {self._sparkline(self._losses.values)}")
         if self._bits:
-            parts.append(f"bits a character {self._bits[-1]:.3f} {self._sparkline(self._bits)}")
+            parts.append(f"bits per character {self._bits[-1]:.3f} {self._sparkline(self._bits)}")
         if self._best:
             parts.append(f"best {self._best[0]:.3f} at epoch {self._best[1]:.3g}")
         parts = [part.rstrip() for part in parts]
@@ -184,7 +194,7 @@ class Terminal(Watcher):
 
     @staticmethod
     def _fitting(parts: Sequence[str], width: int) -> str:
-        """As many parts as fit into a line; what matters least on a narrow screen stands last."""
+        """As many of the parts as fit into a line; the least important ones come last."""
         kept = [part for part in parts if part]
         while len(kept) > 1 and len("  ".join(kept)) > width:
             kept.pop()
@@ -192,16 +202,16 @@ class Terminal(Watcher):
 
 
 class History:
-    """The losses of a run from its first to its newest, at most `HISTORY` of them: of a long run, means."""
+    """The losses of a run from the first to the newest, at most `HISTORY` values: in a long run, means of several."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
         self.last: float | None = None
-        self._each = 1  # losses in a mean
+        self._each = 1  # losses per value
         self._sum, self._count = 0.0, 0
 
     def add(self, loss: float) -> None:
-        """Take the newest loss; one that is not finite is left out."""
+        """Add the newest loss; one that is not finite is left out."""
         if not math.isfinite(loss):
             return
         self.last = loss
@@ -215,10 +225,10 @@ class History:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Numbers as a line of blocks, at most `width` wide, from the lowest (▁) to the highest (█).
+    """Numbers as a line of blocks, at most `width` characters wide, from the lowest (▁) to the highest (█).
 
-    A loss falls so steeply at first that all after it would look flat; so the highest tenth of many numbers is drawn
-    as high as the highest of the others.
+    The highest tenth of the values is drawn as high as the highest of the others, because the steep fall of a loss at
+    the beginning would make the rest look flat.
     """
     parts = np.array_split(np.asarray(values, float), min(width, len(values)))
     means = np.array([part.mean() for part in parts])
@@ -230,11 +240,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the measures of a text as a small table on standard output."""
-    how = (
-        "exact: the text was read once, the state carried through"
+    """Print how well a text was predicted, as a table on standard output."""
+    method = (
+        "exact: the text was read in one pass with the state carried"
         if evaluation.exact
-        else f"an approximation: {evaluation.lanes} lanes, each but the first starting without its past"
+        else f"approximate: {evaluation.lanes} lanes, of which all but the first start from the zero state"
     )
     predicted = evaluation.predicted
     rows = [
@@ -252,27 +262,27 @@ def print_evaluation(evaluation: Evaluation) -> None:
     ]
     for name, value in rows:
         print(f"{name:22} {value}")
-    print(how)
+    print(method)
 
 
 def print_cells(
     chosen: Mapping[str, type[Cell]], features: int, hidden: int, speeds: Mapping[str, float] | None = None
 ) -> None:
-    """Print cells on standard output: parameters, the way through a window, speed over `lstm`, equations.
+    """Print cells on standard output: implementation, speed, number of parameters, equations.
 
     Args:
         chosen: Cells by name.
         features: Width of the layer's input.
         hidden: Units of the layer.
-        speeds: Tokens a second of each, and of "lstm", if they were measured.
+        speeds: Training speed of each cell and of "lstm" in tokens per second, if measured.
     """
     for number, (name, cell) in enumerate(chosen.items()):
-        on_cpu, on_gpu = way(cell, "cpu", hidden), way(cell, "cuda", hidden)
-        ways = on_cpu if on_cpu == on_gpu else f"{on_cpu} on a CPU, {on_gpu} on a GPU"
+        on_cpu, on_gpu = cell.path("cpu", hidden), cell.path("cuda", hidden)
+        path = on_cpu if on_cpu == on_gpu else f"{on_cpu} on a CPU, {on_gpu} on a GPU"
         m = features if cell.gates else hidden
-        count = f"{formula(cell)} = {parameters(cell, m, hidden):,} parameters (m = {m}, n = {hidden})"
-        speed = f"  {_short(speeds[name])} tokens/s, {speeds[name] / speeds['lstm']:.2f} of lstm" if speeds else ""
-        print(f"{chr(10) if number else ''}{name}  {ways}{speed}\n    {count}\n")
+        count = f"{cell.formula()} = {cell.parameters(m, hidden):,} parameters (m = {m}, n = {hidden})"
+        speed = f"  {_short(speeds[name])} tokens/s, {speeds[name] / speeds['lstm']:.2f} times lstm" if speeds else ""
+        print(f"{chr(10) if number else ''}{name}  {path}{speed}\n    {count}\n")
         print(textwrap.indent(inspect.getdoc(cell) or "", "    "))
 
 

@@ -26,7 +26,7 @@ def test_evaluate_of_a_file_reads_it_to_its_last_token(charlm: Charlm, tiny_run:
     assert row["perplexity_per_word"] == pytest.approx(math.exp(nats * row["tokens"] / row["words"]))
     shown = charlm("evaluate", tiny_run, text).out
     assert f"{nats:.4f}" in shown
-    assert "exact: the text was read once" in shown
+    assert "exact: the text " in shown
     model, ids = Run(tiny_run).load_model(), torch.from_numpy(Run(tiny_run).tokenizer.encode(content)).long()
     logits, _ = model(ids[None, :-1])
     expected = torch.nn.functional.cross_entropy(logits[0], ids[1:]).item()
@@ -39,7 +39,7 @@ def test_evaluate_of_a_split_and_in_lanes(charlm: Charlm, tiny_run: Path) -> Non
     several = json.loads(charlm("evaluate", tiny_run, "--json", "--lanes", "3").out)
     assert (several["tokens"], several["lanes"], several["exact"]) == (299, 3, False)
     assert several["nats_per_token"] == pytest.approx(row["nats_per_token"], rel=0.05)
-    assert "an approximation: 3 lanes" in charlm("evaluate", tiny_run, "--lanes", "3").out
+    assert "approximate: 3 lanes" in charlm("evaluate", tiny_run, "--lanes", "3").out
 
 
 def test_evaluate_counts_what_the_vocabulary_lacks(charlm: Charlm, tiny_run: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_evaluate_counts_what_the_vocabulary_lacks(charlm: Charlm, tiny_run: Pat
         (None, ["nowhere.txt"], "there is no file nowhere.txt"),
         ("", [], "the text is empty"),
         ("a", [], "too short to evaluate: it needs at least two tokens"),
-        ("caf\xe9", [], "offset 3 cannot be decoded; name its encoding with --encoding"),
+        ("caf\xe9", [], "offset 3 cannot be decoded; set --encoding to its encoding"),
         (None, ["--lanes", "0"], "--lanes must be at least 1"),
     ],
 )

@@ -37,7 +37,7 @@ def test_generate_prints_the_prompt_and_the_text(
 
 def test_a_seed_that_was_not_named_is_told(charlm: Charlm, tiny_run: Path) -> None:
     done = charlm("generate", tiny_run, "--length", "40")
-    told = re.fullmatch(r"charlm: --seed (\d+) writes this again\n", done.err)
+    told = re.fullmatch(r"charlm: --seed (\d+) generates this text again\n", done.err)
     assert told
     assert charlm("generate", tiny_run, "--length", "40", "--seed", told[1]).out == done.out
 
@@ -57,7 +57,7 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
     [
         (["--prompt", "Ünder"], "the prompt has 'Ü', which the vocabulary of the model lacks; write"),
         (["--stop", ""], "a stop string must not be empty"),
-        (["--temperature", "-1"], "--temperature must be at least 0, not -1.0"),
+        (["--temperature", "-1"], "--temperature must be at least 0, not -1"),
         (["--temperature", "warm"], "--temperature must be a number, not 'warm'"),
         (["--top_p", "1.5"], "--top_p must be at most 1, not 1.5"),
         (["--top_k", "0.5"], "--top_k must be a whole number, not '0.5'"),
@@ -69,7 +69,7 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
         (["--prompt_file", "x"], "cannot read x: No such file or directory; check the path"),
         (["--checkpoint", "newest"], "--checkpoint must be one of best, last, not 'newest'"),
         (["--device", "abacus"], "there is no device 'abacus' here"),
-        (["--temprature", "1"], "there is no option --temprature; did you mean '--temperature'?"),
+        (["--temprature", "1"], "there is no option --temprature; did you mean --temperature?"),
         (["--primetext", "The"], "there is no option --primetext; did you mean --prompt?"),
     ],
 )
@@ -87,3 +87,11 @@ def test_generate_writes_as_it_goes(tiny_run: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_what_became_of_a_prompt_is_told(charlm: Charlm, tiny_run: Path) -> None:
+    done = charlm("generate", tiny_run, "--prompt", "Thé cat😀", "--prompt_unknown", "nearest", "--seed", 1)
+    assert done.status == 0
+    assert done.out.startswith("The cat")
+    assert done.err == "charlm: the vocabulary lacks parts of the prompt: 'é' became 'e', '😀' was left out\n"
+    assert "--prompt_unknown" in charlm("generate", tiny_run, "--prompt", "Thé cat").mistake

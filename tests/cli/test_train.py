@@ -30,7 +30,7 @@ def test_a_missing_file(charlm: Charlm, text: Path) -> None:
     assert mistaken_training(charlm, "text.tx") == (
         "there is no file text.tx; did you mean 'text.txt'?; check the path"
     )
-    assert "no file fits 'a*.txt'" in mistaken_training(charlm, "a*.txt")
+    assert "no file matches 'a*.txt'" in mistaken_training(charlm, "a*.txt")
     assert "there is no file other.txt" in mistaken_training(charlm, text, "--data.val", "other.txt")
 
 
@@ -43,7 +43,8 @@ def test_an_unreadable_file(charlm: Charlm, text: Path) -> None:
 def test_a_folder_without_text(charlm: Charlm, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert (
-        mistaken_training(charlm, "folder") == "the folder folder has no file *.txt; name the files with --data.pattern"
+        mistaken_training(charlm, "folder")
+        == "the folder folder has no file *.txt; it has no files; name another folder"
     )
 
 
@@ -51,7 +52,7 @@ def test_a_file_that_is_not_utf8(charlm: Charlm, tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 100)
     assert mistaken_training(charlm, "latin.txt") == (
         "latin.txt is not utf-8: the byte at offset 3 cannot be decoded; "
-        "name its encoding with --data.encoding (latin-1, cp1252, utf-16, ...)"
+        "it is probably cp1252: set --data.encoding to cp1252"
     )
     assert "no encoding 'latin-x'" in mistaken_training(charlm, "latin.txt", "--data.encoding", "latin-x")
     assert charlm("train", "latin.txt", "--data.encoding", "latin-1", *SMALL, "--run", "run").status == 0
@@ -81,13 +82,15 @@ def test_windows_are_lowered_to_a_short_text(charlm: Charlm, tmp_path: Path) -> 
     (tmp_path / "short.txt").write_text("abcdefgh" * 5, encoding="utf-8")
     done = charlm("train", "short.txt", "--run", "run", "--trainer.max_steps", "2", "--samples.length", "5")
     assert done.status == 0
-    assert re.search(r"the training text has only 36 tokens: lowered --data\.batch_size \d+ to", done.err)
+    assert re.search(
+        r"chosen: data\.batch_size \d+ \(lowered from \d+: the training text has only 36 tokens\)", done.err
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--modle.hidden 5", "there is no option --modle.hidden; did you mean '--model.hidden'?"),
+        ("--modle.hidden 5", "there is no option --modle.hidden; did you mean --model.hidden?"),
         ("--hidden 5", "there is no option --hidden; did you mean --model.hidden?"),
         ("--hid 5", "there is no option --hid; did you mean --model.hidden?"),
         ("--model.cell mogrifier --model.hidden 8 --model.embedding 4", "set --model.embedding to 8 (it is 4)"),
@@ -103,21 +106,25 @@ def test_windows_are_lowered_to_a_short_text(charlm: Charlm, tmp_path: Path) -> 
         ("--data.unit lines", "did you mean 'line'?"),
         ("--model.hidden 0", "--model.hidden must be at least 1, not 0"),
         ("--model.hidden many", "--model.hidden must be a whole number, not 'many'"),
-        ("--model.hidden", "argument --model.hidden: expected one argument; see charlm train --help"),
-        ("--model.dropout 1", "--model.dropout must be below 1, not 1.0"),
-        ("--model.tie yes", "--model.tie must be true or false, not 'yes'"),
+        ("--model.hidden", "--model.hidden needs a value; see charlm train --help"),
+        ("--model.dropout 1", "--model.dropout must be below 1, not 1"),
+        ("--model.tie=maybe", "--model.tie must be true or false, not 'maybe'"),
         ("--seed -1", "--seed must be at least 0, not -1"),
-        ("--seed 1e30", "--seed must be below"),
-        ("--optimizer.lr inf", "--optimizer.lr must be a number, not 'inf'"),
+        ("--seed 1e30", "--seed must be a"),
+        ("--optimizer.lr inf", "--optimizer.lr must be a finite number, not"),
         ("--trainer.max_time soon", "--trainer.max_time is not a time: 'soon'; write 90s"),
-        ("--trainer.devices 3", "--data.batch_size 4 cannot be shared by 3 devices; take a multiple of it"),
-        ("--trainer.devices none", "this machine cannot train so"),
-        ("--trainer.strategy dp2", "this machine cannot train so"),
-        ("--trainer.accelerator abacus", "this machine cannot train so"),
-        ("--trainer.precision 17", "this machine cannot train so"),
+        ("--trainer.devices 3", "--data.batch_size 4 cannot be shared by 3 devices; take a multiple of 3"),
+        ("--trainer.devices none", "this machine cannot train with these settings: "),
+        ("--trainer.strategy dp2", "this machine cannot train with these settings: "),
+        ("--trainer.accelerator abacus", "this machine cannot train with these settings: "),
+        ("--trainer.precision 17", "this machine cannot train with these settings: "),
         ("--samples.prompts 日本", "--samples.prompts has '日', '本', which the training text never has"),
         ("--init_from nowhere", "there is no run at nowhere"),
         ("--config nowhere.yaml", "cannot read nowhere.yaml: No such file or directory; check the path"),
+        ("--config chr", "there is no preset 'chr' and no such file; choose from char, "),
+        ("--model 3", "--model is a group of options; name one of its settings, such as --model.cell"),
+        ("--trainer.val_check_interval 0", "--trainer.val_check_interval must be a number >=1 or >0, <=1, not '0'"),
+        ("--trainer.max_epochs 0", "--trainer.max_epochs must be at least 1 (or -1: no limit), not 0"),
     ],
 )
 def test_a_setting_that_cannot_be(charlm: Charlm, text: Path, arguments: str, message: str) -> None:
@@ -133,8 +140,8 @@ def test_a_setting_that_cannot_be(charlm: Charlm, text: Path, arguments: str, me
         ("model: {hidden: 0}", "--model.hidden must be at least 1, not 0"),
         ("model: {hidden: [1]}", "--model.hidden must be a whole number, not [1]"),
         ("model: {hidden: 2020-12-12}", "--model.hidden must be a whole number, not datetime.date"),
-        ("model: 5", "model must be a group of settings, not 5"),
-        ("- 5", "must hold settings such as `model: {hidden: 256}`"),
+        ("model: 5", "`model` must be a group of settings, not 5"),
+        ("- 5", "must hold settings such as model: {hidden: 256}"),
         ("model: {hidden: 5", "is not valid YAML"),
         ("!!python/object/apply:os.mkdir [made]", "is not valid YAML"),
         ("seed: 2020-13-13", "is not valid YAML: month must be in 1..12"),
@@ -155,8 +162,8 @@ def test_a_config_by_hand_with_a_mistake(
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("CHARLM_MODEL__HIDEN", "5", "CHARLM_MODEL__HIDEN is no setting; did you mean 'CHARLM_MODEL__HIDDEN'?"),
-        ("CHARLM_SED", "5", "CHARLM_SED is no setting; did you mean 'CHARLM_SEED'?"),
+        ("CHARLM_MODEL__HIDEN", "5", "CHARLM_MODEL__HIDEN is not a setting; did you mean 'CHARLM_MODEL__HIDDEN'?"),
+        ("CHARLM_SED", "5", "CHARLM_SED is not a setting; did you mean 'CHARLM_SEED'?"),
         ("CHARLM_MODEL__HIDDEN", "0", "environment: --model.hidden must be at least 1, not 0"),
     ],
 )
@@ -176,7 +183,7 @@ def test_a_prompt_that_swallowed_the_text(charlm: Charlm, text: Path) -> None:
 def test_a_run_that_exists_is_never_overwritten(charlm: Charlm, text: Path, run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     mistake = charlm("train", text, "--run", run).mistake
-    assert mistake == f"{run} exists already; choose another --run, or go on with --resume {run}"
+    assert mistake == f"{run} exists already; choose another --run, or go on with charlm train --resume {run}"
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
@@ -186,9 +193,9 @@ def test_a_place_where_no_run_can_be(charlm: Charlm, text: Path) -> None:
 
 def test_resume_brings_its_own_settings(charlm: Charlm, run: Path, text: Path) -> None:
     for extra in (["--run", "other"], ["--config", "a.yaml"], [text]):
-        assert charlm("train", "--resume", run, *extra).mistake.startswith("--resume goes on in the run's own")
+        assert charlm("train", "--resume", run, *extra).mistake.startswith("--resume continues in the run's own")
     assert (
-        "--model.hidden cannot change when a run goes on; train a new run"
+        "--model.hidden cannot change when a run is resumed; train a new run"
         in charlm("train", "--resume", run, "--model.hidden", "5").mistake
     )
     assert (
@@ -276,12 +283,32 @@ def test_every_cell_trains_with_every_option_and_writes(charlm: Charlm, text: Pa
     width = [] if cells[cell].gates else ["--model.embedding", "8"]
     done = charlm("train", str(text), *SMALL, "--model.cell", cell, *options.split(), *more.split(), *width)
     assert done.status == 0, done.err
-    assert f"recurrence: {cell}, the cell's own step, once a token" in done.err
+    assert f"recurrence: {cell}, the cell's own step, once per token" in done.err
     idle = cell in ("rnn", "rnn_relu", "min_gru", "min_lstm", "rglru")  # no gates, or no recurrent product
-    assert ("warning: nothing is changed by --model." in done.err) == idle
+    assert ("warning: nothing is changed by `model." in done.err) == idle
     plain = charlm("train", str(text), *SMALL, "--model.cell", cell, *width)
     assert plain.status == 0, plain.err
     for run in ("r", plain.out.strip()):
         written = charlm("generate", run, "--length", "20", "--seed", "1")
         assert written.status == 0
         assert len(written.out) == 21
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options", "message"),
+    [
+        ("a.txt", "Привет, это обычный русский текст. ".encode("cp1251") * 9, (), "set --data.encoding to cp1251"),
+        ("a.txt", b"abc", ("--data.encoding", "utf9"), "there is no encoding 'utf9'"),
+        ("a.csv", b"id,body\n1,x\n", ("--data.column", "text"), "has no column 'text'; set --data.column"),
+        ("a.md", b"abc", (), "it has 1 .md; set --data.pattern to '*.md', for example"),
+    ],
+)
+def test_mistakes_about_the_text_are_found_before_torch_is_loaded(
+    charlm: Charlm, tmp_path: Path, name: str, data: bytes, options: tuple[str, ...], message: str
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / name).write_bytes(data)
+    done = charlm("train", folder if name == "a.md" else folder / name, *options)
+    assert message in done.mistake
+    assert "loading torch" not in done.err

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from charlm.config import Config
-from charlm.config.settings import duration, merge, nest, seconds
+from charlm.config.durations import duration, seconds
+from charlm.config.plain import merge, nest
 
 
 def test_texts_become_the_type_of_the_setting() -> None:

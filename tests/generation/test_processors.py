@@ -1,4 +1,4 @@
-"""Logits processors on exact tensors; what holds for all of them is asked of every registered one."""
+"""Logits processors on exact arrays; what holds for all of them is tested for every registered one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike
 
+from charlm.config.fields import bounds
 from charlm.errors import CharlmError
 from charlm.generation.processors import processors
 
@@ -21,7 +22,8 @@ LOGITS = arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 8)), ele
 def values_of(name: str) -> list[float]:
     """Some values in the range of a processor, its bounds among them."""
     processor = processors[name]
-    low, high = processor.bounds.get(">=", 0), processor.bounds.get("<=", 5)
+    limits = bounds(processor.type)
+    low, high = limits.get(">=", 0), limits.get("<=", 5)
     return [processor.parse(low + share * (high - low)) for share in (0, 0.2, 0.6, 1)]
 
 
@@ -61,17 +63,18 @@ def test_a_token_stays_and_what_was_ruled_out_stays_out(name: str, data: Any) ->
 def test_values_are_read_from_text_and_held_to_their_range(name: str) -> None:
     processor = processors[name]
     assert processor.parse("1") == 1
-    assert type(processor.parse("1")) is processor.type is type(processor.default)
+    limits = bounds(processor.type)
+    assert type(processor.parse("1")) is type(processor.default)
     assert processor.parse(processor.default) == processor.default
-    with pytest.raises(CharlmError, match=f"--{name} must be a"):
+    with pytest.raises(CharlmError, match=f"`{name}` must be a"):
         processor.parse("much")
-    with pytest.raises(CharlmError, match=f"--{name} must be a"):
+    with pytest.raises(CharlmError, match=f"`{name}` must be a"):
         processor.parse("nan")
-    with pytest.raises(CharlmError, match=f"--{name} must be at least {processor.bounds['>=']}, not"):
-        processor.parse(processor.bounds[">="] - 1)
-    if "<=" in processor.bounds:
-        with pytest.raises(CharlmError, match=f"--{name} must be at most {processor.bounds['<=']}, not"):
-            processor.parse(processor.bounds["<="] + 0.5)
+    with pytest.raises(CharlmError, match=f"`{name}` must be at least {limits['>=']:g}, not"):
+        processor.parse(limits[">="] - 1)
+    if "<=" in limits:
+        with pytest.raises(CharlmError, match=f"`{name}` must be at most {limits['<=']:g}, not"):
+            processor.parse(limits["<="] + 0.5)
 
 
 def test_an_unknown_processor_names_the_nearest() -> None:
@@ -88,7 +91,7 @@ def test_temperature_divides() -> None:
     assert apply("temperature", 2.0, [[1.0, 3.0], [8.0, 0.0]]) == [[-1.0, 0.0], [0.0, -4.0]]
 
 
-def test_temperature_zero_keeps_the_first_of_the_likeliest() -> None:
+def test_temperature_zero_keeps_the_first_of_the_most_probable() -> None:
     assert apply("temperature", 0.0, [[1.0, 3.0, 3.0], [-INF, -5.0, -6.0]]) == [[-INF, 3.0, -INF], [-INF, -5.0, -INF]]
 
 
@@ -102,7 +105,7 @@ def test_top_k() -> None:
     assert apply("top_k", 2, logits) == [[-INF, 4.0, -INF, 3.0]]
     assert apply("top_k", 4, logits) == logits
     assert apply("top_k", 100, logits) == logits
-    # Equals of the last stay; with fewer finite scores than k all of them stay.
+    # Equals of the last stay; with fewer finite logits than k all of them stay.
     assert apply("top_k", 2, [[1.0, 3.0, 3.0, 3.0]]) == [[-INF, 3.0, 3.0, 3.0]]
     assert apply("top_k", 3, [[1.0, -INF, -INF, 2.0]]) == [[1.0, -INF, -INF, 2.0]]
 

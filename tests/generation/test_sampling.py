@@ -1,4 +1,4 @@
-"""Sampler, generate and write, with networks and tokenizers simple enough to know the answer."""
+"""Sampler, generate and stream_text, with networks and tokenizers so simple that the answer is known."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charlm.config import ModelConfig
 from charlm.errors import CharlmError
-from charlm.generation.sampling import Sampler, generate, write
+from charlm.generation.sampling import Sampler, generate, stream_text
 from charlm.generation.stepper import NumpyStepper
 from charlm.network.model import LanguageModel
-from charlm.network.shape import ModelShape
 from charlm.text.tokenization import Tokenizer
 
 # -- networks
@@ -37,7 +37,7 @@ class Successor:
         self.calls.append("step")
         return self._after(ids[:, None], state)
 
-    def read(self, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def prefill(self, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.calls.append(f"read {ids.tolist()}")
         return self._after(ids, state)
 
@@ -48,7 +48,7 @@ class Successor:
 
 
 class Script(Successor):
-    """Says what it was told to: ids (time, batch), whatever it reads."""
+    """Predicts the ids of a script (time, batch), whatever it reads."""
 
     def __init__(self, script: list[list[int]], vocabulary: int) -> None:
         super().__init__(vocabulary)
@@ -61,10 +61,12 @@ class Script(Successor):
 
 def small_stepper(cell: str = "lstm") -> NumpyStepper:
     torch.manual_seed(1)
-    model = LanguageModel(ModelShape(12, cell, 2, 16, 16)).double()
+    model = LanguageModel(ModelConfig(cell, 2, 16, 16, 0.0, tie=False), 12).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
-    return NumpyStepper({name: value.numpy() for name, value in model.state_dict().items()}, model.shape)
+    return NumpyStepper(
+        {name: value.numpy() for name, value in model.state_dict().items()}, model.config, model.vocab_size
+    )
 
 
 # -- vocabularies
@@ -133,9 +135,9 @@ LETTERS = Alphabet(list("abcdefghij\n"))
 
 
 def written(stepper: Any, tokenizer: Alphabet, prompt: str = "", **options: Any) -> list[str]:
-    """The whole texts, and on the way that every turn has a piece for every sample and none is all empty."""
+    """The whole texts; on the way, every list has a piece for each sample and is not all empty."""
     options = {"length": 10, "seed": 1, "temperature": 0, "samples": 1, **options}
-    pieces = list(write(stepper, cast(Tokenizer, tokenizer), prompt, **options))
+    pieces = list(stream_text(stepper, cast(Tokenizer, tokenizer), prompt, **options))
     assert all(len(piece) == options["samples"] and any(piece) for piece in pieces)
     return ["".join(row) for row in zip(*pieces, strict=True)] or [""] * options["samples"]
 
@@ -176,7 +178,7 @@ def test_rows_and_seeds_differ() -> None:
     assert len(set(Sampler(1, 4)(logits).tolist()) | set(Sampler(2, 4)(logits).tolist())) == 8
 
 
-def test_float32_scores_are_drawn_from_in_float64() -> None:
+def test_float32_logits_are_drawn_from_in_float64() -> None:
     # A cumulative sum in float32 would lose tokens of probability 1e-8 after the first one.
     logits = np.zeros((1, 3), dtype=np.float32)
     logits[0, 0] = 18
@@ -185,13 +187,13 @@ def test_float32_scores_are_drawn_from_in_float64() -> None:
     assert np.diff(weights.cumsum(-1)).min() > 0
 
 
-def test_temperature_zero_takes_the_first_of_the_likeliest() -> None:
+def test_temperature_zero_takes_the_first_of_the_most_probable() -> None:
     sampler = Sampler(1, 2, temperature=0)
     for _ in range(20):
         assert sampler(np.array([[1.0, 5.0, 5.0], [3.0, 2.0, 1.0]])).tolist() == [1, 0]
 
 
-def test_processors_are_applied_in_their_order_whatever_the_order_they_are_named_in() -> None:
+def test_processors_are_applied_in_their_order_in_whatever_order_they_are_named() -> None:
     logits = np.log([[0.5, 0.3, 0.2]])
     # The temperature comes first and makes 0.5 into 0.66, beyond the top_p of 0.6; the other order would keep two.
     weights = Sampler(1, top_p=0.6, temperature=0.5).weights(logits)
@@ -201,17 +203,17 @@ def test_processors_are_applied_in_their_order_whatever_the_order_they_are_named
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("values", [{}, {"temperature": 0.5}, {"top_k": 2, "top_p": 0.5}, {"min_p": 0.1}], ids=str)
-def test_scores_of_a_broken_model_are_an_error(bad: float, values: dict[str, Any]) -> None:
-    with pytest.raises(CharlmError, match="scores are not finite"):
+def test_logits_of_a_broken_model_are_an_error(bad: float, values: dict[str, Any]) -> None:
+    with pytest.raises(CharlmError, match="logits are not finite"):
         Sampler(1, **values)(np.array([[0.0, bad, 1.0]]))
 
 
 def test_bad_settings_are_an_error() -> None:
-    with pytest.raises(CharlmError, match="--seed must be at least 0, not -1"):
+    with pytest.raises(CharlmError, match="`seed` must be at least 0, not -1"):
         Sampler(-1)
-    with pytest.raises(CharlmError, match="--samples must be at least 1, not 0"):
+    with pytest.raises(CharlmError, match="`batch` must be at least 1, not 0"):
         Sampler(1, 0)
-    with pytest.raises(CharlmError, match="--temperature must be at least 0, not -1"):
+    with pytest.raises(CharlmError, match="`temperature` must be at least 0, not -1"):
         Sampler(1, temperature=-1)
     with pytest.raises(CharlmError, match="no logits processor 'temprature'"):
         Sampler(1, temprature=1)
@@ -220,7 +222,7 @@ def test_bad_settings_are_an_error() -> None:
 # -- generate
 
 
-def test_generate_goes_on_from_the_prompt() -> None:
+def test_generate_continues_the_prompt() -> None:
     stepper = Successor(7)
     ids = list(islice(generate(stepper, [2, 3, 4], Sampler(1)), 5))
     assert np.array_equal(ids, [[5], [6], [0], [1], [2]])
@@ -239,11 +241,11 @@ def test_generate_repeats_one_prompt_for_all_rows() -> None:
     assert stepper.calls == ["read [[0, 1], [0, 1], [0, 1]]"]
 
 
-def test_generate_goes_on_from_a_state() -> None:
+def test_generate_starts_from_a_state() -> None:
     stepper = small_stepper()
     ids = [3, 1, 4, 1, 5]
     whole = list(islice(generate(stepper, ids, Sampler(2)), 20))
-    _, state = stepper.read(np.array([ids[:3]]), stepper.initial_state(1))
+    _, state = stepper.prefill(np.array([ids[:3]]), stepper.initial_state(1))
     assert list(islice(generate(stepper, ids[3:], Sampler(2), state), 20)) == whole
 
 
@@ -261,29 +263,29 @@ def test_the_same_seed_gives_the_same_ids_and_a_row_its_own() -> None:
     assert not np.array_equal(many[:, 0], many[:, 1])
 
 
-# -- write
+# -- stream_text
 
 
-def test_write_goes_on_from_the_prompt_without_repeating_it() -> None:
+def test_the_prompt_is_continued_and_not_repeated() -> None:
     assert written(Successor(11), LETTERS, "ab", length=5) == ["cdefg"]
 
 
-def test_write_starts_where_texts_start() -> None:
+def test_without_a_prompt_it_starts_where_texts_start() -> None:
     stepper = Successor(11)
     assert written(stepper, LETTERS, length=3) == ["abc"]
     assert stepper.calls[0] == "read [[10]]"
 
 
-def test_write_yields_each_piece_when_it_is_made() -> None:
+def test_each_piece_is_yielded_as_soon_as_it_is_generated() -> None:
     stepper = Successor(11)
-    pieces = write(stepper, cast(Tokenizer, LETTERS), "a", length=3, seed=1, temperature=0)
+    pieces = stream_text(stepper, cast(Tokenizer, LETTERS), "a", length=3, seed=1, temperature=0)
     assert stepper.calls == []
     assert next(pieces) == ["b"]
     assert stepper.calls == ["read [[0]]"]
     assert list(pieces) == [["c"], ["d"]]
 
 
-def test_no_length_writes_nothing() -> None:
+def test_a_length_of_zero_generates_nothing() -> None:
     stepper = Successor(11)
     assert written(stepper, LETTERS, "a", length=0) == [""]
     assert stepper.calls == []
@@ -291,7 +293,7 @@ def test_no_length_writes_nothing() -> None:
 
 def test_characters_are_written_whole() -> None:
     script = [[byte] for byte in "aé€😀".encode()]
-    pieces = list(write(Script(script, 256), cast(Tokenizer, Utf8()), "x", length=10, seed=1, temperature=0))
+    pieces = list(stream_text(Script(script, 256), cast(Tokenizer, Utf8()), "x", length=10, seed=1, temperature=0))
     assert [piece[0] for piece in pieces] == ["a", "é", "€", "😀"]
 
 
@@ -308,7 +310,7 @@ def test_a_stop_string_ends_the_text_and_is_not_written() -> None:
 
 def test_what_only_looks_like_a_stop_string_is_written() -> None:
     pieces = list(
-        write(Successor(11), cast(Tokenizer, LETTERS), "a", length=6, seed=1, stop=["cdx", "gh"], temperature=0)
+        stream_text(Successor(11), cast(Tokenizer, LETTERS), "a", length=6, seed=1, stop=["cdx", "gh"], temperature=0)
     )
     assert [piece[0] for piece in pieces] == ["b", "cde", "f", "g"]
 
@@ -360,12 +362,12 @@ def test_samples_end_each_at_its_own_end() -> None:
     assert stepper.calls == ["read [[3], [3], [3]]", "step", "step"]
 
 
-def test_the_end_of_an_item_lets_go_of_what_was_held_back() -> None:
+def test_the_end_of_an_item_releases_the_held_text() -> None:
     tokenizer = Alphabet(list("abc\n"), boundary="\n")
     assert written(Successor(4), tokenizer, stop=["cx"]) == ["abc"]
 
 
-def test_the_same_seed_writes_the_same_texts_however_many() -> None:
+def test_the_same_seed_gives_the_same_texts_for_any_number_of_samples() -> None:
     stepper = small_stepper()
     tokenizer = Alphabet(list("abcdefghijkl"))
     options = {"length": 50, "temperature": 0.9, "top_p": 0.95}
@@ -378,18 +380,20 @@ def test_the_same_seed_writes_the_same_texts_however_many() -> None:
 
 def test_an_unknown_piece_in_the_prompt_is_named() -> None:
     with pytest.raises(CharlmError, match="the prompt has 'é', 'X', which the vocabulary of the model lacks"):
-        write(Successor(11), cast(Tokenizer, LETTERS), "aéXé", length=5, seed=1)
+        stream_text(Successor(11), cast(Tokenizer, LETTERS), "aéXé", length=5, seed=1)
     with pytest.raises(CharlmError, match=r"'R', \.\.\., which"):
-        write(Successor(11), cast(Tokenizer, LETTERS), "KLMNOPQRST", length=5, seed=1)
+        stream_text(Successor(11), cast(Tokenizer, LETTERS), "KLMNOPQRST", length=5, seed=1)
 
 
 def test_bad_arguments_are_an_error_at_once() -> None:
-    with pytest.raises(CharlmError, match="a stop string must not be empty"):
-        write(Successor(11), cast(Tokenizer, LETTERS), "a", length=5, seed=1, stop=["b", ""])
-    with pytest.raises(CharlmError, match="--length must be at least 0, not -1"):
-        write(Successor(11), cast(Tokenizer, LETTERS), "a", length=-1, seed=1)
-    with pytest.raises(CharlmError, match="--top_p must be at most 1, not 2"):
-        write(Successor(11), cast(Tokenizer, LETTERS), "a", length=5, seed=1, top_p=2)
+    with pytest.raises(CharlmError, match="a stop string must not be empty; leave `stop` out"):
+        stream_text(Successor(11), cast(Tokenizer, LETTERS), "a", length=5, seed=1, stop=["b", ""])
+    with pytest.raises(CharlmError, match="`length` must be at least 0, not -1"):
+        stream_text(Successor(11), cast(Tokenizer, LETTERS), "a", length=-1, seed=1)
+    with pytest.raises(CharlmError, match="`samples` must be at least 1, not 0"):
+        stream_text(Successor(11), cast(Tokenizer, LETTERS), "a", length=5, seed=1, samples=0)
+    with pytest.raises(CharlmError, match="`top_p` must be at most 1, not 2"):
+        stream_text(Successor(11), cast(Tokenizer, LETTERS), "a", length=5, seed=1, top_p=2)
 
 
 def test_a_blank_that_ends_the_prompt_is_not_written_again() -> None:

@@ -1,4 +1,4 @@
-"""Steppers: numpy and torch, one token and many, give the same scores; every registered cell."""
+"""Steppers: numpy and torch, one token and many, give the same logits, for every registered cell."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from charlm.config import ModelConfig
 from charlm.generation import stepper as stepper_module
-from charlm.generation.stepper import NumpyFunctions, NumpyStepper, Stepper, TorchStepper
+from charlm.generation.stepper import LongPromptStepper, NumpyFunctions, NumpyStepper, Stepper, TorchStepper
 from charlm.network.cells import Cell, cells
 from charlm.network.model import LanguageModel
-from charlm.network.shape import ModelShape
 
 VARIANTS: list[dict[str, Any]] = [
     {"tie": tie, "residual": residual, "layer_norm": layer_norm, "embedding": embedding}
@@ -30,15 +30,17 @@ VOCABULARY, HIDDEN, TIME = 20, 8, 9
 def make_model(cell: str, **options: Any) -> LanguageModel:
     """A model of random parameters, biases and gains included."""
     torch.manual_seed(1)
-    sizes = {"vocabulary": VOCABULARY, "layers": 3, "hidden": HIDDEN, "embedding": HIDDEN}
-    model = LanguageModel(ModelShape(cell=cell, **{**sizes, **options})).double()
+    sizes = {"layers": 3, "hidden": HIDDEN, "embedding": HIDDEN, "dropout": 0.0, "tie": False}
+    model = LanguageModel(ModelConfig(cell, **{**sizes, **options}), VOCABULARY).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model.eval()
 
 
 def make_stepper(model: LanguageModel) -> NumpyStepper:
-    return NumpyStepper({name: value.numpy() for name, value in model.state_dict().items()}, model.shape)
+    return NumpyStepper(
+        {name: value.numpy() for name, value in model.state_dict().items()}, model.config, model.vocab_size
+    )
 
 
 def make_ids(batch: int, time: int = TIME) -> np.ndarray:
@@ -52,14 +54,14 @@ def agree(model: LanguageModel, batch: int) -> None:
         logits, last = model(torch.from_numpy(ids))
     steppers: list[Stepper] = [make_stepper(model), TorchStepper(model)]
     for stepper in steppers:
-        read, state = stepper.read(ids, stepper.initial_state(batch))
+        read, state = stepper.prefill(ids, stepper.initial_state(batch))
         assert read.shape == (batch, VOCABULARY)
         np.testing.assert_allclose(read, logits[:, -1], rtol=0, atol=1e-12)
         np.testing.assert_allclose(state, last, rtol=0, atol=1e-12)
         state = stepper.initial_state(batch)
         for time in range(TIME):
-            scores, state = stepper.step(ids[:, time], state)
-            np.testing.assert_allclose(scores, logits[:, time], rtol=0, atol=1e-12)
+            actual, state = stepper.step(ids[:, time], state)
+            np.testing.assert_allclose(actual, logits[:, time], rtol=0, atol=1e-12)
         np.testing.assert_allclose(state, last, rtol=0, atol=1e-12)
 
 
@@ -73,9 +75,9 @@ def test_numpy_is_torch(cell: str, options: dict[str, Any], batch: int) -> None:
 
 
 class Delayed(Cell):
-    """Hands a part of its state on as it is."""
+    """Returns a part of its state unchanged."""
 
-    slots, products = 2, {"U": 1, "V": 1}
+    states, products = 2, {"U": 1, "V": 1}
 
     def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
         h, before = state
@@ -83,19 +85,19 @@ class Delayed(Cell):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_numpy_is_torch_for_a_cell_of_ones_own(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+def test_numpy_is_torch_for_a_user_defined_cell(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setitem(cells._load(), "example", Delayed)
     agree(make_model("example", residual=True), batch)
 
 
 @pytest.mark.parametrize("cell", cells)
-def test_what_is_drawn_in_training_is_its_mean_in_generation(cell: str) -> None:
+def test_generation_uses_the_mean_of_what_training_draws(cell: str) -> None:
     agree(make_model(cell, zoneout=0.3, recurrent_dropout=0.2, weight_drop=0.2).eval(), 3)
 
 
 @pytest.mark.parametrize("cell", cells)
 def test_a_first_layer_too_large_to_fold_gives_the_same(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
-    monkeypatch.setattr(stepper_module, "FOLDED", 0)
+    monkeypatch.setattr(stepper_module, "MAX_FOLDED", 0)
     agree(make_model(cell), 1)
     agree(make_model(cell), 3)
 
@@ -111,7 +113,7 @@ def test_a_step_leaves_the_state_it_was_given(cell: str) -> None:
     model = make_model(cell)
     steppers: list[Stepper] = [make_stepper(model), TorchStepper(model)]
     for stepper in steppers:
-        _, state = stepper.read(make_ids(2), stepper.initial_state(2))
+        _, state = stepper.prefill(make_ids(2), stepper.initial_state(2))
         before = torch.as_tensor(state).clone()
         first, _ = stepper.step(np.array([3, 4]), state)
         second, _ = stepper.step(np.array([3, 4]), state)
@@ -122,7 +124,7 @@ def test_a_step_leaves_the_state_it_was_given(cell: str) -> None:
 @pytest.mark.parametrize("cell", cells)
 def test_rows_can_be_reordered_by_the_state(cell: str) -> None:
     stepper = make_stepper(make_model(cell))
-    _, state = stepper.read(make_ids(3), stepper.initial_state(3))
+    _, state = stepper.prefill(make_ids(3), stepper.initial_state(3))
     logits, _ = stepper.step(np.array([5, 5, 5]), state)
     chosen, _ = stepper.step(np.array([5]), state[:, :, [2]])
     np.testing.assert_allclose(chosen, logits[2:], rtol=0, atol=1e-12)
@@ -131,9 +133,9 @@ def test_rows_can_be_reordered_by_the_state(cell: str) -> None:
 def test_weights_come_straight_from_a_file(tmp_path: Path) -> None:
     model = make_model("lstm", tie=True, embedding=6, layer_norm=True).float()
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    stepper = NumpyStepper(load_file(tmp_path / "model.safetensors"), model.shape)
+    stepper = NumpyStepper(load_file(tmp_path / "model.safetensors"), model.config, model.vocab_size)
     ids = make_ids(1)
-    logits, state = stepper.read(ids, stepper.initial_state(1))
+    logits, state = stepper.prefill(ids, stepper.initial_state(1))
     expected, _ = model(torch.from_numpy(ids))
     assert logits.dtype == state.dtype == np.float32
     np.testing.assert_allclose(logits, expected[:, -1].detach(), rtol=0, atol=1e-5)
@@ -144,13 +146,13 @@ def test_generation_on_a_cpu_imports_no_torch(tmp_path: Path) -> None:
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     code = f"""
 import sys
-import charlm.generation.stepper
 from itertools import islice
 from safetensors.numpy import load_file
 from charlm.generation.sampling import Sampler, generate
-from charlm.network.shape import ModelShape
-shape = ModelShape({VOCABULARY}, "gru", 3, {HIDDEN}, {HIDDEN})
-stepper = charlm.generation.stepper.NumpyStepper(load_file({str(tmp_path / "model.safetensors")!r}), shape)
+from charlm.generation.stepper import NumpyStepper
+from charlm.config import ModelConfig
+config = ModelConfig("gru", 3, {HIDDEN}, {HIDDEN}, 0.0, tie=False)
+stepper = NumpyStepper(load_file({str(tmp_path / "model.safetensors")!r}), config, {VOCABULARY})
 print(len(list(islice(generate(stepper, [1, 2], Sampler(1, temperature=0.5, top_p=0.9)), 10))))
 print([name for name in ("torch", "lightning") if name in sys.modules])
 """
@@ -158,14 +160,14 @@ print([name for name in ("torch", "lightning") if name in sys.modules])
     assert done.stdout == "10\n[]\n"
 
 
-def test_a_stepper_keeps_its_weights_while_the_model_goes_on_training() -> None:
+def test_a_stepper_keeps_its_weights_while_the_model_is_trained() -> None:
     model = make_model("lstm", tie=True)
     stepper, ids = make_stepper(model), make_ids(1)
-    before, _ = stepper.read(ids, stepper.initial_state(1))
+    before, _ = stepper.prefill(ids, stepper.initial_state(1))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
-    after, _ = stepper.read(ids, stepper.initial_state(1))
+    after, _ = stepper.prefill(ids, stepper.initial_state(1))
     assert np.array_equal(before, after)
 
 
@@ -173,17 +175,19 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     model = make_model("lstm")
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=r"there is no layers\.1\.U$"):
-        NumpyStepper({name: value for name, value in weights.items() if name != "layers.1.U"}, model.shape)
+        NumpyStepper(
+            {name: value for name, value in weights.items() if name != "layers.1.U"}, model.config, model.vocab_size
+        )
     with pytest.raises(ValueError, match=r"output\.bias has the shape \(19,\), not \(20,\)"):
-        NumpyStepper({**weights, "output.bias": weights["output.bias"][1:]}, model.shape)
+        NumpyStepper({**weights, "output.bias": weights["output.bias"][1:]}, model.config, model.vocab_size)
 
 
 def test_the_torch_stepper_switches_dropout_off_and_back() -> None:
     model = make_model("lstm", dropout=0.5).train()
     stepper = TorchStepper(model)
     ids = make_ids(2)
-    first, _ = stepper.read(ids, stepper.initial_state(2))
-    second, state = stepper.read(ids, stepper.initial_state(2))
+    first, _ = stepper.prefill(ids, stepper.initial_state(2))
+    second, state = stepper.prefill(ids, stepper.initial_state(2))
     assert np.array_equal(first, second)
     assert not state.requires_grad
     assert model.training
@@ -203,11 +207,11 @@ def test_torch_steps_in_bf16_agree_to_its_rounding(cell: str) -> None:
     exact, rounded = TorchStepper(model), TorchStepper(model, torch.bfloat16)
     state, other = exact.initial_state(4), rounded.initial_state(4)
     for time in range(TIME):
-        scores, state = exact.step(ids[:, time], state)
+        expected, state = exact.step(ids[:, time], state)
         close, other = rounded.step(ids[:, time], other)
         assert close.dtype == np.float32
         assert other.dtype == torch.float32
-        np.testing.assert_allclose(close, scores, rtol=0, atol=0.15)
+        np.testing.assert_allclose(close, expected, rtol=0, atol=0.15)
 
 
 def test_a_torch_stepper_leaves_a_model_training() -> None:
@@ -216,3 +220,19 @@ def test_a_torch_stepper_leaves_a_model_training() -> None:
     first, again = (stepper.step(make_ids(2)[:, 0], stepper.initial_state(2))[0] for _ in range(2))
     assert np.array_equal(first, again)
     assert model.training
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_long_prompt_is_read_by_windows_with_the_same_result(cell: str) -> None:
+    config = ModelConfig(cell=cell, layers=2, hidden=12, embedding=6, dropout=0.0, tie=False)
+    model = LanguageModel(config, 9).eval()
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    plain, long = NumpyStepper(weights, config, 9), LongPromptStepper(weights, config, 9, model)
+    ids = np.random.default_rng(0).integers(0, 9, (2, 5000))
+    for stepper in (plain, long):
+        logits, state = stepper.prefill(ids, stepper.initial_state(2))
+        if stepper is plain:
+            expected = logits, state, *stepper.step(ids[:, 0], state)
+    assert isinstance(state, np.ndarray)
+    for found, wanted in zip((logits, state, *long.step(ids[:, 0], state)), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)

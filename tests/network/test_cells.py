@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from charlm.generation.stepper import NumpyFunctions
-from charlm.network.cells import cells, formula, parameters
+from charlm.network.cells import cells
 
 m, n = 7, 5  # features and hidden units
 TEXTBOOK = {
@@ -34,15 +34,15 @@ TEXTBOOK = {
 
 @pytest.mark.parametrize("name", TEXTBOOK)
 def test_parameters_by_the_textbook(name: str) -> None:
-    assert parameters(cells[name], m, n) == TEXTBOOK[name]
+    assert cells[name].parameters(m, n) == TEXTBOOK[name]
 
 
 @pytest.mark.parametrize("name", cells)
 def test_the_formula_is_the_count(name: str) -> None:
-    terms = [term.split() for term in formula(cells[name]).split(" + ")]
+    terms = [term.split() for term in cells[name].formula().split(" + ")]
     values = {"nm": n * m, "n^2": n**2, "n": n}
     counted = sum(int(term[0] if len(term) > 1 else 1) * values[term[-1]] for term in terms)
-    assert counted == parameters(cells[name], m, n)
+    assert counted == cells[name].parameters(m, n)
 
 
 def sigmoid(x: float) -> float:
@@ -170,7 +170,7 @@ def test_every_cell_of_the_package_has_a_step_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", cells)
-def test_every_cell_tells_its_source_and_its_equations(name: str) -> None:
+def test_every_cell_names_its_source_and_its_equations(name: str) -> None:
     words = inspect.getdoc(cells[name]) or ""
     assert re.search(r"(19|20)\d\d", words), "a source: author and year"
     equations = [line for line in words.splitlines() if " = " in line or " <- " in line]
@@ -187,14 +187,14 @@ def test_a_cell_is_consistent_with_what_it_declares(name: str) -> None:
         for product, width in cell.products.items()
     }
     weights |= {vector: np.zeros(width * hidden) for vector, width in cell.vectors.items()}
-    state = np.full((cell.slots, 2, hidden), 0.5)
+    state = np.full((cell.states, 2, hidden), 0.5)
     before = state.copy()
     new = cell.step(NumpyFunctions, SimpleNamespace(**weights), np.zeros((2, (cell.gates or 1) * hidden)), *state)
-    assert [part.shape for part in new] == [(2, hidden)] * cell.slots
+    assert [part.shape for part in new] == [(2, hidden)] * cell.states
     assert np.array_equal(state, before), "a step must not change the state it is given"
     assert cell.forget_gate is None or cell.forget_gate < max(cell.gates, cell.vectors.get("b", 0))
     assert cell.input_gate is None or cell.input_gate < max(cell.gates, cell.vectors.get("b", 0))
-    assert set(cell.starts) <= set(cell.vectors)
-    assert set(cell.inward) <= set(cell.products)
+    assert set(cell.vector_init) <= set(cell.vectors)
+    assert set(cell.input_products) <= set(cell.products)
     widths = {"W": cell.gates} | dict(cell.products)
     assert all(part < widths[name] for name, parts in cell.candidates.items() for part in parts)

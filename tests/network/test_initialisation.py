@@ -1,4 +1,4 @@
-"""Where weights start: every registered cell."""
+"""Initial weights of every registered cell."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from charlm.config import ModelConfig
 from charlm.network.cells import cells
 from charlm.network.initialisation import initialise
-from charlm.network.recurrence import Layer
+from charlm.network.layer import Layer
 
 HIDDEN = 64
 GATED = [name for name in cells if cells[name].forget_gate is not None]
@@ -18,8 +19,9 @@ GATED = [name for name in cells if cells[name].forget_gate is not None]
 
 def start(name: str, **options: Any) -> Layer:
     torch.manual_seed(4)
-    layer = Layer(cells[name](), HIDDEN, HIDDEN)
-    initialise(layer, **options)
+    config = ModelConfig(name, hidden=HIDDEN, **options)
+    layer = Layer(cells[name](), HIDDEN, config)
+    initialise(layer, config)
     return layer
 
 
@@ -29,7 +31,7 @@ def test_matrices(name: str) -> None:
     cell = layer.cell
     for product in cell.products:
         for block in layer.get_parameter(product).split(HIDDEN):
-            if product in cell.inward:
+            if product in cell.input_products:
                 assert abs(block.std().item() * math.sqrt(HIDDEN) - 1) < 0.1
             else:
                 torch.testing.assert_close(block @ block.T, torch.eye(HIDDEN), rtol=0, atol=1e-5)
@@ -47,7 +49,7 @@ def test_vectors(name: str) -> None:
     for vector, width in cell.vectors.items():
         if vector == "b":
             continue
-        value, start_at = layer.get_parameter(vector), cell.starts.get(vector, 0.0)
+        value, start_at = layer.get_parameter(vector), cell.vector_init.get(vector, 0.0)
         assert value.shape == (width * HIDDEN,)
         if isinstance(start_at, tuple):
             low, high = start_at
@@ -62,9 +64,9 @@ def test_vectors(name: str) -> None:
 
 @pytest.mark.parametrize("how", ["identity", "normal", "orthogonal"])
 @pytest.mark.parametrize("name", cells)
-def test_recurrent_matrices_start_as_told(name: str, how: str) -> None:
+def test_recurrent_matrices_start_as_set(name: str, how: str) -> None:
     layer = start(name, recurrent_init=how)
-    for product in set(layer.cell.products) - set(layer.cell.inward):
+    for product in set(layer.cell.products) - set(layer.cell.input_products):
         for block in layer.get_parameter(product).split(HIDDEN):
             square = block @ block.T
             identity = torch.equal(block, torch.eye(HIDDEN))
@@ -77,7 +79,7 @@ def test_recurrent_matrices_start_as_told(name: str, how: str) -> None:
 def test_recurrent_matrices_are_scaled_and_nothing_else(name: str) -> None:
     plain, scaled = start(name), start(name, recurrent_scale=0.5)
     for matrix, a in plain.named_parameters():
-        recurrent = matrix in set(plain.cell.products) - set(plain.cell.inward)
+        recurrent = matrix in set(plain.cell.products) - set(plain.cell.input_products)
         torch.testing.assert_close(a * (0.5 if recurrent else 1.0), scaled.get_parameter(matrix))
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from charlm.config import ModelConfig
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
-from charlm.network.shape import ModelShape
 
 VARIANTS: list[dict[str, Any]] = [
     {"tie": tie, "residual": residual, "layer_norm": layer_norm}
@@ -22,15 +22,16 @@ VARIANTS: list[dict[str, Any]] = [
 VOCABULARY, HIDDEN, BATCH, TIME = 20, 8, 3, 9
 
 
-def make_model(cell: str = "lstm", **options: Any) -> LanguageModel:
+def make_model(cell: str = "lstm", vocab_size: int = VOCABULARY, **options: Any) -> LanguageModel:
     torch.manual_seed(1)
     sizes = {
-        "vocabulary": VOCABULARY,
         "layers": 3,
         "hidden": HIDDEN,
         "embedding": HIDDEN if not cells[cell].gates else 6,
+        "dropout": 0.0,
+        "tie": False,
     }
-    return LanguageModel(ModelShape(cell=cell, **{**sizes, **options}))
+    return LanguageModel(ModelConfig(cell, **{**sizes, **options}), vocab_size)
 
 
 def make_ids() -> Tensor:
@@ -43,7 +44,7 @@ def test_whole_is_chunked_is_stepwise(cell: str, options: dict[str, Any]) -> Non
     model, ids = make_model(cell, **options).double(), make_ids()
     whole, last = model(ids)
     assert whole.shape == (BATCH, TIME, VOCABULARY)
-    assert last.shape == (3, cells[cell].slots, BATCH, HIDDEN)
+    assert last.shape == (3, cells[cell].states, BATCH, HIDDEN)
     for size in (1, 4):
         state, parts = model.initial_state(BATCH), []
         for window in ids.split(size, dim=1):
@@ -78,8 +79,8 @@ def test_the_table_counts_every_parameter(cell: str, options: dict[str, Any], em
 
 @pytest.mark.parametrize("options", VARIANTS)
 @pytest.mark.parametrize("cell", cells)
-def test_an_untrained_model_knows_nothing(cell: str, options: dict[str, Any]) -> None:
-    model = make_model(cell, vocabulary=65, hidden=64, embedding=64, **options)
+def test_an_untrained_model_has_the_loss_of_a_uniform_distribution(cell: str, options: dict[str, Any]) -> None:
+    model = make_model(cell, 65, hidden=64, embedding=64, **options)
     ids = torch.randint(65, (16, 65), generator=torch.Generator().manual_seed(3))
     logits, _ = model(ids[:, :-1])
     loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
@@ -116,7 +117,7 @@ def test_residual_and_norms_are_where_they_belong() -> None:
 
 
 @pytest.mark.parametrize("embedding", [6, HIDDEN])
-def test_tied_scores_come_from_the_embedding(embedding: int) -> None:
+def test_tied_logits_come_from_the_embedding(embedding: int) -> None:
     model, ids = make_model("gru", tie=True, embedding=embedding), make_ids()
     torch.nn.init.normal_(model.output["bias"])
     features, _ = model.hidden(ids)
@@ -127,7 +128,7 @@ def test_tied_scores_come_from_the_embedding(embedding: int) -> None:
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_features_and_output_inputs_give_the_scores(options: dict[str, Any]) -> None:
+def test_features_and_output_inputs_give_the_logits(options: dict[str, Any]) -> None:
     model, ids = make_model(**options), make_ids()
     logits, state = model(ids)
     features, same = model.hidden(ids)
@@ -138,7 +139,7 @@ def test_features_and_output_inputs_give_the_scores(options: dict[str, Any]) -> 
     assert torch.equal(state, same)
 
 
-def test_dropout_strikes_the_last_layer_too_and_only_in_training() -> None:
+def test_dropout_acts_on_the_last_layer_too_and_only_in_training() -> None:
     model = make_model(layers=1, hidden=64, dropout=0.25)
     ids = torch.randint(VOCABULARY, (8, 50))
     features, state = model.hidden(ids)
@@ -151,7 +152,7 @@ def test_dropout_strikes_the_last_layer_too_and_only_in_training() -> None:
     torch.testing.assert_close(features[kept] * 0.75, whole[kept])
 
 
-def test_input_dropout_strikes_the_embedding_only_in_training() -> None:
+def test_input_dropout_acts_on_the_embedding_only_in_training() -> None:
     model, ids = make_model(input_dropout=0.5), make_ids()
     first, second = model(ids)[0], model(ids)[0]
     assert not torch.equal(first, second)

@@ -1,4 +1,4 @@
-"""The precision a machine is quickest in."""
+"""The precision in which a machine is fastest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from charlm.network import precision
-from charlm.network.precision import choose_precision, matmul_precision, quick_dtype
+from charlm.network.precision import choose_precision, cpu_lstm_runs_in, fastest_dtype, matmul_precision
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from charlm.network.precision import choose_precision, matmul_precision, quick_d
 def test_bf16_only_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch, flag: str, name: str) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: ("GenuineIntel", frozenset({flag})))
     assert choose_precision("auto", gpu=False)[0] == name
-    assert (quick_dtype() == torch.bfloat16) == (name == "bf16-mixed")
+    assert (fastest_dtype() == torch.bfloat16) == (name == "bf16-mixed")
     assert choose_precision("32", gpu=False) == ("32-true", "named")
 
 
@@ -27,7 +27,7 @@ def test_bf16_only_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyP
         ("GenuineIntel", {"avx2"}, "highest"),
     ],
 )
-def test_fp32_products_are_exact_and_quick(
+def test_fp32_products_are_exact_and_fast(
     monkeypatch: pytest.MonkeyPatch, vendor: str, flags: set[str], name: str
 ) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: (vendor, frozenset(flags)))
@@ -44,3 +44,14 @@ def test_what_is_chosen_here_keeps_the_digits_of_fp32() -> None:
         assert ((a @ b) - exact).abs().max() < 1e-4
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_the_probe_of_the_lstm_kernel_agrees_with_the_module() -> None:
+    lstm = torch.nn.LSTM(2, 3, batch_first=True)
+    runs = True
+    with torch.autocast("cpu", torch.bfloat16):
+        try:
+            lstm(torch.ones(1, 4, 2))
+        except RuntimeError:
+            runs = False
+    assert cpu_lstm_runs_in(torch.bfloat16) == runs

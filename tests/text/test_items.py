@@ -37,7 +37,7 @@ def test_lines_as_items_lose_their_ends_and_empty_ones_are_dropped() -> None:
     assert list(items.items(["em", "ma\r\nolivia\n\n  \n av", "a"], "line")) == ["emma", "olivia", " ava"]
 
 
-def test_documents_are_parted_by_blank_lines() -> None:
+def test_documents_are_separated_by_blank_lines() -> None:
     text = "\n\nX:1\n  A B\r\n \t\r\n\nX:2\nC\n\n\n"
     assert list(items.items([text], "document")) == ["X:1\n  A B", "X:2\nC"]
     assert list(items.items(list(text), "document")) == ["X:1\n  A B", "X:2\nC"]
@@ -46,7 +46,7 @@ def test_documents_are_parted_by_blank_lines() -> None:
 @pytest.mark.parametrize(("unit", "text"), [("line", "x" * 30), ("document", "xx\n" * 10)])
 def test_an_endless_item_is_refused(monkeypatch: pytest.MonkeyPatch, unit: items.Unit, text: str) -> None:
     monkeypatch.setattr(items, "LONGEST_ITEM", 20)
-    with pytest.raises(CharlmError, match=f"a {unit} .* longer than 20 characters.*--data.unit stream"):
+    with pytest.raises(CharlmError, match=f"a {unit} .* longer than 20 characters.*set `data.unit` to stream"):
         list(items.items([text], unit))
 
 

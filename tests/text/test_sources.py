@@ -80,9 +80,9 @@ def test_a_pipe_can_be_read_again(tmp_path: Path) -> None:
 )
 def test_decoding(tmp_path: Path, data: bytes, encoding: str, text: str) -> None:
     path = write(tmp_path / "a.txt", data)
-    packed = write(tmp_path / "a.txt.gz", gzip.compress(data))
+    compressed = write(tmp_path / "a.txt.gz", gzip.compress(data))
     assert read(path, check_encoding(encoding)) == text
-    assert read(packed, check_encoding(encoding)) == text
+    assert read(compressed, check_encoding(encoding)) == text
 
 
 def test_characters_cut_by_the_block_are_whole_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,24 +98,24 @@ def test_the_offset_of_a_wrong_byte_is_named(
 ) -> None:
     monkeypatch.setattr(sources, "READ", block)
     path = write(tmp_path / "bad.txt", data)
-    with pytest.raises(CharlmError, match=rf"bad.txt is not utf-8: the byte at offset {offset} .*--data.encoding"):
+    with pytest.raises(CharlmError, match=rf"bad.txt is not utf-8: the byte at offset {offset} .*`data.encoding`"):
         read(path)
 
 
-def test_what_was_seen_is_the_unpacked_bytes(tmp_path: Path) -> None:
+def test_the_bytes_reported_are_the_decompressed_ones(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gz", gzip.compress(b"\xef\xbb\xbfabc"))
-    seen: list[bytes] = []
-    assert "".join(decoded(Source(path, "a.gz"), "utf-8", seen.append)) == "abc"
-    assert b"".join(seen) == b"\xef\xbb\xbfabc"
+    reported: list[bytes] = []
+    assert "".join(decoded(Source(path, "a.gz"), "utf-8", reported.append)) == "abc"
+    assert b"".join(reported) == b"\xef\xbb\xbfabc"
 
 
 def test_missing_things_are_named_with_the_nearest(tmp_path: Path) -> None:
     write(tmp_path / "shakespeare.txt", b"x")
     with pytest.raises(CharlmError, match=r"there is no file .*shakespear.txt; did you mean 'shakespeare.txt'\?"):
         find(str(tmp_path / "shakespear.txt"), "*.txt")
-    with pytest.raises(CharlmError, match=r"the folder .* has no file \*.md; .*--data.pattern"):
+    with pytest.raises(CharlmError, match=r"the folder .* has no file \*.md; .*`data.pattern`"):
         find(str(tmp_path), "*.md")
-    with pytest.raises(CharlmError, match=r"no file fits '.*\*.md'"):
+    with pytest.raises(CharlmError, match=r"no file matches '.*\*.md'"):
         find(str(tmp_path / "*.md"), "*.txt")
     with pytest.raises(CharlmError, match="there is no encoding 'utf8x'; did you mean"):
         check_encoding("utf8x")
@@ -130,15 +130,17 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shutil.copyfileobj", full)
-    with pytest.raises(CharlmError, match=r"cannot keep standard input in .*: No space left on device; make room"):
+    with pytest.raises(
+        CharlmError, match=r"cannot copy standard input to .*: No space left on device; free some space"
+    ):
         sources.spooled(io.BytesIO(b"x"), "standard input")
 
 
 def test_a_damaged_gz_is_named(tmp_path: Path) -> None:
     whole = gzip.compress(os.urandom(1000))
-    for data in (whole[:500], b"not packed at all", whole[:-8] + b"\0" * 8):
+    for data in (whole[:500], b"not compressed at all", whole[:-8] + b"\0" * 8):
         path = write(tmp_path / "a.txt.gz", data)
-        with pytest.raises(CharlmError, match=r"a.txt.gz is not a whole gzip file"):
+        with pytest.raises(CharlmError, match=r"a.txt.gz is not a complete gzip file"):
             read(path, "latin-1")
 
 
@@ -151,3 +153,21 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CharlmError, match=r"cannot read .*secret.txt: Permission denied"):
         read(path)
+
+
+def test_a_folder_without_a_match_says_what_it_has(tmp_path: Path) -> None:
+    for name in ("a.md", "b.md", "c/d.md.gz", "c/e.csv", "LICENSE", ".git/x.txt"):
+        write(tmp_path / name, b"x")
+    with pytest.raises(
+        CharlmError, match=r"has no file \*.txt; it has 3 .md, 1 .csv, 1 without an ending; set `data.pat"
+    ):
+        find(str(tmp_path), "*.txt")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(CharlmError, match=r"has no file \*.txt; it has no files"):
+        find(str(tmp_path / "none"), "*.txt")
+
+
+def test_several_patterns(tmp_path: Path) -> None:
+    for name in ("a.md", "b.txt.gz", "c.csv"):
+        write(tmp_path / name, gzip.compress(b"x") if name.endswith("gz") else b"x")
+    assert [source.path.name for source in find(str(tmp_path), "*.txt, *.md")] == ["a.md", "b.txt.gz"]

@@ -15,7 +15,7 @@ from charlm.errors import CharlmError
 from charlm.text import store
 from charlm.text.corpus import Corpus, read_corpus
 from charlm.text.items import Unit
-from charlm.text.store import build
+from charlm.text.store import build, encode_files
 from charlm.text.stream import TokenStream, encode_text
 from charlm.text.tokenization import learn
 
@@ -36,7 +36,7 @@ def entries(cached: Path) -> Any:
 def corpus_of(folder: Path, text: str = TEXT, unit: Unit = "stream", test: float = 0.1) -> Corpus:
     path = folder / "text.txt"
     path.write_bytes(text.encode())
-    return read_corpus(DataConfig(text=[str(path)], unit=unit, test_fraction=test))
+    return read_corpus(DataConfig(text=(str(path),), unit=unit, test_fraction=test))
 
 
 def same(stream: TokenStream, other: TokenStream) -> bool:
@@ -54,7 +54,7 @@ def same(stream: TokenStream, other: TokenStream) -> bool:
 @pytest.mark.parametrize("kind", ["char", "word", "classic", "byte", "bpe"])
 def test_streams_on_disk_are_those_in_memory(kind: str, unit: Unit, tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, unit=unit)
-    config = TokenizerConfig(kind=kind, size=300 if kind == "bpe" else None)
+    config = TokenizerConfig(kind=kind, size=300 if kind == "bpe" else 0)
     tokenizer, streams = build(corpus, config, tmp_path / "run" / "tokens")
     assert list(streams) == ["train", "val", "test"]
     assert tokenizer.definition() == learn(config, corpus.blocks("train"), unit=unit).definition()
@@ -76,17 +76,17 @@ def test_the_vocabulary_is_of_the_training_text_alone(tmp_path: Path) -> None:
 def test_a_second_run_uses_what_the_first_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: Any) -> None:
     corpus = corpus_of(tmp_path)
     first, streams = build(corpus, TokenizerConfig(), tmp_path / "one")
-    monkeypatch.setattr(store, "_make", None)
+    monkeypatch.setattr(store, "_encode", None)
     again, others = build(corpus_of(tmp_path), TokenizerConfig(), tmp_path / "two")
     assert again.definition() == first.definition()
     assert all(same(streams[split], others[split]) for split in streams)
-    assert os.path.samefile(tmp_path / "one" / "train.npy", tmp_path / "two" / "train.npy")  # noqa: PTH121
+    assert os.path.samefile(tmp_path / "one" / "train.ids", tmp_path / "two" / "train.ids")  # noqa: PTH121
     assert len(entries()) == 1
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
         "streams.json",
-        "test.npy",
-        "train.npy",
-        "val.npy",
+        "test.ids",
+        "train.ids",
+        "val.ids",
     ]
 
 
@@ -121,11 +121,11 @@ def _flip(path: Path, place: int) -> None:
 
 
 DAMAGE = {
-    "flipped id": lambda entry: _flip(entry / "train.npy", -5),
-    "flipped start": lambda entry: _flip(entry / "val.starts.npy", -5),
-    "cut short": lambda entry: os.truncate(entry / "val.npy", 140),
-    "empty": lambda entry: os.truncate(entry / "test.npy", 0),
-    "missing": lambda entry: (entry / "test.npy").unlink(),
+    "flipped id": lambda entry: _flip(entry / "train.ids", -5),
+    "flipped start": lambda entry: _flip(entry / "val.starts", -5),
+    "cut short": lambda entry: os.truncate(entry / "val.ids", 40),
+    "empty": lambda entry: os.truncate(entry / "test.ids", 0),
+    "missing": lambda entry: (entry / "test.ids").unlink(),
     "no facts": lambda entry: (entry / "streams.json").unlink(),
     "half the facts": lambda entry: (entry / "streams.json").write_text('{"splits": {'),
     "no vocabulary": lambda entry: (entry / "tokenizer.json").unlink(),
@@ -142,7 +142,7 @@ def test_a_damaged_entry_is_made_anew(damage: str, tmp_path: Path, entries: Any)
     _, streams = build(corpus, TokenizerConfig(), tmp_path / "two")
     assert all(same(streams[split], whole[split]) for split in whole)
     assert entries() == [entry]
-    assert store._is_whole(entry)
+    assert store._is_complete(entry)
 
 
 def test_nothing_is_left_of_a_build_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: Path) -> None:
@@ -171,24 +171,68 @@ def test_a_run_on_another_disk_gets_copies(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "link", refuse)
     build(corpus_of(tmp_path), TokenizerConfig(), tmp_path / "run")
     (entry,) = entries()
-    assert (tmp_path / "run" / "train.npy").read_bytes() == (entry / "train.npy").read_bytes()
-    assert (tmp_path / "run" / "train.npy").stat().st_nlink == 1
-    assert sorted(path.suffix for path in (tmp_path / "run").iterdir()) == [".json", ".npy", ".npy", ".npy"]
+    assert (tmp_path / "run" / "train.ids").read_bytes() == (entry / "train.ids").read_bytes()
+    assert (tmp_path / "run" / "train.ids").stat().st_nlink == 1
+    assert sorted(path.suffix for path in (tmp_path / "run").iterdir()) == [".ids", ".ids", ".ids", ".json"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(
-        CharlmError, match=r"cannot write the tokens to .*tokens: .*; make room or choose another --run"
+        CharlmError, match=r"cannot write the tokens to .*tokens: .*; free some space or choose another run directory"
     ):
         build(corpus_of(tmp_path), TokenizerConfig(), tmp_path / "file" / "tokens")
 
 
 def test_a_damaged_stream_of_a_run_is_named(tmp_path: Path) -> None:
     build(corpus_of(tmp_path), TokenizerConfig(), tmp_path / "run")
-    os.truncate(tmp_path / "run" / "val.npy", 130)
+    os.truncate(tmp_path / "run" / "val.ids", 30)
     with pytest.raises(CharlmError, match=r"the tokens of the val text .* are missing or damaged"):
         TokenStream.load(tmp_path / "run", "val")
+
+
+def test_ids_are_bare_little_endian_numbers(tmp_path: Path) -> None:
+    config = TokenizerConfig(kind="bpe", size=300)
+    _, streams = build(corpus_of(tmp_path, "the theatre\n" * 90, unit="line"), config, tmp_path / "run")
+    ids = streams["train"].ids
+    assert ids.max() > 255
+    assert (tmp_path / "run" / "train.ids").read_bytes() == b"".join(int(id).to_bytes(2, "little") for id in ids)
+    starts = streams["train"].starts
+    assert starts is not None
+    assert (tmp_path / "run" / "train.starts").read_bytes() == b"".join(int(s).to_bytes(8, "little") for s in starts)
+
+
+def test_a_split_without_tokens_is_an_empty_stream(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("   ")  # which the kind classic drops
+    (tmp_path / "text.txt").write_text(TEXT)
+    corpus = read_corpus(DataConfig(text=(str(tmp_path / "text.txt"),), val=str(tmp_path / "val.txt")))
+    for name in ("made", "cached"):
+        _, streams = build(corpus, TokenizerConfig(kind="classic"), tmp_path / name)
+        assert len(streams["val"]) == streams["val"].predicted.tokens == 0
+        assert streams["val"].counts.characters == 3
+        assert (tmp_path / name / "val.ids").read_bytes() == b""
+        streams["val"].release()
+
+
+def test_a_split_exists_once_it_is_built(tmp_path: Path) -> None:
+    assert not TokenStream.exists(tmp_path / "run", "train")
+    build(corpus_of(tmp_path, test=0.0), TokenizerConfig(), tmp_path / "run")
+    assert [TokenStream.exists(tmp_path / "run", split) for split in ("train", "val", "test")] == [True, True, False]
+
+
+@pytest.mark.parametrize("unit", ["stream", "line", "document"])
+def test_other_files_are_encoded_with_an_existing_tokenizer(unit: Unit, tmp_path: Path) -> None:
+    tokenizer = learn(TokenizerConfig(), [TEXT], unit=unit)
+    (tmp_path / "a.txt").write_bytes("the dog\nçà ran\n\n".encode("latin-1"))
+    (tmp_path / "b.txt").write_bytes(b"the mat\n")
+    places = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    stream = encode_files(tokenizer, places, encoding="latin-1", unit=unit)
+    assert same(stream, encode_text(tokenizer, "the dog\nçà ran\n\nthe mat\n", unit))
+    assert stream.unknown == {"ç": 1, "à": 1}
+    with pytest.raises(CharlmError, match=r"a.txt is not utf-8: .*`data.encoding`"):
+        encode_files(tokenizer, places, unit=unit)
+    with pytest.raises(CharlmError, match=r"there is no file .*c.txt"):
+        encode_files(tokenizer, [str(tmp_path / "c.txt")], unit=unit)
 
 
 def test_progress_ends_at_its_total(tmp_path: Path) -> None:
@@ -207,7 +251,7 @@ def test_streams_json_is_plain(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "run" / "streams.json").read_text(encoding="utf-8"))
     assert facts["unit"] == "line"
     assert set(facts["splits"]) == {"train", "val", "test"}
-    assert set(facts["checksums"]) == {f"{s}.{e}" for s in facts["splits"] for e in ("npy", "starts.npy")}
+    assert set(facts["checksums"]) == {f"{s}.{e}" for s in facts["splits"] for e in ("ids", "starts")}
 
 
 MEASURE = """
@@ -217,7 +261,7 @@ from charlm.config import DataConfig, TokenizerConfig
 from charlm.text.corpus import read_corpus
 from charlm.text.store import build
 folder = Path(sys.argv[1])
-corpus = read_corpus(DataConfig(text=[str(folder / "text.txt")]))
+corpus = read_corpus(DataConfig(text=(str(folder / "text.txt"),)))
 _, streams = build(corpus, TokenizerConfig(kind=sys.argv[2]), folder / "tokens")
 total = 0
 for start in range(0, len(streams["train"].ids), 1 << 24):

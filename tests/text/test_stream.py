@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charlm.config import TokenizerConfig
 from charlm.errors import CharlmError
 from charlm.text import stream as module
-from charlm.text.items import BETWEEN, Unit, blocks, items
+from charlm.text.items import SEPARATORS, Unit, blocks, items
 from charlm.text.stream import Counts, TokenStream, encode_text, id_type
 from charlm.text.tokenization import Tokenizer, learn
 
@@ -19,7 +19,7 @@ KINDS = ["char", "grapheme", "word", "classic", "byte", "bpe"]
 
 
 def made(kind: str, text: str, unit: Unit = "stream") -> Tokenizer:
-    config = TokenizerConfig(kind=kind, min_frequency=1, size=300 if kind == "bpe" else None)
+    config = TokenizerConfig(kind=kind, min_frequency=1, size=300 if kind == "bpe" else 0)
     return learn(config, [text, "two words"], unit=unit)
 
 
@@ -99,9 +99,9 @@ def test_items_share_the_boundary_between_them(kind: str, unit: Unit) -> None:
     assert stream.ids.tolist() == expected
     assert stream.starts is not None
     assert stream.starts.tolist() == starts
-    whole = "".join(part + BETWEEN[unit] for part in parts)
+    whole = "".join(part + SEPARATORS[unit] for part in parts)
     assert stream.predicted == counted(whole, len(expected) - 1)
-    assert stream.counts == stream.predicted + counted(BETWEEN[unit], 1)
+    assert stream.counts == stream.predicted + counted(SEPARATORS[unit], 1)
 
 
 def test_items_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,8 +124,8 @@ def test_what_the_vocabulary_lacks_is_counted_and_named(monkeypatch: pytest.Monk
     assert stream.unknown_tokens == 6
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 100))) + "éé"
     assert next(iter(encode_text(tokenizer, many).unknown.items())) == ("é", 2)
-    assert len(encode_text(tokenizer, many).unknown) == module.NAMED
-    monkeypatch.setattr(module, "KEPT", 10)
+    assert len(encode_text(tokenizer, many).unknown) == module.REPORTED
+    monkeypatch.setattr(module, "COUNTED", 10)
     assert encode_text(tokenizer, many).unknown_tokens == 102
     assert encode_text(made("byte", "ab"), many).unknown_tokens == 0
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from hypothesis import strategies as st
 from charlm.config import TokenizerConfig
 from charlm.errors import CharlmError
 from charlm.text.items import LONGEST_LINE, Unit, blocks, lines
-from charlm.text.tokenization import UNKNOWN, Tokenizer, learn, tokenizers
+from charlm.text.tokenization import UNKNOWN, Tokenizer, learn, tokenizer_kinds
 
-KINDS = list(tokenizers)
-REVERSIBLE = [kind for kind in KINDS if tokenizers[kind].reversible]
+KINDS = list(tokenizer_kinds)
+REVERSIBLE = [kind for kind in KINDS if tokenizer_kinds[kind].reversible]
 # What is awkward: line ends, controls, a literal unknown token, marks without a letter, joiners, capitals whose
 # lower case is longer, other scripts, a byte-order mark, the replacement character itself.
 AWKWARD = (
@@ -43,7 +44,7 @@ def by_library(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def test_the_registry_has_every_kind() -> None:
-    assert {"char", "grapheme", "word", "classic", "byte", "bpe", "unigram"} <= set(tokenizers)
+    assert {"char", "grapheme", "word", "classic", "byte", "bpe", "unigram"} <= set(tokenizer_kinds)
     with pytest.raises(CharlmError, match=r"there is no tokenizer 'chars'; .* did you mean 'char'"):
         made("chars", "abc")
 
@@ -52,7 +53,7 @@ def test_the_registry_has_every_kind() -> None:
 @settings(max_examples=150, deadline=None)
 @given(text=TEXTS)
 def test_any_text_comes_back(kind: str, text: str) -> None:
-    size = 300 if kind == "bpe" else None
+    size = 300 if kind == "bpe" else 0
     config = TokenizerConfig(kind=kind, min_frequency=1, size=size)
     tokenizer = learn(config, [text, "two words"])
     ids = tokenizer.encode(text)
@@ -184,14 +185,39 @@ def test_lower_case_is_that_of_the_library() -> None:
 @pytest.mark.parametrize(
     ("kind", "limits", "message"),
     [
-        ("bpe", {"size": 100}, "--tokenizer.size must be at least 257 for bpe, not 100"),
-        ("word", {"size": 2_000_000}, "--tokenizer.size must be at most 1,000,000, not 2,000,000"),
-        ("word", {"min_frequency": 100}, "fewer than two different tokens; .*--tokenizer.min_frequency"),
+        ("bpe", {"size": 100}, "`tokenizer.size` must be at least 257 for bpe, not 100"),
+        ("word", {"size": 2_000_000}, "`tokenizer.size` must be at most 1,000,000, not 2,000,000"),
+        ("word", {"min_frequency": 100}, "fewer than two different tokens; .*`tokenizer.min_frequency`"),
     ],
 )
 def test_a_vocabulary_out_of_reach(kind: str, limits: dict[str, Any], message: str) -> None:
     with pytest.raises(CharlmError, match=message):
         made(kind, "some words, some more words", "stream", **limits)
+
+
+@pytest.mark.parametrize("unit", ["stream", "line", "document"])
+def test_the_size_limits_the_whole_vocabulary(unit: Unit) -> None:
+    for size in (257, 300):
+        assert 257 <= len(made("bpe", "some words, some more words", unit, size=size)) <= size
+    assert len(made("word", "a b c d e f\n" * 9, unit, size=4)) == 4
+
+
+def test_a_limit_of_zero_is_the_default_of_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name: (kind.default_size, kind.default_min_frequency) for name, kind in tokenizer_kinds.items()} == {
+        "char": (None, 1),
+        "grapheme": (None, 1),
+        "word": (50_000, 2),
+        "classic": (50_000, 1),
+        "byte": (None, 1),
+        "bpe": (4096, 2),
+        "unigram": (4096, 2),
+    }
+    text = "one two two\nin two two\n"
+    assert "one" not in "".join(learn(TokenizerConfig("word", size=0, min_frequency=0), [text]).tokens)
+    assert "one" in "".join(learn(TokenizerConfig("word", min_frequency=1), [text]).tokens)
+    monkeypatch.setattr(tokenizer_kinds["word"], "default_size", 3)
+    assert len(learn(TokenizerConfig("word", min_frequency=1), [text])) == 3
+    assert len(learn(TokenizerConfig("word", size=4, min_frequency=1), [text])) == 4
 
 
 def test_one_letter_is_no_text() -> None:
@@ -201,7 +227,7 @@ def test_one_letter_is_no_text() -> None:
 
 def test_an_endless_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlm.text.tokenization.MOST_TOKENS", 5)
-    with pytest.raises(CharlmError, match=r"more than 5 different tokens \(char\); set --tokenizer.size"):
+    with pytest.raises(CharlmError, match=r"more than 5 different tokens \(char\); set `tokenizer.size`"):
         made("char", "abcdef")
 
 
@@ -239,6 +265,17 @@ def test_loading_is_quick(tmp_path: Path) -> None:
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, charlm.text.tokenization as t; list(t.tokenizers); print(*sys.modules)"
+    code = "import sys, charlm.text.tokenization as t; list(t.tokenizer_kinds); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "lightning", "charlm.text.corpus", "charlm.text.batching"} & set(modules)
+
+
+def test_decoding_an_array_needs_little_more_memory_than_its_text() -> None:
+    tokenizer = learn(TokenizerConfig(kind="char"), ["abcdefgh\n"])
+    ids = np.random.default_rng(0).integers(1, len(tokenizer), 1_000_000).astype(np.uint16)
+    tracemalloc.start()
+    text = tokenizer.decode(ids)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert text[-3:] == tokenizer.decode(ids[-3:].tolist())
+    assert most < 6 * len(text)  # a list of numbers alone would be 8 bytes each

@@ -1,4 +1,4 @@
-"""A training in a process of its own that is killed, interrupted, or runs out of disk, and goes on."""
+"""A training in a process of its own that is killed, interrupted, or runs out of disk, and is resumed."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def assert_same(run: Path, other: Path) -> None:
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    from charlm.run import read_metrics
-
-    return read_metrics(run / "metrics.csv")
+    return Run(run).metrics
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +103,12 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(config: Path, un
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "the moment came too late"
         arguments = ("--resume", run)
-    assert "going on with" in finish(*arguments)
+    assert "resuming" in finish(*arguments)
     assert_same(run, unbroken)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_says_how_to_go_on(
+def test_interrupted_it_says_how_to_resume(
     config: Path, unbroken: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     run = tmp_path / "run"
@@ -119,21 +117,21 @@ def test_interrupted_it_says_how_to_go_on(
     process.send_signal(number)
     out, err = process.communicate()
     assert (process.returncode, out) == (status, "")
-    assert err.splitlines()[-1] == f"interrupted and saved; go on with: charlm train --resume {run}"
+    assert err.splitlines()[-1] == f"interrupted and saved; continue with: charlm train --resume {run}"
     assert "Traceback" not in err
     if number == signal.SIGINT:  # tests of resuming in one process have the other
         finish("--resume", run)
         assert_same(run, unbroken)
 
 
-def test_interrupted_when_its_directory_stands_it_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
+def test_interrupted_when_its_directory_exists_it_says_how_to_resume(config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start("--config", config, "--run", run)
     until((run / "config.yaml").exists, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == f"interrupted and saved; go on with: charlm train --resume {run}"
+    assert err.splitlines()[-1] == f"interrupted and saved; continue with: charlm train --resume {run}"
     assert "Traceback" not in err
 
 
@@ -174,14 +172,14 @@ from charlm.training import callbacks
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that a file that grows too large is an error
 
-class Filling(callbacks.Saving):
+class Filling(callbacks.Checkpointing):
     def _save(self, trainer, module):
         if trainer.global_step == 30:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         super()._save(trainer, module)
 
 import charlm.training.trainer as trainer
-trainer.Saving = Filling
+trainer.Checkpointing = Filling
 main(["train", *sys.argv[1:]])
 """
 

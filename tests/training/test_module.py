@@ -14,16 +14,16 @@ import torch
 
 from charlm.config import Config
 from charlm.errors import CharlmError
-from charlm.run import Run, read_metrics
-from charlm.training.callbacks import BetweenSteps
+from charlm.reporter import Reporter
+from charlm.run import Run, RunDirectory
+from charlm.training.callbacks import StepCallback
 from charlm.training.module import PATIENCE
 from charlm.training.preparation import prepare
 from charlm.training.trainer import fit, resume
-from charlm.watcher import Watcher
 from conftest import small_settings
 
 
-class Lines(Watcher):
+class Lines(Reporter):
     """Keeps what is said."""
 
     def __init__(self) -> None:
@@ -74,23 +74,19 @@ def test_a_step_that_is_not_finite_is_not_taken(
     config = small_settings(
         text_file,
         optimizer={"name": optimizer, "momentum": 0.9, "weight_decay": 0.1},
-        trainer={"max_steps": 6, "log_every_n_steps": 1},
+        trainer={"max_steps": 6, "log_every_n_steps": 1, "val_check_interval": 1.0},
     )
-    watcher, spoil = Lines(), Spoil(range(3, 5), what, value)
-    run = fit(prepare(config, tmp_path / "run", watcher), watcher, callbacks=[spoil])
+    reporter, spoil = Lines(), Spoil(range(3, 5), what, value)
+    run = fit(prepare(config, tmp_path / "run", reporter), reporter, callbacks=[spoil])
     (second, third, fourth, fifth) = spoil.seen[2:6]  # the weights before each of these steps
     for spoiled in (third, fourth):  # steps 3 and 4 changed nothing
         torch.testing.assert_close(spoiled, second, rtol=0, atol=0)
     with pytest.raises(AssertionError):
         torch.testing.assert_close(fifth, fourth, rtol=0, atol=0)
-    assert [line for line in watcher.lines if "not finite" in line] == [
+    assert [line for line in reporter.lines if "not finite" in line] == [
         f"step {step}: the loss or a gradient was not finite; the step was skipped" for step in (3, 4)
     ]
-    rows = {
-        row["step"]: row["train/skipped_steps"]
-        for row in read_metrics(run.path / "metrics.csv")
-        if "train/learning_rate" in row
-    }
+    rows = {row["step"]: row["train/skipped_steps"] for row in run.metrics if "train/learning_rate" in row}
     assert rows == {1: 0, 2: 0, 3: 1, 4: 2, 5: 2, 6: 2}
     assert all(
         torch.isfinite(weight).all()
@@ -98,16 +94,16 @@ def test_a_step_that_is_not_finite_is_not_taken(
     )
 
 
-def test_ten_in_a_row_end_the_run_at_its_last_good_state(text_file: Path, tmp_path: Path) -> None:
-    config = small_settings(text_file, trainer={"max_epochs": 1})
-    run, spoil = prepare(config, tmp_path / "run", Watcher()), Spoil(range(4, 100), "gradient")
+def test_ten_in_a_row_twice_end_the_run_at_its_last_checkpoint(text_file: Path, tmp_path: Path) -> None:
+    config = small_settings(text_file, trainer={"max_epochs": 1}, checkpoint={"every": 2})
+    run, spoil = prepare(config, tmp_path / "run", Reporter()), Spoil(range(4, 100), "gradient")
     with pytest.raises(
-        CharlmError, match=r"not finite 10 steps in a row \(up to step 13\).*try a lower --optimizer.lr"
+        CharlmError, match=r"step 23: the loss was not finite 10 steps in a row, although .*try a lower `optimizer.lr`"
     ) as end:
-        fit(run, Watcher(), callbacks=[spoil])
+        fit(run, Reporter(), callbacks=[spoil])
     assert "\n" not in str(end.value)
     good = {name.removeprefix("model."): value.numpy() for name, value in spoil.seen[3][0].items()}
-    saved = run.weights("last")
+    saved = run.read_weights("last")
     assert saved.keys() == good.keys()
     assert all((saved[name] == good[name]).all() for name in good)
     assert PATIENCE == 10
@@ -136,7 +132,7 @@ def test_accumulation_averages_the_gradients_of_windows(text_file: Path, tmp_pat
             optimizer={"name": "sgd", "lr": 1e-30},
             trainer={"gradient_clip_val": 0, **trainer},
         )
-        fit(prepare(config, tmp_path / name, Watcher()), Watcher(), callbacks=[keep])
+        fit(prepare(config, tmp_path / name, Reporter()), Reporter(), callbacks=[keep])
         return keep.kept
 
     one, two, _ = gradients("one", max_steps=3)
@@ -148,17 +144,17 @@ def test_accumulation_averages_the_gradients_of_windows(text_file: Path, tmp_pat
 # -- how long
 
 
-def rows(run: Run, name: str) -> list[dict[str, float]]:
-    return [row for row in read_metrics(run.path / "metrics.csv") if name in row]
+def rows(run: Run | RunDirectory, name: str) -> list[dict[str, float]]:
+    return [row for row in run.metrics if name in row]
 
 
 def finished(config: Config, path: Path) -> Run:
-    return fit(prepare(config, path, Watcher()), Watcher())
+    return fit(prepare(config, path, Reporter()), Reporter())
 
 
 def test_a_run_that_ends_by_the_clock_ends_annealed(text_file: Path, tmp_path: Path) -> None:
     config = small_settings(
-        text_file, trainer={"max_epochs": None, "max_time": "3s"}, samples={"every": 1000}, checkpoint={"patience": 0}
+        text_file, trainer={"max_epochs": -1, "max_time": "3s"}, samples={"every": 1000}, checkpoint={"patience": 0}
     )
     run = finished(config, tmp_path / "run")
     last = rows(run, "train/learning_rate")[-1]
@@ -169,7 +165,7 @@ def test_a_run_that_ends_by_the_clock_ends_annealed(text_file: Path, tmp_path: P
 
 
 def test_max_steps(text_file: Path, tmp_path: Path) -> None:
-    run = finished(small_settings(text_file, trainer={"max_epochs": None, "max_steps": 7}), tmp_path / "run")
+    run = finished(small_settings(text_file, trainer={"max_epochs": -1, "max_steps": 7}), tmp_path / "run")
     assert torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
     assert rows(run, "train/learning_rate")[-1]["step"] == 7
     assert [sample.step for sample in run.samples] == [0, 1, 2, 4, 7]
@@ -180,7 +176,7 @@ def test_without_validation_the_newest_is_the_best(text_file: Path, tmp_path: Pa
     assert (run.path / "model.safetensors").read_bytes() == (run.path / "last.safetensors").read_bytes()
     assert not rows(run, "val/loss")
     with pytest.raises(CharlmError, match="has no val split"):
-        run.stream("val")
+        run.directory.stream("val")
 
 
 def test_patience(text_file: Path, tmp_path: Path) -> None:
@@ -190,12 +186,12 @@ def test_patience(text_file: Path, tmp_path: Path) -> None:
         trainer={"max_epochs": 30},
         checkpoint={"patience": 2},
     )
-    run, watcher = prepare(config, tmp_path / "run", Watcher()), Lines()
-    fit(run, watcher)
+    reporter = Lines()
+    run = fit(prepare(config, tmp_path / "run", Reporter()), reporter)
     losses = [row["val/loss"] for row in rows(run, "val/loss")]
     assert 3 <= len(losses) < 30
     assert losses[-3] == min(losses) < min(losses[-2:])
-    assert sum("stopping early: 2 validations without gain" in line for line in watcher.lines) == 1
+    assert sum("stopping early: 2 validations without gain" in line for line in reporter.lines) == 1
     assert run.evaluate().loss == pytest.approx(min(losses), rel=1e-5)
 
 
@@ -208,7 +204,7 @@ def test_precision(text_file: Path, tmp_path: Path, precision: str) -> None:
     assert len(run.generate("The", length=5, seed=1)) == 5
 
 
-class Slow(BetweenSteps):
+class Slow(StepCallback):
     """Takes its time between steps."""
 
     def stepped(self, *arguments: Any) -> None:
@@ -216,7 +212,7 @@ class Slow(BetweenSteps):
 
 
 def test_what_happens_between_steps_does_not_count_as_slow_training(text_file: Path, tmp_path: Path) -> None:
-    run = prepare(small_settings(text_file, trainer={"max_epochs": 1}), tmp_path / "run", Watcher())
-    fit(run, Watcher(), callbacks=[Slow()])
+    run = prepare(small_settings(text_file, trainer={"max_epochs": 1}), tmp_path / "run", Reporter())
+    fit(run, Reporter(), callbacks=[Slow()])
     speeds = [row["train/tokens_per_second"] for row in rows(run, "train/tokens_per_second")]
     assert statistics.median(speeds) > 4 * 16 / 0.1  # what it would be if nothing else took any time

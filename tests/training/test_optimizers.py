@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from charlm.config import Config, OptimizerConfig
+from charlm.config import Config, ModelConfig, OptimizerConfig
 from charlm.network.model import LanguageModel
-from charlm.network.shape import ModelShape
 from charlm.training.optimizers import MuonWithAdamW, Schedule, build_optimizer, clip_gradients
 
 
 def small_model() -> LanguageModel:
     torch.manual_seed(0)
-    return LanguageModel(ModelShape(vocabulary=5, cell="lstm", layers=2, hidden=6, embedding=4))
+    return LanguageModel(ModelConfig("lstm", 2, 6, 4, 0.0, tie=False), 5)
 
 
 def optimizer_config(**values: object) -> OptimizerConfig:
@@ -36,17 +35,17 @@ def train_a_little(model: LanguageModel, optimizer: torch.optim.Optimizer, steps
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "muon"])
-def test_every_optimiser_learns_and_its_state_goes_on_exactly(name: str) -> None:
-    config = optimizer_config(name=name, momentum=0.9 if name == "sgd" else 0.0, weight_decay=0.0)
+def test_every_optimiser_learns_and_its_state_is_restored_exactly(name: str) -> None:
     lr = 1.0 if name == "sgd" else 0.03
+    config = optimizer_config(name=name, lr=lr, momentum=0.9 if name == "sgd" else 0.0, weight_decay=0.0)
     model = small_model()
-    optimizer = build_optimizer(model, config, lr)
+    optimizer = build_optimizer(model, config)
     losses = train_a_little(model, optimizer, 60)
     assert losses[-1] < 0.8 * losses[0]
 
     twin = small_model()
     twin.load_state_dict(model.state_dict())
-    other = build_optimizer(twin, config, lr)
+    other = build_optimizer(twin, config)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert train_a_little(model, optimizer, 3) == train_a_little(twin, other, 3)
 
@@ -54,7 +53,7 @@ def test_every_optimiser_learns_and_its_state_goes_on_exactly(name: str) -> None
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_vectors_do_not_decay(name: str) -> None:
     model = small_model()
-    optimizer = build_optimizer(model, optimizer_config(name=name, weight_decay=0.5), 0.1)
+    optimizer = build_optimizer(model, optimizer_config(name=name, lr=0.1, weight_decay=0.5))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -68,7 +67,7 @@ def test_vectors_do_not_decay(name: str) -> None:
 
 def test_muon_steps_each_gate_by_an_orthogonal_matrix() -> None:
     model = small_model()
-    optimizer = build_optimizer(model, optimizer_config(name="muon", weight_decay=0.0), 0.1)
+    optimizer = build_optimizer(model, optimizer_config(name="muon", lr=0.1, weight_decay=0.0))
     assert isinstance(optimizer, MuonWithAdamW)
     torch.manual_seed(1)
     recurrent = model.layers[1].get_parameter("U")
@@ -86,7 +85,7 @@ def schedule(**values: object) -> Schedule:
     return Schedule(optimizer_config(**{"warmup": 0, **values}))
 
 
-def test_cosine_and_linear_fall_to_the_final_share() -> None:
+def test_cosine_and_linear_fall_to_the_final_fraction() -> None:
     cosine, linear = schedule(schedule="cosine", final_lr=0.1), schedule(schedule="linear", final_lr=0.1)
     assert cosine.factor(0, 0.0, 0) == linear.factor(0, 0.0, 0) == 1.0
     assert cosine.factor(9, 0.5, 0) == pytest.approx(0.55)
@@ -107,14 +106,14 @@ def test_step_falls_every_so_many_epochs() -> None:
 def test_plateau_falls_when_validations_stop_gaining_and_remembers() -> None:
     plateau = schedule(schedule="plateau", decay=0.5, decay_every=2)
     for loss in (3.0, 2.0, 2.5, 2.0):
-        plateau.validated(loss)
+        plateau.observe(loss)
     assert plateau.factor(0, 0.0, 0) == 0.5
     other = schedule(schedule="plateau", decay=0.5, decay_every=2)
     other.load_state_dict(plateau.state_dict())
     for one in (plateau, other):
-        one.validated(1.0)
-        one.validated(1.5)
-        one.validated(1.5)
+        one.observe(1.0)
+        one.observe(1.5)
+        one.observe(1.5)
         assert one.factor(0, 0.0, 0) == 0.25
 
 

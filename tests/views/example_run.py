@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from charlm.config import Config
-from charlm.network.shape import ModelShape
-from charlm.run import Run, Sample, save_config
+from charlm.config.plain import to_plain
+from charlm.evaluation.text_metrics import BASELINE, REFERENCE, WEAK_BASELINE
+from charlm.run import RunDirectory, Sample
 
 REFERENCES = {
-    "held-out text": {"words_in_training_text": 0.9, "ngram_bits": 2.25, "character_divergence_4": 0.2},
-    "order-1 characters": {"words_in_training_text": 0.1, "ngram_bits": 4.5, "character_divergence_4": 0.8},
-    "order-5 characters": {"words_in_training_text": 0.6, "ngram_bits": 2.5, "character_divergence_4": 0.4},
+    REFERENCE: {"words_in_training_text": 0.9, "ngram_bits": 2.25, "character_divergence_4": 0.2},
+    WEAK_BASELINE: {"words_in_training_text": 0.1, "ngram_bits": 4.5, "character_divergence_4": 0.8},
+    BASELINE: {"words_in_training_text": 0.6, "ngram_bits": 2.5, "character_divergence_4": 0.4},
 }
+
+MODEL = {"layers": 1, "hidden": 8, "embedding": 4, "dropout": 0.1, "tie": False}
 
 
 def example_run(
@@ -28,25 +32,25 @@ def example_run(
     rows: int = 30,
     prompts: Sequence[str] = ("", "The "),
     text: Callable[[str, int], str] = lambda prompt, epoch: f"written at {epoch} after {prompt!r}",
-    measured: bool = True,
+    scored: bool = True,
     references: bool = True,
     **settings: dict[str, Any],
-) -> Run:
-    """A run of as many epochs as it has validation losses, `rows` logged numbers and a reel with a point an epoch.
+) -> RunDirectory:
+    """A run of as many epochs as it has validation losses, with `rows` logged numbers and samples at each epoch.
 
     Args:
-        text: What was written after a prompt at an epoch.
-        measured: Whether the samples have scores.
-        references: Whether there is something to compare these with.
+        text: What was generated after a prompt at an epoch.
+        scored: Whether the samples have scores.
+        references: Whether there is something to compare the scores with.
         settings: Groups of settings.
     """
     path.mkdir(parents=True)
     epochs = len(losses)
-    values = {"trainer": {"max_epochs": epochs}, "model": {"layers": 1, "hidden": 8, "embedding": 4, "tie": False}}
+    values = {"trainer": {"max_epochs": epochs}, "model": {**MODEL, **settings.pop("model", {})}}
     config = Config.from_dict(values | settings)
-    save_config(path, config)
-    shape = ModelShape(vocabulary=20, cell="lstm", layers=1, hidden=8, embedding=4)
-    (path / "model.json").write_text(json.dumps(dataclasses.asdict(shape)), encoding="utf-8")
+    (path / "config.yaml").write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
+    model = {"vocab_size": 20} | to_plain(config.model)
+    (path / "model.json").write_text(json.dumps(model), encoding="utf-8")
     (path / "tokenizer.json").touch()  # no view reads it
     last = 100 * epochs
     with (path / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
@@ -69,16 +73,16 @@ def example_run(
             bits = loss / math.log(2)
             row = {"step": 100 * epoch, "epoch": epoch, "seconds": 10 * epoch, "val/loss": loss}
             writer.writerow(row | {"val/bits_per_character": bits, "val/perplexity": math.exp(loss)})
-    run = Run(path)
+    directory = RunDirectory(path)
     for epoch in range(epochs + 1):
-        share = 1 - math.exp(-epoch)
-        low, high = REFERENCES["order-1 characters"], REFERENCES["held-out text"]
-        scores = {name: low[name] + share * (high[name] - low[name]) for name in low}
+        progress = 1 - math.exp(-epoch)
+        low, high = REFERENCES[WEAK_BASELINE], REFERENCES[REFERENCE]
+        scores = {name: low[name] + progress * (high[name] - low[name]) for name in low}
         for prompt in prompts:
             written = text(prompt, epoch)
-            run.add_sample(Sample(epoch, 100 * epoch, prompt, 1, 0.8, written, scores if measured else {}))
+            directory.add_sample(Sample(epoch, 100 * epoch, prompt, 1, 0.8, written, scores if scored else {}))
     if references:
         left_out = dict.fromkeys(["zipf_exponent", "heaps_exponent"], "this text has fewer than 100 different words")
         quality = json.dumps({"references": REFERENCES, "left_out": left_out})
         (path / "quality.json").write_text(quality, encoding="utf-8")
-    return run
+    return directory

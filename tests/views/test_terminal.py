@@ -1,4 +1,4 @@
-"""What a person sees: a bar on a terminal, plain lines elsewhere, and never a text that steers the terminal."""
+"""A live display on a terminal, plain lines elsewhere, and no text that controls the terminal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import pytest
 from example_run import example_run
 from rich.console import Console
 
-from charlm.measure.comparison import label
-from charlm.measure.evaluation import Evaluation
+from charlm.evaluation.likelihood import Evaluation
 from charlm.run import Run, Sample
 from charlm.text.stream import Counts
 from charlm.views import terminal
@@ -30,15 +29,15 @@ EVALUATION = Evaluation(nats=20.0, predicted=Counts(10, 10, 10, 2), unknown=0, l
 
 
 def said(view: Terminal) -> list[str]:
-    """Everything a view can tell, told once."""
+    """The lines of a terminal that receives each event once."""
     view.say("text: 1 file")
     view.say("warning: odd")
     view.progress("reading", 1, 2)
     view.progress("reading", 2, 2)
-    view.trained(0.25, 10, 0.5, 30.0, 2.5, 12_345.0)
-    view.validated(10, 1.0, EVALUATION, True)
-    view.sampled(SAMPLE)
-    view.table([("embedding", "3 x 4", 12), ("output", "4 -> 3", 15)])
+    view.on_step(0.25, 10, 0.5, 30.0, 2.5, 12_345.0)
+    view.on_validation(10, 1.0, EVALUATION, True)
+    view.on_sample(SAMPLE)
+    view.parameter_table([("embedding", "3 x 4", 12), ("output", "4 -> 3", 15)])
     view.close()
     out = view.console.file
     assert isinstance(out, io.StringIO)
@@ -57,27 +56,27 @@ def test_piped_it_is_a_line_for_each_event(monkeypatch: pytest.MonkeyPatch) -> N
         "warning: odd",
         "reading: 50%",
         "epoch 0.50  1m30s left  loss 2.500  step 10  12.3k tokens/s",
-        "epoch 1: validation 2.0000 nats a token, 2.8854 bits a character, perplexity 7.389 (best so far)",
+        "epoch 1: validation 2.0000 nats per token, 2.8854 bits per character, perplexity 7.389 (best so far)",
         "── epoch 1.5 (step 30, prompt 'The ', seed 7, temperature 0.8) ──",
         "The ␛[31mred␇ \u202eright\u202c 海辺 [bold]no[/bold]\\x9b1m",
         "end␡␀   x",
     ]
     assert [line.split() for line in lines[8:]] == [
-        ["layer", "shape", "count"],
+        ["part", "shape", "parameters"],
         ["embedding", "3", "x", "4", "12"],
         ["output", "4", "->", "3", "15"],
-        ["parameters", "27"],
+        ["total", "27"],
     ]
 
 
-def test_a_point_of_the_reel_has_one_line_of_scores() -> None:
+def test_a_sample_point_has_one_line_of_scores() -> None:
     scores = {"words_in_training_text": 0.5, "ngram_bits": 2.25, "compression_ratio": 2.0, "zipf_exponent": 1.0}
     view = Terminal(Console(file=io.StringIO(), highlight=False, soft_wrap=True))
     for step, seed in ((1, 1), (1, 2), (2, 1)):
-        view.sampled(Sample(1.0, step, "", seed, 0.8, "text", scores))
+        view.on_sample(Sample(1.0, step, "", seed, 0.8, "text", scores))
     out = view.console.file
     assert isinstance(out, io.StringIO)
-    said = f"{label('words_in_training_text')} 50%, {label('ngram_bits')} 2.25 bits, {label('compression_ratio')} 2"
+    said = "50% of the words that the network generates now occur in the training text."
     lines = [line for line in out.getvalue().splitlines() if not line.startswith("──")]
     assert lines == [said, "text", "text", said, "text"]
 
@@ -85,7 +84,7 @@ def test_a_point_of_the_reel_has_one_line_of_scores() -> None:
 def test_at_the_end_there_is_a_verdict(tmp_path: Path) -> None:
     run = example_run(tmp_path / "run")
     view = Terminal(Console(file=io.StringIO(), highlight=False, soft_wrap=True, width=40))
-    view.finished(run)
+    view.on_end(run)
     out = view.console.file
     assert isinstance(out, io.StringIO)
     lines = out.getvalue().splitlines()
@@ -121,12 +120,12 @@ def test_history_keeps_few_losses_and_the_newest() -> None:
     assert history.values[0] == (steps.pop() - 1) / 2, "and is their mean"
 
 
-def test_piped_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_piped_progress_is_reported_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = plain(monkeypatch, 1000.0)
     assert not any(line.startswith(("reading", "epoch 0.50")) for line in lines)
 
 
-def test_nothing_steers_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_control_characters_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "".join(plain(monkeypatch, -1.0)))
 
 
@@ -162,7 +161,7 @@ def in_a_terminal(code: str, *arguments: str, **environment: str) -> str:
 
 TRAINING = """
 import time
-from charlm.measure.evaluation import Evaluation
+from charlm.evaluation.likelihood import Evaluation
 from charlm.run import Sample
 from charlm.text.stream import Counts
 from charlm.views.terminal import Terminal
@@ -170,12 +169,12 @@ view = Terminal()
 view.say("text: 1 file")
 view.progress("reading", 1, 2); time.sleep(0.4)
 view.progress("reading", 2, 2)
-view.trained(0.125, 5, 0.25, 15.0, 3.5, 12345.0); time.sleep(0.2)
+view.on_step(0.125, 5, 0.25, 15.0, 3.5, 12345.0); time.sleep(0.2)
 counts = Counts(10, 10, 10, 2)
-view.validated(5, 0.25, Evaluation(30.0, counts, 0, 1), True)
-view.validated(10, 0.5, Evaluation(20.0, counts, 0, 1), True)
-view.trained(0.25, 10, 0.5, 30.0, 2.5, 12345.0); time.sleep(0.2)
-view.sampled(Sample(1.0, 30, "The ", 7, 0.8, "\\x1b[31mred"))
+view.on_validation(5, 0.25, Evaluation(30.0, counts, 0, 1), True)
+view.on_validation(10, 0.5, Evaluation(20.0, counts, 0, 1), True)
+view.on_step(0.25, 10, 0.5, 30.0, 2.5, 12345.0); time.sleep(0.2)
+view.on_sample(Sample(1.0, 30, "The ", 7, 0.8, "\\x1b[31mred"))
 view.close()
 """
 
@@ -184,7 +183,7 @@ def test_a_terminal_has_a_bar_that_goes_away() -> None:
     shown = in_a_terminal(TRAINING)
     assert "━" in shown
     assert " 25%" in shown
-    assert "loss 2.500 █▁  bits a character 2.885 █▁  best 2.885 at epoch 0.5" in shown
+    assert "loss 2.500 █▁  bits per character 2.885 █▁  best 2.885 at epoch 0.5" in shown
     assert "epoch 0.50  1m30s left  step 10  12.3k tokens/s" in shown
     assert "\x1b[?25l" in shown, "the cursor is hidden while the bar moves"
     assert shown.rstrip().endswith(("\x1b[?25h", "\x1b[2K")), "and comes back"
@@ -205,7 +204,7 @@ def test_a_narrow_terminal_has_narrow_lines(columns: int) -> None:
 
 def test_letters_that_a_terminal_lacks_are_not_drawn() -> None:
     shown = in_a_terminal(TRAINING, PYTHONIOENCODING="ascii:replace")
-    assert "loss 2.500  bits a character 2.885  best" in shown
+    assert "loss 2.500  bits per character 2.885  best" in shown
 
 
 def test_no_color_keeps_the_bar_and_drops_colours() -> None:
@@ -221,12 +220,12 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
     assert shown.splitlines()[0] == "text: 1 file"
 
 
-def test_generated_text_cannot_steer_a_terminal(tiny_run: Path) -> None:
+def test_generated_text_cannot_control_a_terminal(tiny_run: Path) -> None:
     code = """
 import sys
 from charlm.cli import main
 from charlm.run import Run
-Run.write = lambda *arguments, **options: iter([["\\x1b[31mred"], ["\\x07 done"]])
+Run.stream_text = lambda *arguments, **options: iter([["\\x1b[31mred"], ["\\x07 done"]])
 main(["generate", sys.argv[1], "--seed", "1", "--prompt", "\\x1b[2J"])
 """
     assert in_a_terminal(code, str(tiny_run)) == "␛[2J␛[31mred␇ done\n"

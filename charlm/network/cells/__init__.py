@@ -1,152 +1,204 @@
-"""The recurrences: what one layer does in one time step, written once for training, generation and tests.
+"""The equations of one time step of one layer, written once for training, generation and tests.
 
-A cell is its equations over a namespace: `f` has the functions (torch's or numpy's), `w` the cell's own
-parameters. To add a cell, add a file to this package with a class under `@cells.register("name")`; the
-command line, the numpy generator and the tests find it by themselves.
+A cell is its equations over two namespaces: `f` has the functions (torch's or numpy's), `w` the cell's own parameters.
+To add a cell, add a file to this package with a class under `@cells.register("name")`; the command line, the numpy
+stepper and the tests find it there.
 
-In the docstrings x is the layer's input (m features), h its output and c its memory (n hidden units each), a
-prime marks the next time step, products of vectors are element by element, and W x + b, with all of a cell's
-input projections stacked, has `gates` times n rows.
+In the docstrings x is the layer's input (m features), h its output and c its memory (n hidden units each); a prime
+marks the next time step; products of vectors are element by element; and W x + b is the projection of the input for
+all gates together, `gates` times n rows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from charlm.registry import Registry
 
+if TYPE_CHECKING:
+    from typing import Self
 
-class Cell:
-    """One time step of one recurrent layer; it holds no parameters and knows neither torch nor numpy.
+WindowPath = Literal["fused", "scan", "stepped"]
 
-    `step(f, w, x, *state)` takes
-        f: the functions `tanh`, `sigmoid`, `relu`, `exp`, `log` and `sqrt` of one array, `split(a, n)` (n equal
-           parts of the last axis) and `norm(a, gain, bias)` (layer normalisation over the last axis, epsilon 1e-5),
-        w: every product under its name as a function (`w.U(h)` is h times the transpose of U) and every
-           vector under its name as an array,
-        x: (..., gates * hidden), the input's projection W x + b,
-        state: `slots` arrays (..., hidden), the first of them the layer's last output,
-    and returns the new state as a tuple of `slots` arrays; the first is the layer's output. It changes
-    nothing in place.
+FUSED_ON_CPU = {"LSTM": math.inf, "GRU": 320, "RNN_TANH": 320, "RNN_RELU": 320}
+"""Hidden units up to which torch's kernels are faster than our own loop over time on a CPU (measured with
+scripts/benchmark_cells.py): the LSTM's is oneDNN's, the others are loops of torch's own."""
+
+
+class Arithmetic(Protocol):
+    """What torch tensors and numpy arrays have in common: operators that work element by element."""
+
+    def __add__(self, other: Any, /) -> Self: ...
+    def __sub__(self, other: Any, /) -> Self: ...
+    def __mul__(self, other: Any, /) -> Self: ...
+    def __truediv__(self, other: Any, /) -> Self: ...
+    def __radd__(self, other: Any, /) -> Self: ...
+    def __rsub__(self, other: Any, /) -> Self: ...
+    def __rmul__(self, other: Any, /) -> Self: ...
+
+
+Array = TypeVar("Array", bound=Arithmetic)
+
+
+class Functions(Protocol[Array]):
+    """The functions of a cell's equations, for one kind of array: the argument `f` of a step."""
+
+    def tanh(self, x: Array, /) -> Array: ...
+    def sigmoid(self, x: Array, /) -> Array: ...
+    def relu(self, x: Array, /) -> Array: ...
+    def exp(self, x: Array, /) -> Array: ...
+    def log(self, x: Array, /) -> Array: ...
+    def sqrt(self, x: Array, /) -> Array: ...
+
+    def split(self, x: Array, parts: int, /) -> tuple[Array, ...]:
+        """Equal parts of the last axis."""
+        ...
+
+    def norm(self, x: Array, gain: Array, bias: Array, /) -> Array:
+        """Layer normalisation over the last axis, with an epsilon of 1e-5."""
+        ...
+
+
+class Weights(Protocol):
+    """The parameters of a cell under the cell's own names: the argument `w` of a step.
+
+    Every product is a function (`w.U(h)` is h times the transpose of U), every vector is an array.
     """
 
+    def __getattribute__(self, name: str, /) -> Any: ...
+
+
+Step = Callable[..., tuple[Any, ...]]
+"""`Cell.step` as a function."""
+
+
+class Cell:
+    """One time step of one recurrent layer; it holds no parameters and imports neither torch nor numpy."""
+
     gates: ClassVar[int] = 1
-    """Width of the input's projection W x + b in units of hidden; 0: the step wants the raw input and the
-    layer has no W and b of its own."""
-    slots: ClassVar[int] = 1
-    """Parts of the state."""
+    """Rows of the input's projection W x + b, in units of hidden; 0: the step reads the input itself, and the layer
+    has no W and b."""
+    states: ClassVar[int] = 1
+    """Number of arrays in the state."""
     products: ClassVar[Mapping[str, int]] = {}
-    """Matrices applied to vectors as wide as hidden: name to output width in units of hidden."""
-    inward: ClassVar[tuple[str, ...]] = ()
+    """Matrices that are multiplied by vectors as wide as hidden: name to rows in units of hidden."""
+    input_products: ClassVar[tuple[str, ...]] = ()
     """Names of the products that are applied to the input; the others are recurrent."""
     vectors: ClassVar[Mapping[str, int]] = {}
-    """Further biases, peepholes and gains: name to width in units of hidden."""
-    starts: ClassVar[Mapping[str, float | tuple[float, float]]] = {}
-    """Where vectors start if not at 0: name to a value, or to a range from which each number is drawn."""
+    """Further biases, peephole weights and gains: name to width in units of hidden."""
+    vector_init: ClassVar[Mapping[str, float | tuple[float, float]]] = {}
+    """Initial values of vectors that do not start at 0: name to a value, or to the range of a uniform distribution."""
     forget_gate: ClassVar[int | None] = None
-    """Which part of the bias opens the gate that keeps the past: it starts at `forget_bias`."""
+    """Which part of the bias belongs to the gate that keeps the past: it starts at `forget_bias`."""
     input_gate: ClassVar[int | None] = None
-    """Which part of the bias opens the gate that lets the new in, if it is another; chrono starts it closed."""
+    """Which part of the bias belongs to a separate gate that lets new input in: `chrono` starts it closed."""
     candidates: ClassVar[Mapping[str, tuple[int, ...]]] = {}
-    """Which parts of W and of the products drive what is written rather than a gate: name to numbers of parts."""
+    """Which parts of W and of the products feed the candidate state and not a gate: name to numbers of parts."""
     input_scale: ClassVar[float] = 1.0
-    """Initial size of W, where 1 gives W x the size of x."""
+    """Initial scale of W; at 1 W x is as large as x."""
     recurrent_init: ClassVar[str] = "orthogonal"
     """How recurrent matrices start unless a setting says otherwise: orthogonal, identity or normal."""
     sigmoids: ClassVar[tuple[str, ...]] = ()
-    """What the gates are called in charts, in the order in which the step calls `f.sigmoid`; empty: by number."""
+    """Names of the gates in charts, in the order in which the step calls `f.sigmoid`; empty: they are numbered."""
     fused: ClassVar[str | None] = None
-    """torch's kernel with the same equations ("LSTM", "GRU", "RNN_TANH" or "RNN_RELU"), if there is one. It is
-    called with the one product as its recurrent matrix, and with the vectors, if any, as the end of its second
-    bias."""
+    """torch's kernel with the same equations ("LSTM", "GRU", "RNN_TANH" or "RNN_RELU"), if there is one. The cell's
+    only product is its recurrent matrix; the cell's vectors, if any, are the end of its second bias."""
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
-        """The state one step later."""
+    recurrent: ClassVar[tuple[str, ...]] = ()
+    """Names of the products that are applied to the state; derived from the above."""
+    gated: ClassVar[bool] = False
+    """Whether any part of W or of a product feeds a gate; derived from the above."""
+    raw_input: ClassVar[bool] = False
+    """Whether the step reads the input itself, which must then be as wide as hidden; derived from the above."""
+
+    def __init_subclass__(cls) -> None:
+        cls.recurrent = tuple(name for name in cls.products if name not in cls.input_products)
+        widths = {"W": cls.gates} | dict(cls.products)
+        cls.gated = any(width > len(cls.candidates.get(name, ())) for name, width in widths.items())
+        cls.raw_input = cls.gates == 0
+
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
+        """The state one time step later; no argument is changed in place.
+
+        Args:
+            f: The functions.
+            w: The cell's parameters.
+            x: (..., gates * hidden), the input's projection W x + b.
+            state: `states` arrays (..., hidden); the first is the layer's last output.
+
+        Returns:
+            The new state, as many arrays; the first is the layer's output.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def path(cls, device: str, hidden: int) -> WindowPath:
+        """The fastest way to compute a window of so many hidden units on a device ("cpu", "cuda", ...).
+
+        fused: torch's kernel; scan: all coefficients of a window at once; stepped: the cell's own step for each token.
+        """
+        fused = cls.fused is not None and (device != "cpu" or hidden <= FUSED_ON_CPU.get(cls.fused, 0))
+        return "fused" if fused else "stepped"
+
+    @classmethod
+    def parameters(cls, features: int, hidden: int) -> int:
+        """Number of parameters of a layer of n = hidden units with m = features inputs.
+
+        4 (n m + n^2 + n) for an LSTM, 3 (n m + n^2 + n) + n for the reset-after GRU, n m + n^2 + n for an RNN.
+        """
+        return (
+            cls.gates * (hidden * features + hidden)
+            + sum(cls.products.values()) * hidden * hidden
+            + sum(cls.vectors.values()) * hidden
+        )
+
+    @classmethod
+    def formula(cls) -> str:
+        """The number of parameters in letters: "4 nm + 4 n^2 + 4 n" for an LSTM."""
+        terms = [
+            (cls.gates, "nm"),
+            (sum(cls.products.values()), "n^2"),
+            (cls.gates + sum(cls.vectors.values()), "n"),
+        ]
+        return " + ".join(f"{count} {letter}" if count > 1 else letter for count, letter in terms if count)
 
 
 class LinearCell(Cell):
-    """A recurrence without a product: h' = a h + b, where a and b follow from the input alone.
+    """A recurrence without a recurrent product: h' = a h + b, where a and b depend on the input alone.
 
-    So a whole window's a and b are computed at once, and the steps left are two operations an element; or none,
-    with a parallel scan in about log2(time) passes (Blelloch 1990, Martin and Cundy 2018).
+    All a and b of a window are computed at once. What is left for each time step is one multiplication and one
+    addition per unit, or a parallel scan of about log2(time) passes (Blelloch 1990, Martin and Cundy 2018).
     """
 
-    def coefficients(self, f: Any, w: Any, x: Any) -> tuple[Any, Any]:
+    def coefficients(self, f: Functions[Array], w: Weights, x: Array) -> tuple[Array, Array]:
         """a and b, (..., hidden) each, from the input's projection x (..., gates * hidden)."""
         raise NotImplementedError
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         a, b = self.coefficients(f, w, x)
         return (a * state[0] + b,)
+
+    @classmethod
+    def path(cls, device: str, hidden: int) -> WindowPath:
+        """Always a scan."""
+        return "scan"
 
 
 cells: Registry[type[Cell]] = Registry("cell", "charlm.network.cells")
 
-Step = Callable[..., tuple[Any, ...]]
-Way = Literal["fused", "scan", "stepped"]
 
-QUICK_ON_CPU = {"LSTM": math.inf, "GRU": 320, "RNN_TANH": 320, "RNN_RELU": 320}
-"""Up to how many units kernels beat our own time loop on a CPU (measured, scripts/benchmark_cells.py): oneDNN has one
-for the LSTM, the others are loops of torch's own."""
-
-
-def way(cell: Cell | type[Cell], device: str, hidden: int) -> Way:
-    """The quickest way of a cell of so many units through a window on a device ("cpu", "cuda", ...).
-
-    fused: torch's kernel; scan: all of a window's coefficients at once; stepped: the cell's own step, once a token.
-    """
-    if isinstance(cell, LinearCell) or (isinstance(cell, type) and issubclass(cell, LinearCell)):
-        return "scan"
-    fused = cell.fused is not None and (device != "cpu" or hidden <= QUICK_ON_CPU.get(cell.fused, 0))
-    return "fused" if fused else "stepped"
-
-
-def moving(step: Step, share: Callable[[], Any]) -> Step:
-    """A step of which the state takes only a share, for zoneout (Krueger et al. 2017).
+def with_zoneout(step: Step, update_mask: Callable[[], Any]) -> Step:
+    """A step after which some units keep their old state (zoneout; Krueger et al. 2017).
 
     Args:
         step: A cell's step.
-        share: 1 where a unit moves and 0 where it keeps its past, drawn anew for each part of the state; or, when
-            nothing is drawn, the share that moves on average.
+        update_mask: Called for each array of the state: 1 where a unit takes its new value, 0 where it keeps the old
+            one; outside training the probability of 1, which gives the expected state.
     """
 
-    def moved(f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
-        return tuple(old + share() * (new - old) for old, new in zip(state, step(f, w, x, *state), strict=True))
+    def zoneout_step(f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+        return tuple(old + update_mask() * (new - old) for old, new in zip(state, step(f, w, x, *state), strict=True))
 
-    return moved
-
-
-def recurrent(cell: Cell | type[Cell]) -> list[str]:
-    """Names of the products that are applied to the state."""
-    return [name for name in cell.products if name not in cell.inward]
-
-
-def gated(cell: Cell | type[Cell]) -> bool:
-    """Whether any part of W or of a product drives a gate."""
-    widths = {"W": cell.gates} | dict(cell.products)
-    return any(width > len(cell.candidates.get(name, ())) for name, width in widths.items())
-
-
-def parameters(cell: Cell | type[Cell], features: int, hidden: int) -> int:
-    """Parameters of a layer: n = hidden units over m = features inputs.
-
-    4 (n m + n^2 + n) for an LSTM, 3 (n m + n^2 + n) + n for the reset-after GRU, n m + n^2 + n for an RNN.
-    """
-    return (
-        cell.gates * (hidden * features + hidden)
-        + sum(cell.products.values()) * hidden * hidden
-        + sum(cell.vectors.values()) * hidden
-    )
-
-
-def formula(cell: Cell | type[Cell]) -> str:
-    """The same count in letters: "4 nm + 4 n^2 + 4 n" for an LSTM."""
-    terms = [
-        (cell.gates, "nm"),
-        (sum(cell.products.values()), "n^2"),
-        (cell.gates + sum(cell.vectors.values()), "n"),
-    ]
-    return " + ".join(f"{count} {letter}" if count > 1 else letter for count, letter in terms if count)
+    return zoneout_step

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from charlm.network.cells import Cell, cells
+from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 
 @cells.register("rnn")
 class RNN(Cell):
-    """The simple recurrent network (Elman 1990): one layer of units that sees its own last output.
+    """The simple recurrent network (Elman 1990): a layer of units that reads its own last output.
 
     h' = tanh(W x + b + U h)
     """
 
-    gates, slots, products, fused = 1, 1, {"U": 1}, "RNN_TANH"
+    gates, states, products, fused = 1, 1, {"U": 1}, "RNN_TANH"
     candidates = {"W": (0,), "U": (0,)}
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         (h,) = state
         return (f.tanh(x + w.U(h)),)
 
 
 @cells.register("rnn_relu")
 class ReluRNN(Cell):
-    """The simple network with rectified units, U starting as the identity (Le, Jaitly and Hinton 2015, "IRNN").
+    """The simple recurrent network with rectified linear units (Le, Jaitly and Hinton 2015, "IRNN").
 
     h' = max(0, W x + b + U h)
 
-    A unit that nothing changes keeps its value, so that errors travel far back; nothing bounds it either, which is
-    why W starts small.
+    U starts as the identity: without input a unit keeps its value, so that gradients reach far back. Nothing bounds
+    the values, which is why W starts small.
     """
 
-    gates, slots, products, fused = 1, 1, {"U": 1}, "RNN_RELU"
+    gates, states, products, fused = 1, 1, {"U": 1}, "RNN_RELU"
     candidates = {"W": (0,), "U": (0,)}
     recurrent_init, input_scale = "identity", 0.02
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         (h,) = state
         return (f.relu(x + w.U(h)),)

@@ -1,30 +1,29 @@
-"""Gated recurrent units (Cho et al. 2014): one state that is both memory and output."""
+"""Gated recurrent units (Cho et al. 2014): a single state is both memory and output."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from charlm.network.cells import Cell, cells
+from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 
 @cells.register("gru")
 class GRU(Cell):
-    """The gated recurrent unit (Cho et al. 2014) as cuDNN and torch have it: reset after the recurrent product.
+    """The gated recurrent unit (Cho et al. 2014) as in cuDNN and torch: reset after the recurrent product.
 
     r = sigmoid(W_r x + b_r + U_r h)
     z = sigmoid(W_z x + b_z + U_z h)
     g = tanh(W_g x + b_g + r (U_g h + b_u))
     h' = z h + (1 - z) g
 
-    z keeps the past, r shows it to the candidate g, which has a second bias b_u.
+    z: update gate, which keeps the past; r: reset gate, which lets the candidate g read the past; b_u: second bias of
+    the candidate.
     """
 
-    gates, slots, products, vectors, fused = 3, 1, {"U": 3}, {"b_u": 1}, "GRU"
+    gates, states, products, vectors, fused = 3, 1, {"U": 3}, {"b_u": 1}, "GRU"
     candidates = {"W": (2,), "U": (2,)}
     forget_gate = 1
     sigmoids = ("reset", "update")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         (h,) = state
         x_r, x_z, x_g = f.split(x, 3)
         u_r, u_z, u_g = f.split(w.U(h), 3)
@@ -43,12 +42,12 @@ class ChoGRU(Cell):
     h' = z h + (1 - z) g
     """
 
-    gates, slots, products = 3, 1, {"U": 2, "V": 1}
+    gates, states, products = 3, 1, {"U": 2, "V": 1}
     candidates = {"W": (2,), "V": (0,)}
     forget_gate = 1
     sigmoids = ("reset", "update")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         (h,) = state
         x_r, x_z, x_g = f.split(x, 3)
         u_r, u_z = f.split(w.U(h), 2)

@@ -1,28 +1,26 @@
-"""Linear recurrences: gates that see the input only, so that a window needs no product a step."""
+"""Linear recurrences: the gates depend on the input alone, so that no time step needs a matrix product."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from charlm.network.cells import LinearCell, cells
+from charlm.network.cells import Array, Functions, LinearCell, Weights, cells
 
 
 @cells.register("min_gru")
 class MinGRU(LinearCell):
-    """The gated recurrent unit stripped of all that looks back (Feng et al. 2024, "Were RNNs all we needed?").
+    """The gated recurrent unit without recurrent weights (Feng et al. 2024, "Were RNNs all we needed?").
 
     z, g = W x + b
     h' = sigmoid(z) h + (1 - sigmoid(z)) g
 
-    z keeps the past, as in `gru` (the paper's z is 1 minus this one).
+    z: update gate, which keeps the past, as in `gru` (the paper's z is 1 minus this one).
     """
 
-    gates, slots = 2, 1
+    gates, states = 2, 1
     candidates = {"W": (1,)}
     forget_gate = 0
     sigmoids = ("update",)
 
-    def coefficients(self, f: Any, w: Any, x: Any) -> tuple[Any, Any]:
+    def coefficients(self, f: Functions[Array], w: Weights, x: Array) -> tuple[Array, Array]:
         z, g = f.split(x, 2)
         z = f.sigmoid(z)
         return z, g - z * g
@@ -30,18 +28,18 @@ class MinGRU(LinearCell):
 
 @cells.register("min_lstm")
 class MinLSTM(LinearCell):
-    """Long short-term memory stripped of all that looks back (Feng et al. 2024), its gates scaled to a sum of 1.
+    """Long short-term memory without recurrent weights (Feng et al. 2024); the two gates are scaled to a sum of 1.
 
     i, j, g = W x + b
     h' = (sigmoid(j) h + sigmoid(i) g) / (sigmoid(j) + sigmoid(i))
     """
 
-    gates, slots = 3, 1
+    gates, states = 3, 1
     candidates = {"W": (2,)}
     input_gate, forget_gate = 0, 1
     sigmoids = ("input", "forget")
 
-    def coefficients(self, f: Any, w: Any, x: Any) -> tuple[Any, Any]:
+    def coefficients(self, f: Functions[Array], w: Weights, x: Array) -> tuple[Array, Array]:
         i, j, g = f.split(x, 3)
         i, j = f.sigmoid(i), f.sigmoid(j)
         a = j / (i + j)
@@ -56,20 +54,20 @@ class RealGatedLRU(LinearCell):
     a = sigmoid(decay) ^ (8 sigmoid(r))
     h' = a h + sqrt(1 - a^2) sigmoid(i) g
 
-    Each unit has a time scale of its own, `decay`, that the gate r can only lengthen; the square root keeps h as
-    large as g. Griffin starts with slow units only, beside a convolution that sees the last tokens; here the layer
-    stands alone, so the decays start from units that keep a twentieth of their past to units that keep all but a
-    thousandth.
+    r: recurrence gate; i: input gate. Each unit has its own time scale, the parameter `decay`, which r can only
+    lengthen; the square root keeps the variance of h at that of g. Griffin starts all units slow, because a convolution
+    before them reads the last tokens; here there is no convolution, so the initial decays are spread over units that
+    keep from 1/16 to 0.9987 of their state per step where r is 0.
     """
 
-    gates, slots, vectors = 3, 1, {"decay": 1}
-    starts = {"decay": (0.0, 8.0)}
+    gates, states, vectors = 3, 1, {"decay": 1}
+    vector_init = {"decay": (0.0, 8.0)}
     candidates = {"W": (2,)}
     sigmoids = ("recurrence", "input")
 
-    def coefficients(self, f: Any, w: Any, x: Any) -> tuple[Any, Any]:
+    def coefficients(self, f: Functions[Array], w: Weights, x: Array) -> tuple[Array, Array]:
         r, i, g = f.split(x, 3)
         rate = -8.0 * f.log(1.0 + f.exp(-w.decay))  # 8 log sigmoid(decay), below 0
         a = f.exp(rate * f.sigmoid(r))
-        # The millionth keeps the root's slope finite where nothing is forgotten.
+        # 1e-6 keeps the gradient of the square root finite at a = 1.
         return a, f.sqrt(1.000001 - a * a) * (f.sigmoid(i) * g)

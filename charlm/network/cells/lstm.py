@@ -1,29 +1,27 @@
-"""Long short-term memory: a memory c beside the output h, written and read through gates between 0 and 1."""
+"""Long short-term memory: a memory c and an output h; gates between 0 and 1 control what c takes in and gives out."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from charlm.network.cells import Cell, cells
+from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 
 @cells.register("lstm")
 class LSTM(Cell):
-    """Long short-term memory with a forget gate (Hochreiter and Schmidhuber 1997; Gers et al. 2000), as torch has it.
+    """Long short-term memory with a forget gate (Hochreiter and Schmidhuber 1997; Gers et al. 2000), as in torch.
 
     i, j, g, o = W x + b + U h
     c' = sigmoid(j) c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(c')
 
-    i lets the candidate g into the memory c, j keeps what is there, o shows it.
+    i: input gate; j: forget gate, which keeps the memory; o: output gate; tanh(g): candidate.
     """
 
-    gates, slots, products, fused = 4, 2, {"U": 4}, "LSTM"
+    gates, states, products, fused = 4, 2, {"U": 4}, "LSTM"
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
     sigmoids = ("forget", "input", "output")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         h, c = state
         i, j, g, o = f.split(x + w.U(h), 4)
         c = f.sigmoid(j) * c + f.sigmoid(i) * f.tanh(g)
@@ -32,22 +30,22 @@ class LSTM(Cell):
 
 @cells.register("lstm_1997")
 class OriginalLSTM(Cell):
-    """The first long short-term memory (Hochreiter and Schmidhuber 1997): nothing is ever forgotten.
+    """The original long short-term memory, without a forget gate (Hochreiter and Schmidhuber 1997).
 
     i, g, o = W x + b + U h
     c' = c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(c')
 
-    Errors travel back through c unchanged; on a text without end c only grows, which is why Gers et al. added the
-    forget gate.
+    Gradients flow back through c unchanged. On an endless text c can grow without bound, which is why Gers et al.
+    (2000) added the forget gate.
     """
 
-    gates, slots, products = 3, 2, {"U": 3}
+    gates, states, products = 3, 2, {"U": 3}
     input_gate = 0
     candidates = {"W": (1,), "U": (1,)}
     sigmoids = ("input", "output")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         h, c = state
         i, g, o = f.split(x + w.U(h), 3)
         c = c + f.sigmoid(i) * f.tanh(g)
@@ -56,21 +54,21 @@ class OriginalLSTM(Cell):
 
 @cells.register("lstm_peephole")
 class PeepholeLSTM(Cell):
-    """Long short-term memory whose gates see the memory (Gers and Schmidhuber 2000, "peephole").
+    """Long short-term memory whose gates also read the memory (Gers and Schmidhuber 2000, "peephole connections").
 
     i, j, g, o = W x + b + U h
     c' = sigmoid(j + p_j c) c + sigmoid(i + p_i c) tanh(g)
     h' = sigmoid(o + p_o c') tanh(c')
 
-    Each gate sees its own unit's memory, through the vectors p.
+    Each gate reads the memory of its own unit only: p_i, p_j and p_o are vectors.
     """
 
-    gates, slots, products, vectors = 4, 2, {"U": 4}, {"p_i": 1, "p_j": 1, "p_o": 1}
+    gates, states, products, vectors = 4, 2, {"U": 4}, {"p_i": 1, "p_j": 1, "p_o": 1}
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
     sigmoids = ("forget", "input", "output")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         h, c = state
         i, j, g, o = f.split(x + w.U(h), 4)
         c = f.sigmoid(j + w.p_j * c) * c + f.sigmoid(i + w.p_i * c) * f.tanh(g)
@@ -79,19 +77,19 @@ class PeepholeLSTM(Cell):
 
 @cells.register("lstm_coupled")
 class CoupledLSTM(Cell):
-    """Long short-term memory that writes exactly as much as it forgets (Greff et al. 2017, "CIFG").
+    """Long short-term memory with coupled input and forget gate (Greff et al. 2017, "CIFG").
 
     j, g, o = W x + b + U h
     c' = sigmoid(j) c + (1 - sigmoid(j)) tanh(g)
     h' = sigmoid(o) tanh(c')
     """
 
-    gates, slots, products = 3, 2, {"U": 3}
+    gates, states, products = 3, 2, {"U": 3}
     forget_gate = 0
     candidates = {"W": (1,), "U": (1,)}
     sigmoids = ("forget", "output")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         h, c = state
         j, g, o = f.split(x + w.U(h), 3)
         g = f.tanh(g)
@@ -101,24 +99,24 @@ class CoupledLSTM(Cell):
 
 @cells.register("lstm_layernorm")
 class LayerNormLSTM(Cell):
-    """Long short-term memory with layer normalisation of what drives the gates and of the memory (Ba et al. 2016).
+    """Long short-term memory with layer normalisation of the recurrent product and of the memory (Ba et al. 2016).
 
     i, j, g, o = W x + b + norm(U h)
     c' = sigmoid(j) c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(norm(c'))
 
-    norm has a gain and a bias each. W x is not normalised: so the whole window's is one product, and an embedding
-    of size 1 leaves little to normalise.
+    Each norm has its own gain and bias. Unlike in the paper W x is not normalised: the embedding has unit variance
+    already.
     """
 
-    gates, slots, products = 4, 2, {"U": 4}
+    gates, states, products = 4, 2, {"U": 4}
     vectors = {"gain": 4, "bias": 4, "memory_gain": 1, "memory_bias": 1}
-    starts = {"gain": 1.0, "memory_gain": 1.0}
+    vector_init = {"gain": 1.0, "memory_gain": 1.0}
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
     sigmoids = ("forget", "input", "output")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         h, c = state
         i, j, g, o = f.split(x + f.norm(w.U(h), w.gain, w.bias), 4)
         c = f.sigmoid(j) * c + f.sigmoid(i) * f.tanh(g)

@@ -1,10 +1,8 @@
-"""The mogrifier: input and output talk to each other before the LSTM sees them."""
+"""The mogrifier LSTM: the input and the last output gate each other before the LSTM step."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from charlm.network.cells import Cell, cells
+from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 
 @cells.register("mogrifier")
@@ -16,19 +14,19 @@ class Mogrifier(Cell):
     c' = sigmoid(j) c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(c')
 
-    Four rounds with full matrices (the paper finds the gain of more to be small). The input of each step depends on
-    the last output, so that no product can be computed ahead: about three times the work of an LSTM.
+    Four rounds with full matrices (the paper finds little gain from more). Each step's input depends on the last
+    output, so that no product can be computed for a whole window at once: about three times the work of an LSTM.
     """
 
-    gates, slots = 0, 2
+    gates, states = 0, 2
     products = {"Q": 1, "R": 1, "Q2": 1, "R2": 1, "W": 4, "U": 4}
-    inward = ("R", "R2", "W")
+    input_products = ("R", "R2", "W")
     vectors = {"b": 4}
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
     sigmoids = ("Q", "R", "Q2", "R2", "forget", "input", "output")
 
-    def step(self, f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         h, c = state
         x = 2 * f.sigmoid(w.Q(h)) * x
         h = 2 * f.sigmoid(w.R(x)) * h

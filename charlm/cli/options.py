@@ -1,0 +1,290 @@
+"""A setting as an option of the command line: cyclopts parses, helps, suggests and completes, msgspec converts.
+
+Each command declares its options as a dataclass of settings, like `Config` (see `charlm.config.fields.setting`).
+`Options[cls]` is the parameter of a command's function that collects the options that the user gave; `read` converts
+and checks them and returns an instance of the class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
+
+from cyclopts import App, CycloptsError, Group, Parameter, Token
+from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownCommandError, UnknownOptionError
+
+from charlm.config.fields import is_group, range_in_words
+from charlm.config.plain import from_plain
+from charlm.errors import CharlmError, nearest
+from charlm.files import standard_input
+
+T = TypeVar("T")
+
+UNNAMED: Any = object()
+"""The value of an option that the user did not give."""
+
+FAMILIAR = {
+    "rnn_size": "model.hidden", "hidden_size": "model.hidden", "nhid": "model.hidden", "n_embd": "model.embedding",
+    "emsize": "model.embedding", "wordvec_size": "model.embedding", "num_layers": "model.layers",
+    "nlayers": "model.layers", "n_layer": "model.layers", "model_type": "model.cell", "rnn_type": "model.cell",
+    "tied": "model.tie", "bptt": "data.seq_length", "block_size": "data.seq_length", "chunk_len": "data.seq_length",
+    "epochs": "trainer.max_epochs", "num_epochs": "trainer.max_epochs", "n_epochs": "trainer.max_epochs",
+    "max_iters": "trainer.max_steps", "learning_rate": "optimizer.lr", "grad_clip": "trainer.gradient_clip_val",
+    "clip": "trainer.gradient_clip_val", "val_frac": "data.val_fraction", "test_frac": "data.test_fraction",
+    "out_dir": "run", "checkpoint_dir": "run", "input_txt": "data.text", "data_dir": "data.text", "input": "data.text",
+    "primetext": "prompt", "start_text": "prompt", "start": "prompt", "prefix": "prompt", "max_new_tokens": "length",
+    "num_samples": "samples", "words": "length", "level": "tokenizer.kind", "vocab_size": "tokenizer.size",
+    "gpu": "trainer.accelerator", "gpuid": "trainer.accelerator", "cuda": "trainer.accelerator",
+}  # fmt: skip
+"""What other programs call an option, so that the error message can name ours."""
+
+ANSWERS = ("true", "false", "yes", "no", "on", "off", "1", "0")
+"""What may follow a switch as a word of its own."""
+
+Texts = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""A text on the command line: a file, a folder, a glob, or - for standard input."""
+
+
+if TYPE_CHECKING:
+    Options = Optional[T]  # noqa: UP045 - a generic alias
+else:
+
+    class Options:
+        """`Options[cls]`: the parameter of a command that has an option for each setting of a class."""
+
+        def __class_getitem__(cls, settings: type) -> Any:
+            return Annotated[_option_class(settings), Parameter(name="*")]
+
+
+def read(cls: type[T], options: Any) -> T:
+    """The settings of a command, with the defaults of options that the user did not give.
+
+    Raises:
+        CharlmError: a value of the wrong type or out of its range.
+    """
+    return from_plain(cls, named(options))
+
+
+def named(options: Any) -> dict[str, Any]:
+    """The options that the user gave, as nested plain values; the values are texts."""
+    values: dict[str, Any] = {}
+    for definition in dataclasses.fields(options) if options is not None else ():
+        value = getattr(options, definition.name)
+        if dataclasses.is_dataclass(value):
+            if group := named(value):
+                values[definition.name] = group
+        elif value is not UNNAMED:
+            values[definition.name] = value
+    return values
+
+
+def _option_class(cls: type) -> Any:
+    """A dataclass with an option for each setting of `cls`; nothing is converted, so that one place does it."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    options: list[Any] = []
+    for definition in dataclasses.fields(cls):
+        if is_group(definition):
+            inner = _option_class(typing.cast(type, definition.default_factory))
+            group = Group(definition.name, help=inspect.getdoc(definition.default_factory) or "")
+            options.append((definition.name, Annotated[inner, Parameter(group=group)], _default(inner)))
+        else:
+            options.append((definition.name, _option(definition, hints[definition.name]), _default(UNNAMED)))
+    # cyclopts takes a class of a module of the standard library, such as `types`, for a plain value.
+    return dataclasses.make_dataclass(f"{cls.__name__}Options", options, namespace={"__module__": __name__})
+
+
+def _default(value: Any) -> Any:
+    return dataclasses.field(default_factory=value) if isinstance(value, type) else dataclasses.field(default=value)
+
+
+def _option(definition: dataclasses.Field[Any], hint: Any) -> Any:
+    """The annotated type of an option: what help and completion show of it."""
+    choices = _choices(definition.metadata["choices"])
+    several = typing.get_origin(hint) is tuple
+    shown: Any = Literal[choices] if choices else list[str] if several else hint
+    notes = [limits] if (limits := range_in_words(hint)) else []
+    default = definition.default
+    if default not in (None, "", (), ("",)):
+        notes.append(f"default: {str(default).lower() if isinstance(default, bool) else default}")
+    converter = _texts if several else _text_or_none if type(None) in typing.get_args(hint) else _text
+    words = definition.metadata["help"] + (f" [{', '.join(notes)}]" if notes else "")
+    return Annotated[
+        shown,
+        Parameter(
+            help=words, converter=converter, consume_multiple=several, negative=(),
+            allow_leading_hyphen=str in (hint, *typing.get_args(hint)) and not several, show_default=False,
+        ),
+    ]  # fmt: skip
+
+
+def _choices(registry: str) -> tuple[str, ...]:
+    if registry == "cells":
+        from charlm.network.cells import cells
+
+        return tuple(cells)
+    if registry == "tokenizers":
+        from charlm.text.tokenization import tokenizer_kinds
+
+        return tuple(tokenizer_kinds)
+    return ()
+
+
+def _text(hint: Any, tokens: Sequence[Token]) -> Any:
+    """The value of an option as it was typed; a switch alone is true."""
+    return tokens[-1].implicit_value if isinstance(tokens[-1].implicit_value, bool) else tokens[-1].value
+
+
+def _text_or_none(hint: Any, tokens: Sequence[Token]) -> Any:
+    """The same for a setting that may be None, which is typed none or null."""
+    value = _text(hint, tokens)
+    return None if str(value).lower() in ("none", "null") else value
+
+
+def _texts(hint: Any, tokens: Sequence[Token]) -> list[str]:
+    return [token.value for token in tokens]
+
+
+# -- what was typed
+
+
+def spelled(app: App, arguments: Sequence[str]) -> list[str]:
+    """The arguments with the answer of a switch joined to it: `--model.tie false` becomes `--model.tie=false`."""
+    switches = {
+        name for argument in app.assemble_argument_collection() if _is_switch(argument) for name in argument.names
+    }
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in switches and word.lower() in ANSWERS:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def take_imports(arguments: Sequence[str]) -> list[str]:
+    """The arguments without `--import FILE`, after the files are imported: they register cells and other parts.
+
+    Raises:
+        CharlmError: a file is missing or fails.
+    """
+    kept: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, path = word.partition("=")
+        if name != "--import":
+            kept.append(word)
+            continue
+        path = path if equals else next(words, "")
+        if not Path(path).is_file():
+            raise CharlmError(f"--import {path}: there is no such file; name a Python file that registers a cell")
+        import_file(Path(path).resolve())
+    return kept
+
+
+def import_file(path: Path) -> None:
+    """Import a Python file once, under a name of its own.
+
+    Raises:
+        CharlmError: the file fails.
+    """
+    name = f"charlm imports {path}"
+    if name in sys.modules:
+        return
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=str(path)))
+    sys.modules[name] = module
+    try:
+        loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise CharlmError(f"--import {path} fails: {type(error).__name__}: {error}; correct the file") from error
+
+
+def _is_switch(argument: Any) -> bool:
+    return bool in (argument.hint, *typing.get_args(argument.hint))
+
+
+def option_names(app: App) -> list[str]:
+    """The names of the options of a command, without the hyphens."""
+    arguments = [argument for argument in app.assemble_argument_collection() if not argument.children]
+    return [name[2:] for argument in arguments for name in argument.names if name.startswith("--")]
+
+
+def group_names(app: App) -> list[str]:
+    """The names of the groups of options with hyphens, such as `--model`."""
+    return [name for argument in app.assemble_argument_collection() if argument.children for name in argument.names]
+
+
+def unknown_option(app: App, word: str) -> CharlmError:
+    """The error for a word that looks like an option and is none: the nearest, or ours for one of another program."""
+    options = option_names(app)
+    first = word.split("=")[0]
+    name = first.lstrip("-").replace("-", "_")
+    tails = [option for option in options if option.rpartition(".")[2] == name]
+    if FAMILIAR.get(name) in options:
+        tails = [FAMILIAR[name]]
+    tails = tails or [option for option in options if len(name) > 2 and option.rpartition(".")[2].startswith(name)]
+    if first in group_names(app):
+        member = next(option for option in options if option.startswith(f"{name}."))
+        return CharlmError(f"{first} is a group of options; name one of its settings, such as --{member}")
+    similar = nearest(f"--{name}", [f"--{option}" for option in options]).replace("'", "")
+    hint = f"; did you mean --{tails[0]}?" if tails else similar
+    return CharlmError(f"there is no option {first}{hint}; see charlm {app.name[0]} --help")
+
+
+def explained(app: App, error: CycloptsError) -> CharlmError:
+    """An error of the parser as one line that says what to do."""
+    names = [name for name in app if not name.startswith("-")]
+    if isinstance(error, UnknownCommandError):
+        name = error.unused_tokens[0] if error.unused_tokens else ""
+        return CharlmError(f"there is no command {name!r}; choose from {', '.join(names)}{nearest(name, names)}")
+    command = app
+    for name in error.command_chain or ():
+        command = command[name]
+    if isinstance(error, UnknownOptionError):
+        return unknown_option(command, error.token.keyword or error.token.value)
+    see = " ".join(["see charlm", *(error.command_chain or ()), "--help"])
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.argument.name
+        what = f"{name} needs a value" if name.startswith("--") else f"name {name}, {error.argument.parameter.help}"
+        return CharlmError(f"{what}; {see}")
+    if isinstance(error, CoercionError) and error.token is not None and error.argument is not None:
+        return CharlmError(f"{error.argument.name} must be true or false, not {error.token.value!r}; {see}")
+    return CharlmError(f"{str(error).strip().rstrip('.')}; {see}")
+
+
+def names_as_options(message: str, options: Iterable[str]) -> str:
+    """A message in which the settings (`model.hidden`, in backquotes) are spelled as options of a command."""
+    known = {option: option for option in options}
+    tails = {option.rpartition(".")[2]: option for option in known}
+    parts = message.split("`")
+    for index in range(1, len(parts) - 1, 2):
+        name = parts[index]
+        option = known.get(name) or (tails.get(name.rpartition(".")[2]) if "." in name else None)
+        parts[index] = f"--{option}" if option else f"`{name}`"
+    return "".join(parts)
+
+
+def read_text(path: Path) -> str:
+    """A small UTF-8 file, its newlines kept; - is standard input.
+
+    Raises:
+        CharlmError: it cannot be read.
+    """
+    try:
+        if str(path) == "-":
+            return standard_input().read().decode("utf-8")
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        name = "standard input" if str(path) == "-" else path
+        raise CharlmError(f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise CharlmError(f"cannot read {path}: {error.strerror}; check the path") from None

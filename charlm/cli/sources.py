@@ -1,0 +1,58 @@
+"""Settings from presets and files (`--config`) and from environment variables, which options override."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from charlm.cli.options import read_text
+from charlm.config import Config, settings
+from charlm.config.plain import nest
+from charlm.config.presets import find_preset
+from charlm.errors import CharlmError, nearest
+
+PREFIX = "CHARLM_"
+OTHER_VARIABLES = ("CHARLM_CACHE", "CHARLM_RUN")
+"""Our variables that are not settings."""
+
+
+def from_file(name: str) -> dict[str, Any]:
+    """Nested settings from a YAML file, or from a preset by its name.
+
+    Raises:
+        CharlmError: neither a file nor a preset, not YAML, an unknown key, or a value that does not fit.
+    """
+    import yaml
+
+    path = find_preset(name)
+    try:
+        values = yaml.safe_load(read_text(path)) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CharlmError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise CharlmError(f"{name} must hold settings such as model: {{hidden: 256}}")
+    return _checked(name, values)
+
+
+def from_environment() -> dict[str, Any]:
+    """Nested settings from variables such as CHARLM_MODEL__HIDDEN and CHARLM_SEED.
+
+    Raises:
+        CharlmError: a variable that is no setting, or a value that does not fit.
+    """
+    known = {setting.name: f"{PREFIX}{setting.name.upper().replace('.', '__')}" for setting in settings(Config)}
+    strangers = {name for name in os.environ if name.startswith(PREFIX)} - {*known.values(), *OTHER_VARIABLES}
+    if strangers:
+        first = min(strangers)
+        hint = nearest(first, known.values()) or "; unset it"
+        raise CharlmError(f"the environment variable {first} is not a setting{hint}")
+    values = nest({name: os.environ[variable] for name, variable in known.items() if variable in os.environ})
+    return _checked("environment", values)
+
+
+def _checked(source: str, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        Config.from_dict(values)
+    except CharlmError as error:
+        raise CharlmError(f"{source}: {error}") from None
+    return values

@@ -1,0 +1,40 @@
+"""Lengths of time, as people and Lightning write them."""
+
+from __future__ import annotations
+
+import re
+
+from charlm.errors import CharlmError
+
+
+def seconds(text: str) -> float:
+    """A length of time in seconds from `90s`, `3m`, `1h30m`, a plain number or Lightning's `DD:HH:MM:SS`.
+
+    Raises:
+        CharlmError: the text is none of these, or no time at all.
+    """
+    text = text.strip()
+    total = None
+    if re.fullmatch(r"\d+(:\d+){1,3}", text):
+        total = 0.0
+        for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False):
+            total += int(part) * unit
+    elif re.fullmatch(r"\d+(\.\d+)?", text):
+        total = float(text)
+    elif text and re.fullmatch(r"(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?", text):
+        units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+        total = sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
+    if total == 0:
+        raise CharlmError(f"`trainer.max_time` must be longer than {text!r}")
+    if total is None:
+        raise CharlmError(f"`trainer.max_time` is not a time: {text!r}; write 90s, 3m, 1h30m or 00:00:03:00")
+    return total
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people write it: 45s, 3m, 1m30s, 2h05m; the function `seconds` reads it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m" if minutes else f"{hours}h"
+    return f"{rest}s" if not minutes else f"{minutes}m{rest:02}s" if rest else f"{minutes}m"

@@ -1,0 +1,53 @@
+"""When a run is over: its limits in epochs, steps, time and patience, asked by training, resuming and the verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from charlm.config.definitions import CheckpointConfig, TrainerConfig
+from charlm.config.durations import seconds
+
+Limit = Literal["epochs", "steps", "time", "patience"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a run; infinity stands for none.
+
+    Args:
+        epochs, steps, seconds: After which training ends.
+        patience: Validations in a row without gain after which it ends early.
+    """
+
+    epochs: float
+    steps: float
+    seconds: float
+    patience: float
+
+    @classmethod
+    def of(cls, trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Limits:
+        """The limits that the resolved settings of a run name."""
+        return cls(
+            trainer.max_epochs if trainer.max_epochs > 0 else math.inf,
+            trainer.max_steps if trainer.max_steps > 0 else math.inf,
+            seconds(trainer.max_time) if trainer.max_time else math.inf,
+            checkpoint.patience or math.inf,
+        )
+
+    def fraction(self, epochs: float, steps: int, elapsed: float) -> float:
+        """How much of the run is over, from 0 to 1, by epochs, steps or time, whichever is further."""
+        return min(1.0, max(epochs / self.epochs, steps / self.steps, elapsed / self.seconds))
+
+    def reached(self, epochs: float, steps: int, elapsed: float, stale_validations: int) -> Limit | None:
+        """The limit that ends the run; None while it is not over."""
+        if epochs >= self.epochs - 1e-9:
+            return "epochs"
+        if steps >= self.steps:
+            return "steps"
+        if elapsed >= self.seconds:
+            return "time"
+        if stale_validations >= self.patience:
+            return "patience"
+        return None

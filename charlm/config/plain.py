@@ -1,0 +1,153 @@
+"""Settings from plain values (a YAML file, a dictionary in Python) and back, every value checked."""
+
+from __future__ import annotations
+
+import re
+import typing
+from dataclasses import fields
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from charlm.config.fields import is_group, range_in_words
+from charlm.errors import CharlmError, nearest
+
+T = TypeVar("T")
+
+RANGES = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
+TYPES = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list of texts",
+    "object": "a group of settings",
+}  # fmt: skip
+"""What the messages of msgspec call a type, and what ours call it."""
+
+
+def from_plain(cls: type[T], values: Any, name: str = "") -> T:
+    """An instance of a settings class from nested plain values, or from their texts.
+
+    Args:
+        cls: A dataclass of settings.
+        values: A dictionary; missing settings keep their defaults.
+        name: Dotted name of the group, for messages.
+
+    Raises:
+        CharlmError: an unknown name, a value of the wrong type or out of its range.
+    """
+    tidied = _tidied(cls, values, name)
+    try:
+        return msgspec.convert(tidied, cls, strict=False)
+    except msgspec.ValidationError as error:
+        match = re.search(r" - at `\$\.?([\w.]*)", str(error))
+        value, hint = tidied, cls
+        for key in match[1].split(".") if match and match[1] else ():
+            value, hint, name = (
+                value[key],
+                typing.get_type_hints(hint, include_extras=True)[key],
+                f"{name}.{key}" if name else key,
+            )
+        raise _explained(str(error), name, hint, value) from None
+
+
+def checked(name: str, hint: Any, value: Any) -> Any:
+    """One value, or what its text stands for, as the type of the setting `name`.
+
+    Raises:
+        CharlmError: it is of the wrong type or out of its range.
+    """
+    try:
+        return msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), name, hint, value) from None
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Settings as nested plain values, in the order of their definitions."""
+    plain: dict[str, Any] = msgspec.to_builtins(config)
+    return plain
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries to dotted names: {"model": {"hidden": 1}} to {"model.hidden": 1}."""
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return named
+
+
+def nest(named: dict[str, Any]) -> dict[str, Any]:
+    """Dotted names to nested dictionaries: {"model.hidden": 1} to {"model": {"hidden": 1}}."""
+    nested: dict[str, Any] = {}
+    for name, value in named.items():
+        *groups, key = name.split(".")
+        inner = nested
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = value
+    return nested
+
+
+def merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings in which `upper` wins over `lower`."""
+    merged = dict(lower)
+    for key, value in upper.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
+    """The values with every name checked, one text for a list of one, and numbers as texts where a text is wanted."""
+    if not isinstance(values, dict):
+        raise CharlmError(f"{f'`{name}`' if name else 'the settings'} must be a group of settings, not {values!r}")
+    definitions = {definition.name: definition for definition in fields(cls)}
+    hints = typing.get_type_hints(cls)
+    tidied: dict[str, Any] = {}
+    for key, value in values.items():
+        full = f"{name}.{key}" if name else str(key)
+        if key not in definitions:
+            raise CharlmError(f"there is no setting {full!r}{nearest(str(key), definitions)}")
+        if is_group(definitions[key]):
+            tidied[key] = _tidied(typing.cast(type, definitions[key].default_factory), value, full)
+        elif typing.get_origin(hints[key]) is tuple and isinstance(value, str):
+            tidied[key] = [value]
+        elif hints[key] is str and isinstance(value, int | float) and not isinstance(value, bool):
+            tidied[key] = str(value)
+        else:
+            tidied[key] = value
+    return tidied
+
+
+def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:
+    """An error of msgspec ("Expected `int` >= 1 - at `$.model.hidden`") in our words."""
+    options = [str(option) for option in _literals(hint)]
+    if problem.startswith("Invalid enum value"):
+        wanted = f"one of {', '.join(options)}"
+    elif re.match(r"Expected `(?:int|float)", problem) and " or " in range_in_words(hint):
+        wanted = f"a number {range_in_words(hint)}"
+    elif match := re.match(r"Expected `(?:int|float)[^`]*` (>=|<=|>|<) (\S+)", problem):
+        wanted = f"{RANGES[match[1]]} {float(match[2]):g}"
+    else:
+        match = re.match(r"Expected `(\w+)", problem)
+        wanted = TYPES.get(match[1], match[1]) if match else "something else"
+        wanted = ", ".join([wanted, *options[:-1]]) + f" or {options[-1]}" if options else wanted
+    if str(value).lower() == "nan":
+        wanted = "a number"
+    elif str(value).lower().lstrip("+-") in ("inf", "infinity"):
+        wanted = "a finite number"
+    said = _short(value)
+    if isinstance(value, str) and wanted.startswith(tuple(RANGES.values())) and len(said) < len(value) + 3:
+        said = value
+    return CharlmError(f"`{name}` must be {wanted}, not {said}{nearest(str(value), options)}")
+
+
+def _literals(hint: Any) -> tuple[Any, ...]:
+    """The values that a type names one by one."""
+    if typing.get_origin(hint) is Literal:
+        return typing.get_args(hint)
+    return tuple(value for option in typing.get_args(hint) for value in _literals(option))
+
+
+def _short(value: Any, most: int = 200) -> str:
+    """A value for a message, cut where it is long."""
+    said = repr(value)
+    return said if len(said) <= most else f"{said[:most]}..."

@@ -1,0 +1,56 @@
+"""The presets: settings that come with the package and are used by their names, such as `char`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+import charlm
+from charlm.errors import CharlmError, nearest
+
+
+class Preset(NamedTuple):
+    """A preset, with what the comment at the head of its file says.
+
+    Attributes:
+        name: The name of its file, without the ending.
+        path: The file.
+        about: "Trains", "Takes", "Reached" and the like, each with its text.
+    """
+
+    name: str
+    path: Path
+    about: dict[str, str]
+
+
+def presets() -> dict[str, Preset]:
+    """Every preset by its name."""
+    package = Path(charlm.__file__).parent
+    folders = (package / "configs", package.parent / "configs")  # of an installed wheel, and of a clone
+    folder = next(folder for folder in folders if folder.is_dir())
+    return {path.stem: Preset(path.stem, path, _about(path)) for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_preset(name: str) -> Path:
+    """The path of a file, or of the preset of that name.
+
+    Raises:
+        CharlmError: there is no file and no preset of that name.
+    """
+    path = Path(name)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path  # whoever reads it says what is wrong with it
+    known = presets()
+    if name not in known:
+        hint = nearest(name, known)
+        raise CharlmError(f"there is no preset {name!r} and no such file; choose from {', '.join(known)}{hint}")
+    return known[name].path
+
+
+def _about(path: Path) -> dict[str, str]:
+    """The comment at the head of a preset, which is YAML itself."""
+    comment = "".join(re.findall(r"^# ?(.*\n)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    return {str(key): " ".join(str(value).split()) for key, value in yaml.safe_load(comment).items()}

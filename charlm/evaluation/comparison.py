@@ -1,0 +1,110 @@
+"""How a generated text compares with real text and with the text of an n-gram model, in numbers and in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from charlm.evaluation.text_metrics import BASELINE, REFERENCE, SPAN, metrics
+
+Scores = Mapping[str, float]
+"""Scores of one text by metric."""
+
+References = Mapping[str, Scores]
+"""Scores of the texts to compare with (the reference and the baselines), by the name of the text."""
+
+LEAST_DIFFERENCE = 0.1
+"""Relative difference between reference and baseline below which a metric does not tell them apart."""
+
+REACHED = 0.95
+"""Progress from which a score counts as that of the reference."""
+
+MANY_CHARACTERS, MANY_LINES = 0.02, 0.5
+"""Fractions above those of held-out text from which a text counts as copied; short lines often coincide by chance."""
+
+
+def label(name: str) -> str:
+    """The label of a metric, for people."""
+    return metrics[name].label if name in metrics else name.replace("_", " ")
+
+
+def labelled(name: str) -> str:
+    """The label of a metric with its unit, unless its label or its numbers show the unit."""
+    unit = metrics[name].unit if name in metrics else ""
+    return label(name) if unit == "fraction" or unit in label(name) else f"{label(name)}, {unit}"
+
+
+def number(name: str, score: float) -> str:
+    """A score of the metric `name` without its unit; fractions are in per cent (0.482 is 48%)."""
+    if not math.isfinite(score):
+        return "-"
+    if name in metrics and metrics[name].unit == "fraction":
+        return f"{score:.0%}" if score == 0 or score >= 0.1 else f"{100 * score:.2g}%"
+    return f"{score:.0f}" if score == int(score) or abs(score) >= 1000 else f"{score:.3g}"
+
+
+def in_words(name: str, score: float) -> str:
+    """A score of the metric `name` with its unit."""
+    unit = metrics[name].unit if name in metrics else ""
+    return f"{number(name, score)} {'' if unit == 'fraction' else unit}".strip()
+
+
+def progress(name: str, score: float, references: References) -> float:
+    """Where a score lies between the baseline (0) and the reference (1); NaN if the two differ too little.
+
+    Below 0 the score is further from the reference than the baseline is. A score beyond the reference counts as 1 if
+    the metric is better the higher (or the lower) it is, and else as far from the reference as it is beyond it.
+    """
+    reference, baseline = (references.get(which, {}).get(name, math.nan) for which in (REFERENCE, BASELINE))
+    better = metrics[name].better
+    if better == "higher":
+        score, baseline = min(score, reference), min(baseline, reference)
+    elif better == "lower":
+        score, baseline = max(score, reference), max(baseline, reference)
+    distance = abs(baseline - reference)
+    if not distance > LEAST_DIFFERENCE * max(abs(baseline), abs(reference)):
+        return math.nan
+    return 1 - abs(score - reference) / distance
+
+
+def describe_progress(scores: Scores, references: References) -> list[str]:
+    """Sentences: in how many metrics a text is closer to held-out text than the baseline, and its worst metric."""
+    found = {name: progress(name, score, references) for name, score in scores.items() if name in metrics}
+    found = {name: value for name, value in found.items() if not math.isnan(value)}
+    if not found:
+        return []
+    closer = sum(value > 0 for value in found.values())
+    sentences = [
+        f"In {closer} of {len(found)} text metrics, the generated text is closer to held-out text than the text of an "
+        "order-5 n-gram model is."
+    ]
+    worst = min(found, key=lambda name: found[name])
+    if found[worst] < REACHED:
+        own, reference, baseline = (
+            in_words(worst, one[worst]) for one in (scores, references[REFERENCE], references[BASELINE])
+        )
+        sentences.append(
+            f"The worst metric is {label(worst)}: {own} (held-out text: {reference}, n-gram model: {baseline})."
+        )
+    return sentences
+
+
+def describe_copying(scores: Scores, references: References) -> list[str]:
+    """A sentence about what a text copies from the training text; none if the scores lack the metrics of copying."""
+    usual = references.get(REFERENCE, {})
+    lines, copied, longest = (
+        scores.get(name) for name in ("lines_in_training_text", "copied_characters", "longest_copy")
+    )
+    copies = "The generated text copies the training text:"
+    if lines is not None:
+        real = f" (held-out text: {usual['lines_in_training_text']:.0%})" if "lines_in_training_text" in usual else ""
+        if lines > usual.get("lines_in_training_text", 0.0) + MANY_LINES:
+            return [f"{copies} {lines:.0%} of its lines occur there{real}."]
+        return [f"Of the generated lines, {lines:.0%} occur in the training text{real}."]
+    if copied is None or longest is None:
+        return []
+    length = f"{longest:,.0f} characters"
+    length += f" (held-out text: {usual['longest_copy']:,.0f})." if "longest_copy" in usual else "."
+    if copied > usual.get("copied_characters", 0.0) + MANY_CHARACTERS:
+        return [f"{copies} {copied:.0%} of it are passages of {SPAN} or more characters; the longest has {length}"]
+    return [f"The generated text does not copy the training text: the longest common passage has {length}"]

@@ -1,0 +1,178 @@
+"""Which parts of a text are copied: all its substrings of one length, looked up in a long text at once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.evaluation.ngram import WORD, ranks
+
+Flags = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+MULTIPLIER = 0x9E3779B97F4A7C15  # odd and well mixed: 2**64 over the golden ratio
+ROW = 1 << 14  # ids whose hashes are computed together
+
+
+class SubstringIndex:
+    """An index of a text that finds which substrings of another text occur in it.
+
+    The suffixes of the text are sorted (a suffix array: Manber and Myers, 1993) by as many ids as fit into one 64-bit
+    number: 8 of a vocabulary of 65, 4 of a vocabulary of 5,000. Substrings up to that length are looked up directly.
+    For a longer one the index gives the few positions where it may occur, and hashes are compared there (Karp and
+    Rabin, 1987). The hashes have 64 bits: for each length, 10,000 characters and a text of 10 million have a false
+    match with a probability of one in a hundred million.
+
+    Args:
+        ids: (n,) the text.
+        size: All ids, of this text and of the other, are below it.
+    """
+
+    def __init__(self, ids: NDArray[Any], size: int) -> None:
+        self.bits = size.bit_length()
+        self.depth = WORD // self.bits
+        codes = self.codes(ids, self.depth)
+        self._positions = np.argsort(codes, kind="stable").astype(np.int32)
+        self._codes = codes[self._positions]
+        del codes  # before the next large array
+        self._hashes = _Hashes(ids)
+
+    def codes(self, ids: NDArray[Any], length: int) -> Integers:
+        """The first `length` ids (at most `depth`) of every suffix as the digits of a number, 0 past the end; (n,)."""
+        codes = np.zeros(len(ids), np.int64)
+        for offset in range(length):
+            codes <<= self.bits
+            rest = codes[: max(0, len(ids) - offset)]
+            rest += ids[offset:]
+            rest += 1
+        return codes
+
+    def interval(self, codes: Integers, length: int) -> tuple[Integers, Integers]:
+        """The range (first, end) of the sorted suffixes that begin with each of these substrings."""
+        rest = self.bits * (self.depth - length)
+        return np.searchsorted(self._codes, codes << rest), np.searchsorted(self._codes, (codes + 1) << rest)
+
+    def positions(self, ids: NDArray[Any]) -> Integers:
+        """The positions in the text where some substring of `ids` of length `depth` occurs, ascending."""
+        codes = np.unique(self.codes(ids, self.depth)[: max(0, len(ids) - self.depth + 1)])
+        first, last = self.interval(codes, self.depth)
+        counts = last - first
+        skipped = first - (np.cumsum(counts) - counts)
+        positions = self._positions[np.repeat(skipped, counts) + np.arange(counts.sum())]
+        return np.sort(positions).astype(np.int64)  # ascending positions are read faster
+
+    def equal(self, positions: Integers, hashes: Hashes, length: int) -> tuple[Flags, Integers]:
+        """Which of the hashes occur among the substrings of `length` at the positions, and the positions of those."""
+        positions = positions[positions <= len(self._hashes) - length]
+        own = self._hashes.of(positions, length)
+        marked = np.zeros(1 << 20, bool)  # 20 bits rule out most positions
+        marked[_top(hashes)] = True
+        keep = marked[_top(own)]
+        same = ranks(np.unique(hashes), own[keep]) >= 0
+        positions, own = positions[keep][same], own[keep][same]
+        return ranks(np.unique(own), hashes) >= 0, positions
+
+
+class Overlap:
+    """The substrings of a text that occur in another.
+
+    Args:
+        index: Of the other text.
+        ids: (n,) this text.
+    """
+
+    def __init__(self, index: SubstringIndex, ids: NDArray[Any]) -> None:
+        self.index = index
+        self.ids = ids
+        self._positions: dict[int, Integers] = {}  # by length: where in the other text such a substring occurs
+
+    @cached_property
+    def _hashes(self) -> _Hashes:
+        return _Hashes(self.ids)
+
+    def substrings(self, length: int) -> Flags:
+        """Whether each substring of `length` ids (at least 1) occurs in the other text, (n - length + 1,)."""
+        starts = np.arange(max(0, len(self.ids) - length + 1))
+        if length <= self.index.depth:
+            first, last = self.index.interval(self.index.codes(self.ids, length)[starts], length)
+            return last > first
+        if not self._positions:
+            self._positions[self.index.depth] = self.index.positions(self.ids)
+        # A longer substring can only occur where a shorter one does.
+        positions = self._positions[max(shorter for shorter in self._positions if shorter <= length)]
+        occurs, self._positions[length] = self.index.equal(positions, self._hashes.of(starts, length), length)
+        return occurs
+
+    def characters(self, length: int) -> Flags:
+        """Whether each id is in a substring of at least `length` ids that occurs in the other text, (n,)."""
+        steps = np.zeros(len(self.ids) + 1, np.int64)
+        starts = np.flatnonzero(self.substrings(length))
+        steps[starts] += 1
+        steps[starts + length] -= 1
+        return np.cumsum(steps[:-1]) > 0
+
+    def longest(self) -> int:
+        """The length of the longest substring that occurs in the other text, in ids."""
+        longest, absent = 0, len(self.ids) + 1
+        while absent - longest > 1:
+            length = min(max(1, 2 * longest), (longest + absent) // 2)
+            if self.substrings(length).any():
+                longest = length
+            else:
+                absent = length
+        return longest
+
+
+class _Hashes:
+    """Hashes of all substrings of a text: polynomials of its ids, computed from their prefix sums."""
+
+    def __init__(self, ids: NDArray[Any]) -> None:
+        self._sums = np.zeros(len(ids) + 1, np.uint64)
+        powers = _Powers(MULTIPLIER, len(ids))
+        for start in range(0, len(ids), ROW):
+            part = self._sums[start + 1 : start + 1 + ROW]
+            part[:] = ids[start : start + ROW]
+            part += np.uint64(1)
+            part *= powers.of(np.arange(start, start + len(part)))
+        np.cumsum(self._sums, out=self._sums)
+        self._inverse = _Powers(pow(MULTIPLIER, -1, 1 << 64), len(ids))  # makes a hash independent of the position
+
+    def __len__(self) -> int:
+        return len(self._sums) - 1
+
+    def of(self, starts: Integers, length: int) -> Hashes:
+        """The hash of the substring of `length` ids at each start, (starts,)."""
+        return (self._sums[starts + length] - self._sums[starts]) * self._inverse.of(starts)
+
+
+class _Powers:
+    """Powers of a number modulo 2 ** 64 as products of two, so that two short tables stand for a long one.
+
+    Args:
+        base: The number.
+        count: The exponents are below it.
+    """
+
+    def __init__(self, base: int, count: int) -> None:
+        self._small = _powers(base, ROW)
+        self._large = _powers(pow(base, ROW, 1 << 64), count // ROW + 1)
+
+    def of(self, exponents: Integers) -> Hashes:
+        """base ** exponent for each exponent, (exponents,)."""
+        return self._large[exponents // ROW] * self._small[exponents % ROW]
+
+
+def _powers(base: int, count: int) -> Hashes:
+    """1, base, base ** 2, ... modulo 2 ** 64, (count,)."""
+    powers = np.full(count, base, np.uint64)
+    powers[:1] = 1
+    return np.cumprod(powers, out=powers)
+
+
+def _top(hashes: Hashes) -> Integers:
+    """The first 20 bits of each hash."""
+    return (hashes >> np.uint64(44)).astype(np.int64)

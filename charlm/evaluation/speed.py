@@ -1,0 +1,64 @@
+"""How fast each cell trains on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.nn import functional as F
+
+from charlm.config import ModelConfig
+from charlm.network.model import LanguageModel
+from charlm.network.precision import choose_precision, matmul_precision
+
+VOCABULARY, LANES, WINDOW = 65, 32, 64
+
+
+def training_speed(
+    names: Sequence[str],
+    hidden: int,
+    *,
+    rounds: int = 3,
+    device: str = "cpu",
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> dict[str, float]:
+    """Tokens per second of a forward and a backward pass through one layer of each cell, in the precision of training.
+
+    The cells take turns, so that a change of the machine's load affects all of them; the median of the rounds counts.
+
+    Args:
+        names: Names of cells.
+        hidden: Units of the layer, and width of the embedding.
+        rounds: Measurements of each cell, after one to warm up.
+        device: "cpu" or a torch device.
+        progress: Called with the task, what is done of it, and the total.
+    """
+    bf16 = choose_precision("auto", device != "cpu")[0] == "bf16-mixed"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device != "cpu" else matmul_precision())
+    ids = torch.randint(VOCABULARY, (LANES, WINDOW + 1), generator=torch.Generator().manual_seed(1)).to(device)
+    models = {
+        name: LanguageModel(ModelConfig(name, 1, hidden, hidden, 0.0, tie=False), VOCABULARY).to(device)
+        for name in names
+    }
+    times: dict[str, list[float]] = {name: [] for name in names}
+    try:
+        for turn in range(rounds + 1):
+            for number, (name, model) in enumerate(models.items()):
+                progress("measuring", turn * len(models) + number, (rounds + 1) * len(models))
+                start = time.perf_counter()
+                with torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext():
+                    logits, _ = model(ids[:, :-1])
+                    loss = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+                loss.backward()
+                if device != "cpu":
+                    torch.cuda.synchronize()
+                if turn:
+                    times[name].append(time.perf_counter() - start)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    progress("measuring", 1, 1)
+    return {name: LANES * WINDOW / statistics.median(seconds) for name, seconds in times.items()}

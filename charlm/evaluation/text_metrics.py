@@ -1,0 +1,386 @@
+"""Metrics of a generated text: many simple numbers, each beside the same number of real text and of n-gram text.
+
+A metric is a function of a text and of the corpus, registered here; everything that prints, draws or tests metrics
+finds a new one by itself. No single metric shows that a text is good: one that repeats a single sentence has only valid
+words, and one that copies the training text looks real by most metrics. Together they are hard to satisfy.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import random
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.evaluation.ngram import NGramModel, ranks
+from charlm.evaluation.text_statistics import MOST_COUNTED, Alphabet, TextStatistics, has_words, ngrams
+from charlm.registry import Registry
+from charlm.text.items import Unit
+
+REFERENCE = "held-out text"
+"""The name of real text that the model has not seen: a perfect model would score like it."""
+
+BASELINE, WEAK_BASELINE = "order-5 characters", "order-1 characters"
+"""The names of the texts by n-gram models of the characters, of order 5 and of order 1."""
+
+COMPARED = (REFERENCE, BASELINE, WEAK_BASELINE)
+"""The texts that generated text is compared with, the best first."""
+
+Better = Literal["higher", "lower", "near the held-out text"]
+Need = Literal["held-out text", "words", "many tokens", "lines", "long items"]
+"""What a corpus must have for a metric to make sense."""
+
+MOST_TRAINING = 10_000_000  # characters of training text that are compared with: the first ones
+MOST_HELD_OUT = 1_000_000  # characters of held-out text that are compared with
+MOST_PREDICTED = 50_000  # characters of held-out text that a model of the generated text predicts
+LEAST_HELD_OUT = 200  # characters: a shorter text is not compared with
+PIECES = 10  # of the held-out text that is set aside: a single place may differ from the rest
+LEAST_TYPES = 100  # different tokens: with fewer, none is rare
+LEAST_BRACKETS = 20  # opened brackets: with fewer, their fraction is noise
+SPAN = 50  # characters in a row: such a long match is a copy and no coincidence
+BEGINNING = 100_000  # characters of the training text from which the kind of corpus is inferred
+CLOSING = 500  # characters within which a bracket must be closed
+PAIRS = {**dict(zip("([{“‘«‹「『《〈【（［｛〔", ")]}”’»›」』》〉】）］｝〕", strict=True)), '"': '"', "„": "“”"}
+BRACKETS = re.compile(  # a straight quotation mark opens before a word and closes after one; alone it may do either
+    r"""(?P<opens>(?<![\w.,!?…])"(?=\S)|[([{‘«‹「『《〈【（［｛〔„])|(?P<closes>(?<=[\w.,!?…])"|[])}”’»›」』》〉】）］｝〕])|["“]"""
+)
+BASELINE_ORDERS = {WEAK_BASELINE: 1, BASELINE: 5}  # orders of the n-gram models whose texts are the baselines
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that describes one aspect of a generated text.
+
+    Args:
+        name: Its name in files.
+        label: Its name for people.
+        better: Which values are good. For most metrics a good value is neither high nor low, but that of real text.
+        unit: "fraction", "bits", "characters" or "".
+        needs: What the corpus must have.
+        description: Its definition and its source.
+        function: (text, corpus) to the number; None for a text to which the metric does not apply.
+    """
+
+    name: str
+    label: str
+    better: Better
+    unit: str
+    needs: tuple[Need, ...]
+    description: str
+    function: Callable[[TextStatistics, TextMetrics], float | None]
+
+    def __call__(self, text: TextStatistics, corpus: TextMetrics) -> float | None:
+        return self.function(text, corpus)
+
+
+metrics: Registry[Metric] = Registry("text metric")
+
+
+def metric(
+    label: str,
+    better: Better,
+    unit: str = "",
+    needs: tuple[Need, ...] = (),
+    sizes: Sequence[int] = (),
+) -> Callable[[Callable[..., float | None]], Callable[..., float | None]]:
+    """A decorator that registers a function of (text, corpus) as a metric, with its docstring as the description.
+
+    With `sizes`, a function of (text, corpus, size) becomes one metric for each size. The size is appended to the name
+    and replaces `{}` in the label and in the docstring.
+    """
+
+    def enter(function: Callable[..., float | None]) -> Callable[..., float | None]:
+        description = inspect.getdoc(function) or ""
+        if not sizes:
+            name = function.__name__
+            metrics.register(name)(Metric(name, label, better, unit, needs, description, function))
+        for size in sizes:
+            name, words = f"{function.__name__}_{size}", [one.replace("{}", str(size)) for one in (label, description)]
+            sized = partial(function, size=size)
+            metrics.register(name)(Metric(name, words[0], better, unit, needs, words[1], sized))
+        return function
+
+    return enter
+
+
+@metric("words that occur in the training text", "higher", "fraction", ("words",))
+def words_in_training_text(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Fraction of words that occur in the training text (%-IN-TEST-1 of words: Press et al., 2017)."""
+    return _fraction([word in corpus.training.vocabulary for word in text.words])
+
+
+@metric("words that occur in held-out text", "higher", "fraction", ("words", "held-out text"))
+def words_in_held_out_text(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Fraction of words that occur in the held-out text (Press et al., 2017)."""
+    return _fraction([word in corpus.held_out.vocabulary for word in text.words])
+
+
+@metric("word {}-grams that occur in held-out text", "higher", "fraction", ("words", "held-out text"), sizes=(2, 3, 4))
+def word_ngrams_in_held_out_text(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
+    """Fraction of sequences of {} words that occur in the held-out text (%-IN-TEST-{}: Press et al., 2017)."""
+    known = corpus.held_out.word_ngrams(size)
+    return _fraction([ngram in known for ngram in ngrams(text.words, size)])
+
+
+@metric("divergence of character {}-grams", "lower", "bits", ("held-out text",), sizes=(1, 2, 3, 4))
+def character_divergence(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
+    """Jensen-Shannon divergence between the character {}-grams of the text and of the held-out text.
+
+    0 bits if all are equally frequent in both texts, 1 bit if no n-gram occurs in both (Lin, 1991; of generated text:
+    Gulrajani et al., 2017). It falls with the length of the texts, so compare only texts of equal length.
+    """
+    codes, counts = text.character_ngrams(size)
+    real_codes, real_counts = corpus.held_out.character_ngrams(size)
+    if not len(codes) or not len(real_codes):
+        return None
+    rank = ranks(real_codes, codes)
+    p, q = counts / counts.sum(), np.where(rank < 0, 0, real_counts[rank]) / real_counts.sum()
+    both = p * np.log2(2 * p / (p + q)) + q * np.log2(np.where(rank < 0, 1, 2 * q / (p + q)))
+    return float(both.sum() + 1 - q.sum()) / 2  # n-grams that only real text has add their whole probability
+
+
+@metric("new sequences of {} characters", "near the held-out text", "fraction", ("long items",), sizes=(10, 20))
+def novel_substrings(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
+    """Fraction of sequences of {} characters that do not occur in the training text (torch-rnn: Johnson, 2016)."""
+    return _fraction(~text.overlap(corpus.training).substrings(size))
+
+
+@metric("longest copied span", "near the held-out text", "characters", ("long items",))
+def longest_copy(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Length in characters of the longest span that occurs in the training text (McCoy et al., 2023)."""
+    return float(text.overlap(corpus.training).longest()) if text.text else None
+
+
+@metric(f"characters in copied spans of {SPAN}", "near the held-out text", "fraction", ("long items",))
+def copied_characters(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Fraction of characters inside spans of 50 or more that occur in the training text (McCoy et al., 2023)."""
+    return _fraction(text.overlap(corpus.training).characters(SPAN))
+
+
+@metric("lines that occur in the training text", "near the held-out text", "fraction", ("lines",))
+def lines_in_training_text(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Fraction of lines that are also lines of the training text; more than in held-out text means copying."""
+    return _fraction([line in corpus.training.different_lines for line in text.lines])
+
+
+@metric("different lines", "near the held-out text", "fraction", ("lines",))
+def distinct_lines(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Number of different lines divided by the number of lines."""
+    return len(text.different_lines) / len(text.lines) if text.lines else None
+
+
+@metric("bits per character by a 6-gram model", "near the held-out text", "bits")
+def ngram_bits(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Bits per character of the text under a 6-gram model of the training text (Cífka et al., 2018, use a network).
+
+    More bits than held-out text: the text is unlike real text. Fewer: it is more predictable than real text.
+    """
+    return corpus.training.model.cross_entropy(text.characters) / math.log(2) if text.text else None
+
+
+@metric("6-gram of the text on held-out text, bits per character", "lower", "bits", ("held-out text",))
+def reverse_ngram_bits(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Bits per character of held-out text under a 6-gram model of the generated text.
+
+    Many bits mean that the generated text lacks much of what real text has, for example because it has little variety
+    (reverse perplexity: Zhao et al., 2018). The number falls with the length of the generated text, so compare only
+    texts of equal length.
+    """
+    return text.model.cross_entropy(corpus.held_out.characters[:MOST_PREDICTED]) / math.log(2) if text.text else None
+
+
+@metric("different {}-grams", "near the held-out text", "fraction", ("many tokens",), sizes=(1, 2))
+def distinct_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
+    """Fraction of different {}-grams of words (characters, if spaces do not separate words) (Li et al., 2016)."""
+    runs = ngrams(corpus.tokens(text), size)
+    return len(set(runs)) / len(runs) if runs else None
+
+
+@metric("repeated {}-grams", "near the held-out text", "fraction", ("many tokens",), sizes=(4,))
+def repeated_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
+    """Fraction of {}-grams of words (characters, if spaces do not separate words) that occurred before in the text.
+
+    Source: Welleck et al., 2020.
+    """
+    runs = ngrams(corpus.tokens(text), size)
+    return 1 - len(set(runs)) / len(runs) if runs else None
+
+
+@metric("compression ratio", "near the held-out text")
+def compression_ratio(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Bytes of the text divided by its bytes compressed by DEFLATE; repetition raises it (Shaib et al., 2024)."""
+    data = text.text.encode("utf-8", "surrogatepass")
+    return len(data) / len(zlib.compress(data, 9)) if data else None
+
+
+@metric("Zipf's exponent", "near the held-out text", "", ("many tokens",))
+def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """The exponent s of frequency ~ rank ** -s of words (characters, if spaces do not separate words).
+
+    Estimated by maximum likelihood (Zipf, 1949; of texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    """
+    frequencies = np.array(sorted(Counter(corpus.tokens(text)).values(), reverse=True))
+    if len(frequencies) < 2:
+        return None
+    logarithms = np.log(np.arange(1, len(frequencies) + 1))
+    mean = float(frequencies @ logarithms) / int(frequencies.sum())
+    low, high = 0.0, 20.0
+    for _ in range(40):  # the mean logarithm of the rank falls with s; at the likeliest s it is the one observed
+        middle = (low + high) / 2
+        weights = np.exp(-middle * logarithms)
+        low, high = (middle, high) if weights @ logarithms / weights.sum() > mean else (low, middle)
+    return (low + high) / 2
+
+
+@metric("Heaps' exponent", "near the held-out text", "", ("many tokens",))
+def heaps_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """The exponent b of vocabulary ~ n ** b in n words (characters, if spaces do not separate words).
+
+    Estimated by a least-squares fit of the logarithms, over the whole text and its first 1/2, 1/4, ... 1/32 (Heaps,
+    1978; of texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    """
+    tokens = corpus.tokens(text)
+    lengths = [len(tokens) >> halvings for halvings in range(6)]
+    if lengths[-1] < 1:
+        return None
+    seen = [len(set(tokens[:length])) for length in lengths]
+    return float(np.polyfit(np.log(lengths), np.log(seen), 1)[0])
+
+
+@metric("brackets and quotes that are closed", "higher", "fraction")
+def closed_brackets(text: TextStatistics, corpus: TextMetrics) -> float | None:
+    """Fraction of opened brackets and quotation marks that are closed in the right order within 500 characters.
+
+    Single units of a character-level network track brackets and quotes (Karpathy et al., 2015).
+    """
+    opened = closed = 0
+    waiting: list[tuple[str, int]] = []  # of each open bracket: what closes it, and its position
+    for bracket in BRACKETS.finditer(text.text):
+        character, position = bracket.group(), bracket.start()
+        waiting = [one for one in waiting if position - one[1] <= CLOSING]
+        partners = [level for level, (closing, _) in enumerate(waiting) if character in closing]
+        if partners and bracket.lastgroup != "opens":
+            closed += 1
+            del waiting[partners[-1] :]
+        elif bracket.lastgroup != "closes":
+            opened += 1
+            waiting.append((PAIRS[character], position))
+    return closed / opened if opened >= LEAST_BRACKETS else None
+
+
+def _fraction(flags: Sequence[bool] | NDArray[np.bool_]) -> float | None:
+    return float(np.mean(flags)) if len(flags) else None
+
+
+class TextMetrics:
+    """Scores generated texts of one corpus; what does not depend on the generated text is computed once.
+
+    Every text is scored on its first `size` characters, because most metrics depend on the length. The same number of
+    characters is set aside from the held-out text and scored like generated text: this is the reference, the score of
+    a perfect model. No metric compares with these characters. They come from `PIECES` places of the held-out text (of
+    lines: in an order drawn by `seed`). If the held-out text is shorter than twice `size`, half of it is set aside and
+    `size` is lowered to that; if it has fewer than `LEAST_HELD_OUT` characters, it is not used, and the metrics that
+    need it are left out.
+
+    Args:
+        train_text: What the model has learnt from. Only its first `MOST_TRAINING` characters are compared with.
+        held_out_text: What the model has not seen. Only its first `MOST_HELD_OUT` characters are used.
+        unit: What the texts consist of; items follow one another with a separator between them.
+        seed: Seed of the baselines and of the order of lines.
+        size: Characters of a text that are scored.
+
+    Attributes:
+        size: Characters of a text that are scored, at most half of the held-out text.
+        references: Scores by metric of the texts in `COMPARED`, all of `size` characters: the reference (empty without
+            held-out text) and the baselines.
+        left_out: The metrics that make no sense for this corpus, each with the reason.
+        alphabet: Ids of the characters of both texts.
+        training: The training text that generated text is compared with.
+        held_out: The held-out text that generated text is compared with, without the reference.
+    """
+
+    def __init__(
+        self, train_text: str, held_out_text: str, *, unit: Unit = "stream", seed: int = 1, size: int = 10_000
+    ) -> None:
+        if not train_text or size < 1:
+            raise ValueError("text metrics need a training text and a size of at least 1")
+        train_text = train_text[:MOST_TRAINING]
+        if unit == "line":
+            lines = held_out_text.split("\n")
+            random.Random(seed).shuffle(lines)
+            held_out_text = "\n".join(lines)
+        held_out_text = held_out_text[:MOST_HELD_OUT]
+        if len(held_out_text) < LEAST_HELD_OUT:
+            held_out_text = ""
+        self.size = min(size, len(held_out_text) // 2 or size)
+        excerpt, held_out_text = _set_aside(held_out_text, self.size if held_out_text else 0)
+        self.alphabet = Alphabet(train_text, held_out_text)
+        self.training = TextStatistics(train_text, self.alphabet)
+        self.held_out = TextStatistics(held_out_text, self.alphabet)
+        self._missing = _missing(self.training, self.held_out, unit)
+        self.left_out = {
+            name: next(self._missing[need] for need in metric.needs if need in self._missing)
+            for name, metric in metrics.items()
+            if self._missing.keys() & metric.needs
+        }
+        real = self.score(excerpt)
+        if excerpt:
+            reason = "they do not apply to the held-out text"
+            self.left_out |= {name: reason for name in metrics if name not in self.left_out and name not in real}
+        self.references = {REFERENCE: real}
+        for name, order in BASELINE_ORDERS.items():
+            model = NGramModel(order, len(self.alphabet.known)).fit(self.training.characters[:MOST_COUNTED])
+            self.references[name] = self.score(self.alphabet.decode(model.sample(self.size, seed)))
+
+    def score(self, text: str) -> dict[str, float]:
+        """The scores of a generated text by metric, without the metrics that are left out or do not apply to it."""
+        statistics = TextStatistics(text[: self.size], self.alphabet)
+        values = {name: metric(statistics, self) for name, metric in metrics.items() if name not in self.left_out}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def tokens(self, text: TextStatistics) -> Sequence[str]:
+        """The tokens of a text: its words, or its characters if spaces do not separate words in the corpus."""
+        return text.text if "words" in self._missing else text.words
+
+
+def _set_aside(text: str, size: int) -> tuple[str, str]:
+    """`size` characters of a text (at most half of it) from `PIECES` places, and the rest of the text."""
+    excerpt, rest = [], []
+    for piece in range(PIECES):
+        block = text[len(text) * piece // PIECES : len(text) * (piece + 1) // PIECES]
+        length = size * (piece + 1) // PIECES - size * piece // PIECES
+        space = re.compile(r"\s").search(block, 0, len(block) - length)  # words stay whole where possible
+        start = space.start() if space else 0
+        excerpt.append(block[start : start + length])
+        rest += [block[:start], block[start + length :]]
+    return "".join(excerpt), "".join(rest)
+
+
+def _missing(training: TextStatistics, held_out: TextStatistics, unit: Unit) -> dict[Need, str]:
+    """What metrics may need and the corpus does not have, each with the reason."""
+    missing: dict[Need, str] = {}
+    if not held_out.text:
+        missing["held-out text"] = f"the held-out text has fewer than {LEAST_HELD_OUT} characters"
+    start = TextStatistics(training.text[:BEGINNING], training.alphabet)
+    if not has_words(start.text):
+        missing["words"] = "spaces do not separate words in this text"
+    if unit != "line":
+        missing["lines"] = "the items of this text are not lines"
+    else:
+        if len(start.words) < 1.5 * len(start.lines):
+            missing["words"] = "the lines of this text are single words"
+        if len(start.text) < SPAN * len(start.lines):
+            missing["long items"] = f"the lines of this text have fewer than {SPAN} characters"
+    tokens, kind = (start.text, "characters") if "words" in missing else (start.words, "words")
+    if len(set(tokens)) < LEAST_TYPES:
+        missing["many tokens"] = f"this text has fewer than {LEAST_TYPES} different {kind}"
+    return missing

@@ -1,0 +1,333 @@
+"""A verdict on a run: a few sentences for a beginner, computed from the numbers of the run.
+
+1. `trend`: whether the loss still falls, has converged or rises, and since which epoch.
+2. `comparison`: how close the generated text is to held-out text, and whether it was copied.
+3. `advise`: the one command that is most worth trying next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from charlm.config import Config
+from charlm.config.durations import duration, seconds
+from charlm.config.limits import Limit, Limits
+from charlm.config.shell import command
+from charlm.evaluation.comparison import References, Scores, describe_copying, describe_progress
+from charlm.evaluation.text_metrics import REFERENCE
+
+Curve = Sequence[tuple[float, float]]
+"""Values over epochs: (epoch, value), oldest first."""
+
+State = Literal[
+    "not trained", "not validated", "too early", "still improving", "converged", "over-fitting", "getting worse"
+]
+
+CHANGE = 0.005
+"""Smallest relative change of a loss that counts; validations of the same network differ by less."""
+
+FEW_EPOCHS = 5
+"""Epochs below which a constant loss is blamed on the falling learning rate and not on the size of the network."""
+
+GAP = 0.1
+"""Relative gap between training and validation loss from which more regularisation or more text is advised."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers of a run that its verdict is computed from.
+
+    Args:
+        run: Path of the run directory, for the advised command.
+        config: The resolved settings.
+        epochs, steps, seconds: How long it was trained.
+        training: Training loss in nats per token.
+        validation: Validation loss in nats per token.
+        stale_validations: Validations since the best one, as the training counted them.
+        validation_text: Whether the run has a validation text.
+        bits_per_character: Of the validation text under the best weights; None without validation.
+        scores: Text metrics of the newest samples.
+        references: The same of the reference and the baselines.
+        skipped: Optimiser steps that were skipped because a loss or a gradient was not finite.
+    """
+
+    run: str
+    config: Config
+    epochs: float
+    steps: int
+    seconds: float
+    training: Curve = ()
+    validation: Curve = ()
+    stale_validations: int = 0
+    validation_text: bool = True
+    bits_per_character: float | None = None
+    scores: Scores = field(default_factory=dict)
+    references: References = field(default_factory=dict)
+    skipped: int = 0
+
+    @cached_property
+    def limits(self) -> Limits:
+        """When the run is over, as its training asks it."""
+        return Limits.of(self.config.trainer, self.config.checkpoint)
+
+    @property
+    def end(self) -> Limit | None:
+        """The limit that ended the run; None if it has not reached any."""
+        return self.limits.reached(self.epochs, self.steps, self.seconds, self.stale_validations)
+
+    @property
+    def fraction(self) -> float:
+        """The part of the run that is done, from 0 to 1, by the limit that is closest."""
+        return 1.0 if self.end else self.limits.fraction(self.epochs, self.steps, self.seconds)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How the losses changed.
+
+    Args:
+        state: The diagnosis.
+        since: The epoch from which the change is computed.
+        before, after: Validation loss (training loss if there is no other) at that epoch and at the end.
+        training_before, training_after: Training loss at that epoch and at the end.
+    """
+
+    state: State
+    since: float = 0.0
+    before: float = math.nan
+    after: float = math.nan
+    training_before: float = math.nan
+    training_after: float = math.nan
+
+    @property
+    def change(self) -> float:
+        """Relative change of the loss; negative if it fell."""
+        return self.after / self.before - 1
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to try next.
+
+    Args:
+        sentence: What the command does and why; ends with a colon.
+        command: The command, for a shell.
+    """
+
+    sentence: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The diagnosis of a run, in two words and in sentences, and what to try next."""
+
+    state: State
+    sentences: list[str]
+    advice: Advice
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """Judge a run by its numbers."""
+    found = trend(evidence.training, evidence.validation, evidence.end)
+    sentences = [*_describe_end(evidence), _describe_trend(found, evidence), *_describe_prediction(evidence)]
+    sentences += describe_progress(evidence.scores, evidence.references)
+    sentences += describe_copying(evidence.scores, evidence.references)
+    if evidence.skipped:
+        sentences.append(
+            f"{evidence.skipped:,} of {evidence.steps:,} steps were skipped because their loss or gradient was not "
+            "finite; a lower `optimizer.lr` prevents that."
+        )
+    return Verdict(found.state, sentences, advise(evidence, found))
+
+
+# -- the trend of the losses
+
+
+def trend(training: Curve, validation: Curve, end: Limit | None = None) -> Trend:
+    """Diagnose the losses of a run that the limit `end` has ended.
+
+    A run over-fits if its validation loss has risen by more than `CHANGE` above its lowest value and its training loss
+    has not; it gets worse if both have. It still improves if its validation loss fell by more than `CHANGE` in the last
+    quarter of the training, and has converged otherwise. A run that its patience has ended does not improve any more.
+    """
+    if not validation:
+        if not training:
+            return Trend("not trained")
+        quarter = 0.75 * training[-1][0]
+        return Trend("not validated", quarter, _level(training, quarter), _level(training, training[-1][0]))
+    epochs, losses = zip(*validation, strict=True)
+    lowest = _lowest(validation)
+    since, least, last = epochs[lowest], losses[lowest], losses[-1]
+    trained = (_level(training, since), _level(training, epochs[-1]))
+    if last >= least * (1 + CHANGE):
+        worse = trained[1] > trained[0] * (1 + CHANGE)
+        return Trend("getting worse" if worse else "over-fitting", since, least, last, *trained)
+    if end == "patience":
+        return Trend("converged", since, least, least, *trained)
+    quarter = 0.75 * epochs[-1]
+    if epochs[0] > quarter:
+        return Trend("too early", since, math.nan, least, *trained)
+    before = float(np.interp(quarter, epochs, losses))
+    state: State = "still improving" if least < before * (1 - CHANGE) else "converged"
+    return Trend(state, quarter, before, least, _level(training, quarter), trained[1])
+
+
+def _lowest(curve: Curve) -> int:
+    """The index of the lowest value."""
+    return min(range(len(curve)), key=lambda index: curve[index][1])
+
+
+def _level(curve: Curve, epoch: float) -> float:
+    """The value of a noisy curve at an epoch: its mean over the tenth of the curve before it, or the nearest value."""
+    if not curve:
+        return math.nan
+    width = 0.1 * curve[-1][0]
+    near = [value for at, value in curve if epoch - width < at <= epoch]
+    return float(np.mean(near)) if near else min(curve, key=lambda point: abs(point[0] - epoch))[1]
+
+
+# -- sentences
+
+
+def _describe_end(evidence: Evidence) -> list[str]:
+    if evidence.end:
+        return []
+    return [f"Not finished: {evidence.fraction:.0%} of the run is done ({evidence.epochs:.3g} epochs)."]
+
+
+def _describe_trend(found: Trend, evidence: Evidence) -> str:
+    best = f"The best weights, of epoch {found.since:.3g}, are kept."
+    change = f"from {found.before:.3f} to {found.after:.3f} nats per token"
+    match found.state:
+        case "not trained":
+            return "Not trained: no loss was logged yet."
+        case "not validated":
+            why = "without validation text, over-fitting cannot be detected"
+            why = "Not validated yet." if evidence.validation_text else f"Not validated: {why}."
+            return f"{why} In the last quarter of the training, the training loss went {change}."
+        case "too early":
+            return (
+                "Too early to judge: the first validation was in the last quarter of the training (validation loss: "
+                f"{found.after:.3f} nats per token)."
+            )
+        case "still improving":
+            return (
+                "Still improving: in the last quarter of the training, the validation loss fell by "
+                f"{-found.change:.1%}, {change}."
+            )
+        case "converged" if evidence.end == "patience":
+            return (
+                f"Converged: the training stopped early, because {evidence.stale_validations} validations in a row "
+                f"were without gain. The lowest validation loss is {found.after:.3f} nats per token. {best}"
+            )
+        case "converged":
+            return (
+                "Converged: in the last quarter of the training, the validation loss changed by less than "
+                f"{CHANGE:.1%}; it is {found.after:.3f} nats per token."
+            )
+        case "over-fitting":
+            return (
+                f"Over-fitting since epoch {found.since:.3g}: the validation loss has risen by {found.change:.1%}, "
+                f"{change}, while the training loss went from {found.training_before:.3f} to "
+                f"{found.training_after:.3f}. {best}"
+            )
+        case _:
+            return (
+                f"Getting worse since epoch {found.since:.3g}: the validation loss has risen {change}, and the "
+                f"training loss has risen as well: the optimiser's steps are too large. {best}"
+            )
+
+
+def _describe_prediction(evidence: Evidence) -> list[str]:
+    bits = evidence.bits_per_character
+    if bits is None:
+        return []
+    perplexity = f"a perplexity of {2 ** min(bits, 1000):.3g} per character"
+    sentence = f"The validation text takes {bits:.2f} bits per character ({perplexity})"
+    other = evidence.references.get(REFERENCE, {}).get("ngram_bits")
+    if other is None:
+        return [f"{sentence}."]
+    difference = f"{abs(bits / other - 1):.0%} {'less' if bits < other else 'more'}"
+    return [f"{sentence}, {difference} than under a 6-gram model ({other:.2f} bits)."]
+
+
+# -- advice
+
+
+def advise(evidence: Evidence, found: Trend) -> Advice:
+    """The command that is most worth trying next."""
+    config = evidence.config
+    if evidence.end is None:
+        return Advice("Next, continue the training to its end:", _resume(evidence))
+    if found.state == "not validated" and not evidence.validation_text:
+        return Advice("Next, keep a tenth of the text for validation:", _train_again(evidence, data__val_fraction=0.1))
+    if found.state in ("not validated", "too early", "still improving"):
+        return Advice("Next, train for twice as long:", _resume(evidence, **_twice(evidence)))
+    if found.state == "getting worse":
+        lower = f"{config.optimizer.lr / 2:.3g}"
+        return Advice("Next, halve the learning rate:", _train_again(evidence, optimizer__lr=lower))
+    gap = found.training_after < found.after * (1 - GAP)
+    if found.state == "converged" and not gap:
+        if evidence.epochs < FEW_EPOCHS and evidence.end == "patience":
+            return Advice(
+                f"The validation loss stopped falling after only {evidence.epochs:.3g} epochs. "
+                "Next, halve the learning rate:",
+                _train_again(evidence, optimizer__lr=f"{config.optimizer.lr / 2:.3g}"),
+            )
+        if evidence.epochs < FEW_EPOCHS:
+            return Advice(
+                f"The training loss is close to the validation loss after only {evidence.epochs:.3g} epochs. "
+                "Next, train for twice as long, with a learning rate that falls more slowly:",
+                _resume(evidence, **_twice(evidence)),
+            )
+        return Advice(
+            "The training loss is close to the validation loss, so the network is too small to learn more. "
+            "Next, try a wider one:",
+            _train_again(evidence, **_width(config, 2.0)),
+        )
+    reason = "More text helps most. With this text, next try"
+    if config.model.dropout < 0.5:
+        more = round(min(0.6, max(0.2, config.model.dropout + 0.2)), 2)
+        return Advice(f"{reason} more dropout:", _train_again(evidence, model__dropout=f"{more:g}"))
+    return Advice(f"{reason} a narrower network:", _train_again(evidence, **_width(config, 0.5)))
+
+
+def _resume(evidence: Evidence, **changes: Any) -> str:
+    return command("train", resume=evidence.run, **changes)
+
+
+def _train_again(evidence: Evidence, **changes: Any) -> str:
+    """The command for a new run with the settings of this one, some of them changed."""
+    line = command("train", config=f"{evidence.run}/config.yaml", **changes)
+    return f"{line} < TEXT" if "-" in evidence.config.data.text else line
+
+
+def _width(config: Config, factor: float) -> dict[str, Any]:
+    """The settings of a network `factor` times as wide, which cannot start from other weights."""
+    wide = max(1, round(factor * config.model.hidden))
+    changes: dict[str, Any] = {"model__hidden": wide}
+    if config.model.embedding == config.model.hidden:
+        changes["model__embedding"] = wide
+    changes["optimizer__lr"] = "none"  # chosen anew for this width
+    if config.init_from:
+        changes["init_from"] = ""
+    return changes
+
+
+def _twice(evidence: Evidence) -> dict[str, Any]:
+    """The setting that lets a run train for twice as long."""
+    limits = evidence.config.trainer
+    match evidence.end:
+        case "epochs":
+            return {"trainer__max_epochs": 2 * limits.max_epochs}
+        case "steps":
+            return {"trainer__max_steps": 2 * limits.max_steps}
+        case _:
+            return {"trainer__max_time": duration(2 * seconds(limits.max_time))}

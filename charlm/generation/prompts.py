@@ -1,0 +1,71 @@
+"""A prompt with pieces that a vocabulary lacks, adapted to it: left out, or replaced by what is nearest."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from charlm.text.tokenization import Tokenizer
+
+Unknown = Literal["error", "drop", "nearest"]
+"""What happens to the pieces of a prompt that are not in the vocabulary."""
+
+PLAIN = str.maketrans(
+    dict.fromkeys("‘’‚‛ʼ′‹›`´", "'")
+    | dict.fromkeys("“”„‟«»″", '"')
+    | dict.fromkeys("‐‑‒–—―−", "-")
+    | {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
+    | {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ı": "i", "ẞ": "ss"}
+)
+
+
+def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[str, dict[str, str]]:
+    """A prompt without pieces that the vocabulary lacks, and what became of each of them (empty: left out).
+
+    `nearest` takes, of the pieces that differ only by case, accents, or the shape of quotation marks and dashes, the
+    nearest one; a piece without such a neighbour is left out. `error` changes nothing.
+    """
+    if unknown == "error" or not tokenizer.unknowns(prompt):
+        return prompt, {}
+    if unknown == "drop":
+        replacement: Callable[[str], str] = lambda _: ""  # noqa: E731
+    else:
+        forms = [prompt, *(unicodedata.normalize(form, prompt) for form in ("NFC", "NFD"))]
+        prompt = min(forms, key=lambda form: tokenizer.unknowns(form).total())  # of equals the first
+        replacement = _nearest(tokenizer)
+    changes = {piece: replacement(piece) for piece in tokenizer.unknowns(prompt)}
+    return tokenizer.replace_unknowns(prompt, changes), changes
+
+
+def _nearest(tokenizer: Tokenizer) -> Callable[[str], str]:
+    tokens: dict[str, list[str]] = {}
+    for token in tokenizer.tokens:
+        tokens.setdefault(_key(token), []).append(token)
+
+    def nearest(piece: str) -> str:
+        plain = _plain(piece)
+        if not plain:  # an accent alone
+            return ""
+        found = tokens.get(_key(piece), [])
+        if piece.startswith(" "):  # two words must not become one
+            found = [token for token in found if token.startswith(" ")]
+        if found:
+            return min(found, key=lambda token: (token.casefold() != piece.casefold(), _plain(token) != plain))
+        forms = (plain, plain.lower(), plain.upper(), plain.casefold())  # several tokens: "..." for an ellipsis
+        return next((form for form in forms if not tokenizer.unknowns(form)), "")
+
+    return nearest
+
+
+def _key(text: str) -> str:
+    """What neighbours have in common; a word may stand with or without the blank before it."""
+    plain = _plain(text).casefold()
+    return plain.removeprefix(" ") or plain
+
+
+def _plain(text: str) -> str:
+    """A text without accents, with straight quotation marks and short dashes."""
+    parts = unicodedata.normalize("NFKD", text.translate(PLAIN))
+    return unicodedata.normalize("NFC", "".join(part for part in parts if not unicodedata.combining(part)))

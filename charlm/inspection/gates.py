@@ -1,0 +1,69 @@
+"""The gates of a network: how open each is, and how often it is saturated."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm.network.layer import TorchFunctions
+from charlm.network.model import LanguageModel, evaluating
+
+CLOSED, OPEN = 0.05, 0.95
+"""A gate below or above these values is saturated: the slope of its sigmoid is so small that gradients vanish."""
+
+
+class Recording(TorchFunctions):
+    """The functions of a cell's step, which also record the value of every sigmoid, that is, of every gate."""
+
+    def __init__(self) -> None:
+        self.values: list[Tensor] = []
+
+    def sigmoid(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        self.values.append(torch.sigmoid(x))
+        return self.values[-1]
+
+
+@torch.no_grad()
+def gate_activations(model: LanguageModel, ids: Tensor, state: Tensor | None = None) -> list[dict[str, Tensor]]:
+    """The values of every gate while the network reads a window, computed by the cell's own step.
+
+    Args:
+        model: The network, in any mode; dropout is off.
+        ids: (lanes, time).
+        state: The state before the window; None: the zero state.
+
+    Returns:
+        For each layer the gates by name, each (lanes, time, units); empty for a cell without gates.
+    """
+    entered: list[tuple[Tensor, ...]] = []
+    keep = partial(_keep, entered)
+    hooks = [layer.register_forward_pre_hook(keep) for layer in model.layers]
+    try:
+        with evaluating(model):
+            model.hidden(ids.to(next(model.parameters()).device), state)
+            return [_gates(layer, *arguments) for layer, arguments in zip(model.layers, entered, strict=True)]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def saturation(values: Tensor) -> tuple[float, float]:
+    """The fractions of a gate's values below `CLOSED` and above `OPEN`."""
+    return float((values < CLOSED).double().mean()), float((values > OPEN).double().mean())
+
+
+def _keep(entered: list[tuple[Tensor, ...]], layer: Any, arguments: tuple[Tensor, ...]) -> None:
+    entered.append(arguments)
+
+
+def _gates(layer: Any, inputs: Tensor, state: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
+    dtype, recording = next(layer.parameters()).dtype, Recording()
+    projected = layer.project(inputs, ids, dtype)
+    layer.run_stepped(projected, state.to(dtype), recording)
+    gates = len(recording.values) // len(projected)
+    values = [torch.stack(recording.values[gate::gates], 1) for gate in range(gates)]
+    names = layer.cell.sigmoids or [f"gate {number}" for number in range(1, len(values) + 1)]
+    return dict(zip(names, values, strict=True))

@@ -1,0 +1,102 @@
+"""The manifest of a run: `checksums.json`, with the checksum of every file that is read back, to find damage.
+
+::
+
+    {"model.safetensors": [3632233996, 1270098104], "tokens/train.ids": [907060870], ...}
+
+A file has the checksum of its newest content first and, after it was replaced, that of the content before. The manifest
+is written when the new content is complete under a temporary name and before it takes its place: whenever a process is
+killed, the file on disk is one of the two. `metrics.csv` and `samples.jsonl` grow line by line and are not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import msgspec
+
+from charlm.errors import CharlmError
+from charlm.files import atomic, checksum, kind, link
+
+NAME = "checksums.json"
+KEPT = 2  # checksums of a file
+
+
+class Manifest:
+    """The checksums of the files of a directory.
+
+    Args:
+        folder: The directory; it may not have a manifest yet, and then nothing is verified.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / NAME
+
+    def exists(self) -> bool:
+        """Whether the directory has a manifest."""
+        return self.path.exists()
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the directory should have a file of this name."""
+        return name in self._read()
+
+    def expect(self, checksums: dict[str, int]) -> None:
+        """Accept new content of files, beside the content that they have now."""
+        known = self._read()
+        for name, value in checksums.items():
+            known[name] = list(dict.fromkeys([value, *known.get(name, [])]))[:KEPT]
+        with atomic(self.path) as file:
+            json.dump(known, file, indent=1)
+
+    @contextlib.contextmanager
+    def writing(self, name: str, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+        """`atomic` for a file of the directory, whose checksum is in the manifest before the file is in its place."""
+        with atomic(
+            self.folder / name, mode, complete=lambda temporary: self.expect({name: checksum(temporary)})
+        ) as file:
+            yield file
+
+    def link(self, source: str, target: str) -> None:
+        """`files.link` for two files of the directory."""
+        if known := self._read().get(source):
+            self.expect({target: known[0]})
+        link(self.folder / source, self.folder / target)
+
+    def verify(self, name: str, remedy: str) -> None:
+        """Compare a file with its checksum.
+
+        Args:
+            name: The file, relative to the directory.
+            remedy: What to do about damage, as the end of the message.
+
+        Raises:
+            CharlmError: the file is not what was written, is no regular file, or is missing.
+        """
+        path = self.folder / name
+        if (found := kind(path)) is not None:
+            raise CharlmError(f"{path} is damaged (it is {found}); {remedy}")
+        for attempt in range(2):  # a training may replace the file between the two reads
+            expected = self._read().get(name)
+            if expected is None:
+                return
+            if not path.exists():
+                raise CharlmError(f"{path} is missing; {remedy}")
+            if checksum(path) in expected:
+                return
+            if attempt:
+                raise CharlmError(f"{path} is damaged (its checksum is not that in {NAME}); {remedy}")
+
+    def _read(self) -> dict[str, list[int]]:
+        if (found := kind(self.path)) is None:
+            try:
+                return msgspec.json.decode(self.path.read_bytes(), type=dict[str, list[int]])
+            except FileNotFoundError:
+                return {}
+            except ValueError:  # also msgspec's
+                found = "no table of checksums"
+        raise CharlmError(f"{self.path} is damaged (it is {found}); delete it to accept the files as they are")

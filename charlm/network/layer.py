@@ -1,0 +1,284 @@
+"""Layer: the parameters of a cell, run over a window of time."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charlm.config import ModelConfig
+from charlm.network.cells import Cell, Functions, LinearCell, Weights, WindowPath, with_zoneout
+from charlm.network.cuda_graph import CudaGraph, WindowFunction, can_capture
+from charlm.network.deferred_linear import deferred_linear
+from charlm.network.precision import cpu_lstm_runs_in
+from charlm.network.recurrence import run_over_time
+from charlm.network.scan import scan
+
+KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "LSTM": torch._VF.lstm,
+    "GRU": torch._VF.gru,
+    "RNN_TANH": torch._VF.rnn_tanh,
+    "RNN_RELU": torch._VF.rnn_relu,
+}
+
+
+class TorchFunctions:
+    """The functions `f` of a cell's step for torch tensors."""
+
+    tanh = staticmethod(torch.tanh)
+    sigmoid = staticmethod(torch.sigmoid)
+    relu = staticmethod(torch.relu)
+    exp = staticmethod(torch.exp)
+    log = staticmethod(torch.log)
+    sqrt = staticmethod(torch.sqrt)
+
+    @staticmethod
+    def split(x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        return x.chunk(parts, -1)
+
+    @staticmethod
+    def norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], gain, bias)
+
+
+class Layer(nn.Module):
+    """One recurrent layer: a cell's parameters under the cell's own names, run over windows of time.
+
+    A window is computed in one of three ways, equal to rounding: by torch's fused kernel, if it has one with the cell's
+    equations; by a scan, if the cell has no recurrent product; else by the cell's own step, called for each token.
+
+    Args:
+        cell: The equations.
+        features: Width of the input.
+        config: The settings of the network. Of them a layer uses hidden and, in training,
+            zoneout: a unit keeps its state for a time step with this probability; outside training the expected state
+                is computed (Krueger et al. 2017);
+            recurrent_dropout: this fraction of the state is set to zero in front of the recurrent products, the same
+                units for a whole window (Gal and Ghahramani 2016);
+            weight_drop: this fraction of the recurrent weights is zero for a window (DropConnect; Wan et al. 2013,
+                Merity et al. 2018).
+
+    Attributes:
+        W: (gates * hidden, features) and b: (gates * hidden,), the projection of the input.
+        further parameters: (rows * hidden, hidden) for each product, (width * hidden,) for each vector.
+        stepped: Use the cell's own step even where there is a faster path.
+        cuda_graph: The captured steps, once there are any.
+    """
+
+    def __init__(self, cell: Cell, features: int, config: ModelConfig) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.cell, self.features, self.hidden = cell, features, hidden
+        self.zoneout, self.weight_drop = config.zoneout, config.weight_drop
+        self.recurrent_dropout = config.recurrent_dropout
+        self.stepped = False
+        self.cuda_graph: CudaGraph | None = None
+        if cell.gates:
+            self.W = nn.Parameter(torch.zeros(cell.gates * hidden, features))
+            self.b = nn.Parameter(torch.zeros(cell.gates * hidden))
+        for name, rows in cell.products.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(rows * hidden, hidden)))
+        for name, width in cell.vectors.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden)))
+
+    def path(self, device: str) -> WindowPath:
+        """How a window is computed on a device ("cpu", "cuda", ...), in the layer's present mode."""
+        dropout = bool(self.recurrent_dropout and self.training and self.cell.recurrent)
+        return "stepped" if self.stepped or self.zoneout or dropout else self.cell.path(device, self.hidden)
+
+    def describe(self, device: str) -> str:
+        """How a window is computed, in words, and why if a setting decides it."""
+        match self.path(device):
+            case "fused":
+                return f"torch's {self.cell.fused} kernel"
+            case "scan":
+                return "a scan over the whole window"
+        faster = self.cell.path(device, self.hidden) != "stepped"
+        reason = f": {'zoneout' if self.zoneout else 'recurrent dropout'} acts in every step" if faster else ""
+        return f"the cell's own step, once per token{reason}"
+
+    def forward(self, inputs: Tensor, state: Tensor, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (batch, time, hidden) and the state (states, batch, hidden) after the window.
+
+        Args:
+            inputs: (batch, time, features); or, with `ids`, an embedding table (tokens, features).
+            state: (states, batch, hidden).
+            ids: (batch, time): the inputs are these rows of the table. A table with fewer rows than the window has
+                tokens is projected as a whole, before the lookup.
+
+        The returned state is float32 (float64 from a float64 layer) in every precision: the kernels differ in the types
+        that they take and return, and a state that is carried for long must not lose digits.
+        """
+        weights = next(self.parameters()).dtype
+        double = weights == torch.float64
+        device = inputs.device.type
+        state = state.to(weights).contiguous()
+        mixed = torch.is_autocast_enabled(device) and not double
+        path = self.path(device)
+        if path == "fused":
+            if ids is not None:
+                inputs = F.embedding(ids, inputs)
+            if device == "cpu" and self.cell.fused == "LSTM":
+                mixed = mixed and cpu_lstm_runs_in(torch.get_autocast_dtype("cpu"))
+            # Autocast rounds inputs and weights and leaves the state in float32. It is switched off for float64 layers
+            # and for kernels that lack its type.
+            with contextlib.nullcontext() if mixed else torch.autocast(device, enabled=False):
+                outputs, state = self._run_fused(inputs if mixed else inputs.to(weights), state)
+        else:
+            dtype = torch.get_autocast_dtype(device) if mixed else weights
+            with torch.autocast(device, enabled=False):  # `project` and `namespace` round once per window, not per step
+                projected = self.project(inputs, ids, dtype)
+                run = self._run_scan if path == "scan" else self._graph_or_steps(projected)
+                outputs, state = run(projected, state)
+        return outputs, state.to(torch.float64 if double else torch.float32)
+
+    def project(self, inputs: Tensor, ids: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The input of the cell's steps, (time, batch, gates * hidden): one product for the whole window.
+
+        Args:
+            inputs, ids: As in `forward`.
+            dtype: Type in which the product is computed.
+        """
+        projection = self.projection(dtype)
+        if ids is None:
+            return projection(inputs.transpose(0, 1))
+        if len(inputs) < ids.numel():
+            return F.embedding(ids.T, projection(inputs))
+        return projection(F.embedding(ids.T, inputs))
+
+    def _run_fused(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """torch's kernel. It adds two biases: the second is zero, except for the cell's vectors at its end."""
+        assert self.cell.fused is not None
+        (product,) = self.cell.products
+        second = self.b.new_zeros(len(self.b) - sum(self.cell.vectors.values()) * self.hidden)
+        second = torch.cat([second, *(self.get_parameter(name) for name in self.cell.vectors)])
+        weights = [self.W, self._matrix(product), self.b, second]
+        parts = state.unsqueeze(1).unbind()  # each (1, batch, hidden): kernels have an axis of layers
+        with _quiet_cudnn() if inputs.is_cuda else contextlib.nullcontext():
+            outputs, *new = KERNELS[self.cell.fused](
+                inputs,
+                parts if len(parts) > 1 else parts[0],
+                weights,
+                True,  # biases
+                1,  # layers
+                0.0,  # dropout
+                torch.is_grad_enabled(),  # keep what the backward pass needs
+                False,  # bidirectional
+                True,  # batch first
+            )
+        return outputs, torch.cat(new)
+
+    def _run_scan(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """All coefficients of a linear recurrence at once, then the recurrence."""
+        assert isinstance(self.cell, LinearCell)
+        # In the precision of the state: a forget gate of 0.999 rounded to bf16 is exactly 1.
+        a, b = self.cell.coefficients(TorchFunctions, self.namespace(), projected.to(state.dtype))
+        outputs = scan(a, b, state[0])
+        return outputs.transpose(0, 1), outputs[-1:]
+
+    def _graph_or_steps(self, projected: Tensor) -> WindowFunction:
+        """`run_stepped`, captured as a CUDA graph in training on a GPU."""
+        if not (self.training and can_capture(projected)):
+            return self.run_stepped
+        if self.cuda_graph is None:
+            random = bool(self.zoneout or self.recurrent_dropout or self.weight_drop)
+            self.cuda_graph = CudaGraph(_SteppedLayer(self), random=random)
+        return self.cuda_graph
+
+    def run_stepped(
+        self, projected: Tensor, state: Tensor, functions: Functions[Tensor] = TorchFunctions
+    ) -> tuple[Tensor, Tensor]:
+        """The cell's own step for each token: outputs (batch, time, hidden) and the state (states, batch, hidden).
+
+        Args:
+            projected: The result of `project`; its type is that of the recurrent products.
+            state: (states, batch, hidden).
+            functions: What the cell gets as `f`, e.g. functions that record what they compute.
+        """
+        step = self.bound_step(projected.dtype, state.shape[1], functions)
+        outputs, new = run_over_time(step, projected.unbind(0), state.unbind())
+        return torch.stack(outputs, 0).transpose(0, 1), torch.stack([part.to(state.dtype) for part in new])
+
+    def bound_step(
+        self, dtype: torch.dtype, batch: int, functions: Functions[Tensor] = TorchFunctions
+    ) -> Callable[..., tuple[Tensor, ...]]:
+        """The cell's step with this layer's present parameters, a function of x and the arrays of the state.
+
+        Args:
+            dtype: Type in which products are computed.
+            batch: Rows of the state.
+            functions: What the cell gets as `f`.
+        """
+        step = self.cell.step
+        if self.zoneout:
+            probability, parameter = 1.0 - self.zoneout, next(self.parameters())
+
+            def update_mask() -> Tensor | float:
+                if not self.training:
+                    return probability
+                return parameter.new_empty(batch, self.hidden).bernoulli_(probability)
+
+            step = with_zoneout(step, update_mask)
+        return partial(step, functions, self.namespace(dtype, batch))
+
+    def projection(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The function from inputs (..., features) to W x + b, or to the inputs themselves for a cell without W.
+
+        Args:
+            dtype: Type in which the product is computed.
+        """
+        if not self.cell.gates:
+            return lambda x: x.to(dtype)
+        W, b = self.W.to(dtype), self.b.to(dtype)
+        return lambda x: F.linear(x.to(dtype), W, b)
+
+    def namespace(self, dtype: torch.dtype | None = None, batch: int | None = None) -> Weights:
+        """The parameters `w` of the cell's step: products as functions, vectors as tensors.
+
+        Args:
+            dtype: Type in which products are computed; that of the parameters if None.
+            batch: Rows of the state, for which the mask of recurrent dropout is drawn; None: nothing is dropped.
+        """
+        dtype = dtype or next(self.parameters()).dtype
+        products = {}
+        for name in self.cell.products:
+            product = deferred_linear(self._matrix(name), dtype)
+            if self.recurrent_dropout and self.training and batch is not None and name in self.cell.recurrent:
+                ones = self.get_parameter(name).new_ones(batch, self.hidden)
+                product = partial(_masked, product, F.dropout(ones, self.recurrent_dropout))
+            products[name] = product
+        return SimpleNamespace(**products, **{name: self.get_parameter(name) for name in self.cell.vectors})
+
+    def _matrix(self, name: str) -> Tensor:
+        """The matrix of a product; in training `weight_drop` sets weights of a recurrent one to zero."""
+        matrix = self.get_parameter(name)
+        return F.dropout(matrix, self.weight_drop, self.training) if name in self.cell.recurrent else matrix
+
+
+class _SteppedLayer(nn.Module):
+    """`Layer.run_stepped` as a module, because CUDA graphs with gradients are captured from modules."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer.run_stepped(projected, state)
+
+
+def _masked(product: Callable[[Tensor], Tensor], mask: Tensor, x: Tensor) -> Tensor:
+    return product(x * mask)
+
+
+@contextlib.contextmanager
+def _quiet_cudnn() -> Iterator[None]:
+    """Without cuDNN's warning that it copies weights which are not contiguous; the copy is fast."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+        yield

@@ -1,0 +1,77 @@
+"""The description of a network before it is built: its parameters, and settings that do not fit (no torch here)."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+from charlm.config import ModelConfig
+from charlm.errors import CharlmError
+from charlm.network.cells import cells
+
+Row = tuple[str, str, int]
+"""A part of the network: its name, its shape in words, its number of parameters."""
+
+
+def check_model(config: ModelConfig) -> None:
+    """Raise CharlmError for an unknown cell, or for widths that do not fit the cell.
+
+    A width that is not chosen yet (None) fits.
+    """
+    raw = cells[config.cell].raw_input
+    if raw and None not in (config.embedding, config.hidden) and config.embedding != config.hidden:
+        raise CharlmError(
+            f"the cell {config.cell!r} needs an input as wide as its hidden units; set `model.embedding` "
+            f"to {config.hidden} (it is {config.embedding})"
+        )
+
+
+def has_projection(config: ModelConfig) -> bool:
+    """Whether the last layer's output is projected to the width of the tied embedding matrix."""
+    return config.tie and config.embedding != config.hidden
+
+
+def parameter_table(config: ModelConfig, vocab_size: int) -> list[Row]:
+    """One row for each part of the network: its name, its shape in words, its number of parameters."""
+    embedding, hidden = config.embedding, config.hidden
+    rows = [("embedding", f"{vocab_size} x {embedding}", vocab_size * embedding)]
+    for layer in range(config.layers):
+        features = hidden if layer else embedding
+        if layer and config.layer_norm:
+            rows.append((f"norm {layer + 1}", f"{hidden}", 2 * hidden))
+        rows.append(
+            (f"{config.cell} {layer + 1}", f"{features} -> {hidden}", cells[config.cell].parameters(features, hidden))
+        )
+    if config.layer_norm:
+        rows.append(("norm", f"{hidden}", 2 * hidden))
+    if has_projection(config):
+        rows.append(("projection", f"{hidden} -> {embedding}", hidden * embedding))
+    if config.tie:
+        rows.append(("output", f"{embedding} -> {vocab_size} (tied)", vocab_size))
+    else:
+        rows.append(("output", f"{hidden} -> {vocab_size}", (hidden + 1) * vocab_size))
+    return rows
+
+
+def parameter_count(config: ModelConfig, vocab_size: int) -> int:
+    """Number of parameters of the whole network, in a time that does not depend on the number of layers."""
+    one, two = (sum(row[2] for row in parameter_table(replace(config, layers=n), vocab_size)) for n in (1, 2))
+    return one + (config.layers - 1) * (two - one)
+
+
+def unused_settings(config: ModelConfig) -> list[str]:
+    """Settings that differ from their defaults but do nothing for this cell, each with the reason."""
+    cell = cells[config.cell]
+    forgets = cell.forget_gate is not None
+    no_recurrent, no_gate = "no recurrent matrix", "no forget gate"
+    needs = {
+        "recurrent_dropout": (cell.recurrent, no_recurrent),
+        "weight_drop": (cell.recurrent, no_recurrent),
+        "recurrent_init": (cell.recurrent, no_recurrent),
+        "recurrent_scale": (cell.recurrent, no_recurrent),
+        "gate_scale": (cell.gated, "no gates"),
+        "chrono": (forgets or cell.input_gate is not None, no_gate),
+        "forget_bias": (forgets or config.chrono, no_gate),
+    }
+    named = [one.name for one in fields(ModelConfig) if getattr(config, one.name) != one.default]
+    unused = [(name, needs[name][1]) for name in named if name in needs and not needs[name][0]]
+    return [f"`model.{name}`: {config.cell} has {lack}" for name, lack in unused]

@@ -1,0 +1,54 @@
+"""The interface through which a run reports its preparation and its training to a terminal, a notebook or a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from charlm.evaluation.likelihood import Evaluation
+    from charlm.run import RunDirectory, Sample
+
+
+class Reporter:
+    """Receives what happens during a run; every method does nothing unless a subclass overrides it."""
+
+    def say(self, line: str) -> None:
+        """Receive a message of one line."""
+
+    def parameter_table(self, rows: list[tuple[str, str, int]]) -> None:
+        """Receive the parts of the network: the name, the shape and the number of parameters of each."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Receive how much of a task outside training is done: `done` of `total`, in units of that task."""
+
+    def on_step(
+        self,
+        fraction: float,
+        step: int,
+        epoch: float,
+        seconds: float,
+        loss: float | None,
+        tokens_per_second: float | None,
+    ) -> None:
+        """Receive the state of the training after an optimiser step.
+
+        Args:
+            fraction: The part of the run that is done, from 0 to 1.
+            step: Optimiser steps done.
+            epoch: Epochs done, with a fraction.
+            seconds: Training time so far.
+            loss: Mean training loss since the last logged step in nats per token; None between logged steps.
+            tokens_per_second: Training speed since the last logged step; None between logged steps.
+        """
+
+    def on_validation(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
+        """Receive the result of a validation; `best` says whether its loss is the lowest so far."""
+
+    def on_sample(self, sample: Sample) -> None:
+        """Receive a sample that was just generated."""
+
+    def on_end(self, directory: RunDirectory) -> None:
+        """Receive the directory of a run whose training has ended or was interrupted; all its files are written."""
+
+    def close(self) -> None:
+        """Release what the reporter holds (a live display); called however the training ends."""

@@ -1,0 +1,52 @@
+"""Checkpoints: written whole or not at all, and read without executing anything."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from charlm.errors import CharlmError
+from charlm.files import atomic
+from charlm.manifest import Manifest
+
+OURS = "charlm"
+"""Key of a Lightning checkpoint under which a `LanguageModule` keeps what Lightning does not know."""
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints through `atomic` and `load_checkpoint`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        data = io.BytesIO()  # torch.save would hide why a file cannot be written
+        torch.save(checkpoint, data)
+        run = Manifest(Path(path).parent.parent)
+        name = f"{Path(path).parent.name}/{Path(path).name}"
+        with run.writing(name, "wb") if run.exists() else atomic(path, "wb") as file:
+            file.write(data.getbuffer())
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
+        return load_checkpoint(path)
+
+
+def load_checkpoint(path: Any) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; only tensors and plain values are accepted.
+
+    Raises:
+        CharlmError: the file is damaged, or no checkpoint of a run.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"state_dict", "global_step", OURS} - checkpoint.keys()
+        if missing:
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    except Exception as error:  # a damaged file can make the reader raise anything
+        # What follows torch's first sentence tells how to make it run the code in the file.
+        line = str(error).strip().split(". ")[0].splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CharlmError(
+            f"the checkpoint {path} is damaged ({line}); start a new run from the weights with `init_from`"
+        ) from None
+    return checkpoint

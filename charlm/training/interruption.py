@@ -1,0 +1,76 @@
+"""What an interrupted run says before it leaves: how good it is, which weights text is generated with, and a sample.
+
+Nothing here changes the files that resuming reads: a run that goes on ends as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import lightning
+
+from charlm.config import Config
+from charlm.config.shell import command
+from charlm.errors import CharlmError
+from charlm.evaluation.likelihood import Evaluation
+from charlm.reporter import Reporter
+from charlm.run import RunDirectory
+from charlm.training.callbacks import Validation
+from charlm.training.module import LanguageModule
+from charlm.training.sample_logger import generate_samples
+from charlm.training.validation_points import SPEED, beginning
+
+QUICK = 5.0
+"""Longest validation, in seconds, for which a person who pressed Ctrl-C is kept waiting."""
+
+
+def describe_interruption(
+    trainer: lightning.Trainer,
+    module: LanguageModule,
+    directory: RunDirectory,
+    config: Config,
+    validation: Validation,
+    reporter: Reporter,
+    *,
+    patient: bool,
+) -> None:
+    """Tell the reporter how an interrupted run stands; its checkpoint is written.
+
+    Args:
+        patient: Whether there is time for a validation and a sample, and not only for a sentence.
+    """
+    progress = module.progress
+    newest = f"the newest weights, of step {progress.step:,}"
+    result = _validate(trainer, module, validation) if patient else None
+    if result is not None:
+        newest += f" ({result.bits_per_character:.3f} bits per character)"
+    generate = command("generate", directory.path)
+    if progress.best_loss is None or progress.improved:
+        reporter.say(f"{generate} uses {newest}")
+    else:
+        reporter.say(
+            f"{generate} uses the weights of the best validation, of epoch {progress.best_epoch:.3g} "
+            f"({progress.best_bits_per_character:.3f} bits per character); "
+            f"{command('generate', directory.path, checkpoint='last')} uses {newest}"
+        )
+    if not patient:
+        return
+    if config.samples.every != 0 and progress.step:
+        try:
+            for sample in islice(generate_samples(module, directory, config.samples), 1):
+                reporter.on_sample(sample)
+        except CharlmError as error:
+            reporter.say(f"no sample; {error}")
+    reporter.on_end(directory)
+
+
+def _validate(trainer: lightning.Trainer, module: LanguageModule, validation: Validation) -> Evaluation | None:
+    """How well the newest weights predict what validation reads; None if that is not quick, or there is no text."""
+    progress = module.progress
+    if validation.stream is None or not progress.step:
+        return None
+    affordable = int(QUICK * SPEED * progress.tokens / max(1e-9, progress.elapsed))
+    stream = beginning(validation.stream, progress.validation_tokens or affordable)
+    if validation.interval != "auto":
+        stream = validation.stream
+    return validation.evaluate(trainer, module, stream) if len(stream) <= affordable else None

@@ -1,0 +1,81 @@
+"""Starting a run from the weights of another: which settings it takes over, and how weights are copied."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from charlm.config import Config, ModelConfig
+from charlm.config.plain import merge
+from charlm.errors import CharlmError
+from charlm.run import RunDirectory
+
+if TYPE_CHECKING:
+    from charlm.network.model import LanguageModel
+
+TOKENIZER_SETTINGS = ("kind", "lowercase")
+"""Settings of the tokenizer that a run shares with the run that it starts from."""
+
+
+def inherit(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the network and the kind of tokens of the run that `init_from` names; settings that were given win.
+
+    Raises:
+        CharlmError: there is no such run, or its settings are damaged.
+    """
+    if not values.get("init_from"):
+        return values
+    theirs = RunDirectory(str(values["init_from"])).config.to_dict()
+    tokenizer = {name: theirs["tokenizer"][name] for name in TOKENIZER_SETTINGS}
+    model = {name: value for name, value in values.get("model", {}).items() if value is not None}
+    return merge({"model": theirs["model"], "tokenizer": tokenizer}, {**values, "model": model})
+
+
+def check_fits(config: Config, source: RunDirectory) -> None:
+    """Raise CharlmError for a setting that contradicts the weights of `source`."""
+    theirs = source.config
+    for definition in fields(ModelConfig):
+        name, role = definition.name, definition.metadata["role"]
+        ours, wanted = getattr(config.model, name), getattr(source.model_config, name)
+        if ours == wanted or role == "regularises":
+            continue
+        if role == "starts weights":
+            raise CharlmError(
+                f"`model.{name}` sets how weights start, and those of {source.path} are trained; leave it out"
+            )
+        raise CharlmError(
+            f"`model.{name}` {ours} does not fit {source.path}, whose weights have {wanted}; leave it out"
+        )
+    for name in TOKENIZER_SETTINGS:
+        ours, wanted = getattr(config.tokenizer, name), getattr(theirs.tokenizer, name)
+        if ours != wanted:
+            raise CharlmError(
+                f"`tokenizer.{name}` {ours} does not fit {source.path}, whose tokens have {wanted}; leave it out"
+            )
+
+
+def load_pretrained(model: LanguageModel, directory: RunDirectory, source: RunDirectory) -> None:
+    """Copy the weights of a trained run into a model, with the rows of the tokens that both vocabularies have.
+
+    Raises:
+        CharlmError: a weight is missing or has another shape.
+    """
+    import torch
+
+    old = {name: torch.from_numpy(value) for name, value in source.read_weights("best").items()}
+    known = {token: number for number, token in enumerate(source.tokenizer.tokens)}
+    pairs = [(new, known[token]) for new, token in enumerate(directory.tokenizer.tokens) if token in known]
+    to, from_ = torch.tensor(pairs, dtype=torch.long).view(-1, 2).T
+    with torch.no_grad():
+        for name, weight in model.state_dict().items():
+            by_token = name.startswith(("embedding.", "output."))  # one row for each token
+            if name not in old or old[name].shape[by_token:] != weight.shape[by_token:]:
+                have = "x".join(map(str, old[name].shape)) if name in old else "missing"
+                raise CharlmError(
+                    f"the weights of {source.path} do not fit the new network: {name} is {have} there and "
+                    f"{'x'.join(map(str, weight.shape))} here; start from another run"
+                )
+            if by_token:
+                weight[to] = old[name][from_]
+            else:
+                weight.copy_(old[name])

@@ -1,0 +1,114 @@
+"""The processes of one training: which of them is the first, and how the others learn the run directory.
+
+Lightning starts the other processes by running the same command again, and a launcher (torchrun, SLURM) starts all of
+them at once; each asks here, and nowhere else, what the environment says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from charlm.errors import CharlmError
+
+RUN_VARIABLE = "CHARLM_RUN"
+"""Environment variable by which processes that Lightning starts inherit the path of the run directory."""
+
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+"""Where Lightning, torchrun and SLURM put the number of a process."""
+
+INTERACTIVE = ("bash", "interactive")
+"""Names of SLURM jobs in which a person types commands; as for Lightning, SLURM does not start the processes there."""
+
+LONGEST_WAIT = 3600.0
+"""Seconds that a process waits for the first one to prepare the run directory."""
+
+
+class Launch(NamedTuple):
+    """How many processes a launcher started."""
+
+    devices: int
+    """Processes on each machine."""
+
+    nodes: int
+    """Machines."""
+
+
+def launched() -> Launch | None:
+    """What torchrun or SLURM started; None if this process is alone, or Lightning starts the others."""
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" in environment:
+        devices = int(environment["LOCAL_WORLD_SIZE"])
+        launch = Launch(devices, int(environment["WORLD_SIZE"]) // devices)
+    elif "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in INTERACTIVE:
+        nodes = int(environment.get("SLURM_NNODES", 1))
+        launch = Launch(int(environment.get("SLURM_NTASKS_PER_NODE", environment["SLURM_NTASKS"])), nodes)
+    else:
+        return None
+    return launch if launch.devices * launch.nodes > 1 else None
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes the run."""
+    return all(os.environ.get(name, "0") in ("0", "") for name in RANK_VARIABLES)
+
+
+@contextlib.contextmanager
+def announced(path: Path) -> Iterator[None]:
+    """Tell the processes that Lightning starts meanwhile where the run directory is, and nobody after that."""
+    os.environ[RUN_VARIABLE] = str(path)
+    try:
+        yield
+    finally:
+        os.environ.pop(RUN_VARIABLE, None)
+
+
+def prepared_directory(run: str | Path | None, say: Callable[[str], None], longest_wait: float = LONGEST_WAIT) -> Path:
+    """The directory that the first process prepares, as soon as it is complete.
+
+    Args:
+        run: The directory that the command named, if it did.
+        say: Told once that this process waits.
+        longest_wait: Seconds.
+
+    Raises:
+        CharlmError: no directory was named, or it is still incomplete after `longest_wait`.
+    """
+    named = run if run is not None else os.environ.get(RUN_VARIABLE)
+    if named is None:
+        raise CharlmError("with several processes started by a launcher, name the directory with `run`")
+    path = Path(named)
+    deadline = time.monotonic() + longest_wait
+    waiting = False
+    while not (path / "config.yaml").is_file():
+        if not waiting:
+            say(f"waiting for the first process to prepare {path}")
+            waiting = True
+        if time.monotonic() > deadline:
+            raise CharlmError(
+                f"the first process has not prepared {path} within {longest_wait:.0f} s; "
+                "see what it printed, or prepare the run with one process first"
+            )
+        time.sleep(0.2)
+    return path
+
+
+def end_quietly() -> NoReturn:
+    """End a process that is not the first when the first one ends with a message.
+
+    The exit status is 0, because a launcher kills all processes when one of them ends with an error, and the message of
+    the first one would be lost.
+    """
+    raise SystemExit(0)
+
+
+def lost_process(error: Exception) -> bool:
+    """Whether an error says that another process of the training cannot be reached any more."""
+    import torch
+
+    known = torch.distributed.is_available() and isinstance(error, torch.distributed.DistError)
+    return known or any(word in str(error) for word in ("gloo", "NCCL", "Connection closed by peer"))

@@ -1,0 +1,124 @@
+"""Progress: the counters of a training, kept by the module, stored in the checkpoint, read by every callback."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from charlm.config.limits import Limit, Limits
+
+ROLLBACK_FACTOR = 0.1
+"""What a return to the last checkpoint multiplies the learning rate by."""
+
+
+@dataclass
+class Progress:
+    """How far a training is, and how it went.
+
+    Args:
+        limits: When the run is over.
+
+    Attributes:
+        step: Optimiser steps so far, skipped ones included.
+        epoch: Passes over the training text so far, with a fraction.
+        tokens: Tokens predicted so far by all processes.
+        skipped_steps: Steps not taken because a loss or a gradient was not finite.
+        bad_steps: The same, in a row.
+        rollbacks: How often the run returned to its last checkpoint because its weights had diverged.
+        best_loss, best_bits_per_character, best_epoch: Of the best validation; None and 0 before the first.
+        stale_validations: Validations since the best one.
+        validation_tokens: Tokens of the validation text that a validation reads, once that is decided; 0 before.
+        elapsed_before: Seconds of training before this process took over.
+        batches_per_epoch, accumulate: Batches of an epoch, and batches of an optimiser step.
+        batch: Batches of this epoch so far.
+        improved: Whether the validation of this step is the best so far.
+        rolled_back: Whether this step ended with a return to the last checkpoint.
+        stop_reason: The limit that ends the run; None while it is not over.
+        paused: Seconds that this process spent between steps: validation, samples, saving.
+    """
+
+    limits: Limits
+    step: int = 0
+    epoch: float = 0.0
+    tokens: int = 0
+    skipped_steps: int = 0
+    bad_steps: int = 0
+    rollbacks: int = 0
+    best_loss: float | None = None
+    best_bits_per_character: float = 0.0
+    best_epoch: float = 0.0
+    stale_validations: int = 0
+    validation_tokens: int = 0
+    elapsed_before: float = 0.0
+    batches_per_epoch: int = field(default=1, metadata={"stored": False})
+    accumulate: int = field(default=1, metadata={"stored": False})
+    batch: int = field(default=0, metadata={"stored": False})
+    improved: bool = field(default=False, metadata={"stored": False})
+    rolled_back: bool = field(default=False, metadata={"stored": False})
+    stop_reason: Limit | None = field(default=None, metadata={"stored": False})
+    paused: float = field(default=0.0, metadata={"stored": False})
+    _started: float | None = field(default=None, metadata={"stored": False})
+
+    def start_clock(self) -> None:
+        """Count the time from now on as training."""
+        self._started = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, over all the times that the run was resumed."""
+        return self.elapsed_before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch; batches left over at its end make a step of their own."""
+        return -(-self.batches_per_epoch // self.accumulate)
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the newest batch was the last one of an epoch."""
+        return self.batch == self.batches_per_epoch
+
+    @property
+    def step_ended(self) -> bool:
+        """Whether the newest batch completed an optimiser step; the gradients of others wait for more batches."""
+        return self.batch % self.accumulate == 0 or self.epoch_ended
+
+    def passed(self, interval: int) -> bool:
+        """Whether a multiple of `interval` batches of this epoch lies within the newest optimiser step."""
+        before = (self.batch - 1) // self.accumulate * self.accumulate
+        return self.batch // interval > before // interval
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What the learning rate is multiplied by, because the run returned to its last checkpoint."""
+        return ROLLBACK_FACTOR**self.rollbacks
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is over, from 0 to 1."""
+        return self.limits.fraction(self.step / self.steps_per_epoch, self.step, self.elapsed)
+
+    def limit_reached(self) -> Limit | None:
+        """The limit that ends the run; None while it is not over."""
+        return self.limits.reached(self.epoch, self.step, self.elapsed, self.stale_validations)
+
+    def validated(self, loss: float, bits_per_character: float) -> None:
+        """Take note of a validation."""
+        self.improved = self.best_loss is None or loss < self.best_loss
+        if self.improved:
+            self.best_loss, self.best_bits_per_character, self.best_epoch = loss, bits_per_character, self.epoch
+        self.stale_validations = 0 if self.improved else self.stale_validations + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint stores, in plain values."""
+        state = {name: getattr(self, name) for name in _STORED}
+        return state | {"elapsed_before": self.elapsed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where another process stood."""
+        for name in _STORED:
+            setattr(self, name, state[name])
+
+
+_STORED = [one.name for one in fields(Progress) if one.metadata.get("stored", True) and one.name != "limits"]

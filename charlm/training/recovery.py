@@ -1,0 +1,117 @@
+"""What a training does when its weights have diverged, so that no saved file holds a number that is not finite.
+
+A skipped step protects the weights from a gradient that is not finite, but not from a finite one that is far too large.
+Therefore the weights are checked before each validation and before each save. Weights that fail the check are replaced
+by those of the last checkpoint, once in a run; the second time the run ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from charlm.errors import CharlmError
+from charlm.network.model import LanguageModel
+from charlm.reporter import Reporter
+from charlm.run import RunDirectory
+from charlm.training.checkpoint import load_checkpoint
+from charlm.training.module import LanguageModule
+from charlm.training.processes import end_quietly
+
+
+class Recovery:
+    """Returns a diverged training to its last checkpoint with a lower learning rate, and ends it the second time.
+
+    The position in the text, the step and the schedule are kept: only the weights, the optimiser and the recurrent
+    state go back. Every process of a run decides the same.
+
+    Args:
+        directory: The run; its `last.ckpt` is good, because nothing else is saved.
+        reporter: Told what happened.
+    """
+
+    def __init__(self, directory: RunDirectory, reporter: Reporter) -> None:
+        self.directory = directory
+        self.reporter = reporter
+
+    def check(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        """Return to the last checkpoint if a weight, an average of the optimiser, or the loss is not finite."""
+        with trainer.precision_plugin.forward_context():
+            good = module.predicts_finite() and _is_finite(module.model.state_dict())
+        good = good and all(_is_finite(optimizer.state_dict()) for optimizer in trainer.optimizers)
+        if trainer.world_size > 1:
+            good = trainer.strategy.reduce_boolean_decision(good, all=True)
+        if not good:
+            self.roll_back(trainer, module, "the weights are not finite, or too large for a finite loss")
+
+    def roll_back(self, trainer: lightning.Trainer, module: LanguageModule, reason: str) -> None:
+        """Return to the last checkpoint with a lower learning rate.
+
+        Args:
+            trainer, module: The training.
+            reason: What went wrong: a clause without a full stop.
+
+        Raises:
+            CharlmError: the run has done so before.
+        """
+        progress = module.progress
+        if progress.rollbacks:
+            self._give_up(trainer, module, reason)
+        saved = load_checkpoint(self.directory.path / "checkpoints" / "last.ckpt")
+        module.load_state_dict(saved["state_dict"])
+        trainer.strategy.load_optimizer_state_dict(saved)
+        module.state = None  # the state of diverged weights
+        progress.rollbacks, progress.rolled_back, progress.bad_steps = 1, True, 0
+        self.reporter.say(
+            f"step {progress.step}: {reason}; weights and optimiser return to those of step {saved['global_step']}, "
+            f"and the learning rate is multiplied by {progress.learning_rate_factor:g} from here on"
+        )
+
+    def _give_up(self, trainer: lightning.Trainer, module: LanguageModule, reason: str) -> None:
+        """End the run with a CharlmError."""
+        if trainer.global_rank:
+            end_quietly()
+        optimizer, settings, run = module.optimizer_config, module.trainer_config, self.directory.path
+        raise CharlmError(
+            f"step {module.progress.step}: {reason}, although the run had returned to its last good weights and "
+            f"lowered the learning rate; {run} keeps its last good weights; in a new run, try a lower `optimizer.lr` "
+            f"(now {optimizer.lr:g}), `optimizer.weight_decay` (now {optimizer.weight_decay:g}) or "
+            f"`trainer.gradient_clip_val` (now {settings.gradient_clip_val:g}; 0 is no clipping), or "
+            f"`trainer.precision` 32"
+        )
+
+
+def check_initial_weights(model: LanguageModel) -> None:
+    """Raise CharlmError for weights that are not finite before the first step."""
+    bad = [name for name, weight in model.state_dict().items() if not _is_finite(weight)]
+    if bad:
+        raise CharlmError(
+            f"the initial weights are not finite ({', '.join(bad[:3])}); lower `model.gate_scale`, "
+            "`model.recurrent_scale` or `model.forget_bias`, or choose another `init_from`"
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether every floating-point number within nested dictionaries, lists and tensors is finite."""
+    return all(bool(torch.isfinite(one).all()) for one in _tensors(value))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _tensors(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _tensors(one)
+
+
+def finite(values: dict[str, float]) -> dict[str, float]:
+    """The numbers that are finite; what is logged has no others."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}

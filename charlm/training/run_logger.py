@@ -1,0 +1,301 @@
+"""Where the numbers of a run go: metrics.csv, TensorBoard, and every other logger that Lightning has."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import lightning.pytorch.loggers
+import numpy as np
+from lightning.pytorch.loggers import Logger
+from numpy.typing import NDArray
+
+from charlm.config import Config
+from charlm.config.plain import flat
+from charlm.errors import CharlmError, nearest
+from charlm.evaluation.text_metrics import Metric, metrics
+from charlm.inspection.gates import CLOSED, OPEN
+from charlm.run import RunDirectory, Sample
+from charlm.training.progress import Progress
+from charlm.views.text import wrap
+
+COLUMNS = {
+    "train/loss": "nats per token",
+    "train/bits_per_character": "bits",
+    "train/perplexity": "per token",
+    "val/loss": "nats per token",
+    "val/bits_per_character": "bits",
+    "val/perplexity": "per token",
+    "val/word_perplexity": "per word",
+    "val/tokens": "tokens of the validation text that were read",
+    "val/stale_validations": "validations since the best one",
+    "train/learning_rate": "",
+    "train/gradient_norm": "before clipping",
+    "train/tokens_per_second": "",
+    "train/seconds_per_epoch": "",
+    "train/skipped_steps": "not finite",
+} | {f"text_metrics/{name}": metric.unit for name, metric in metrics.items()}
+"""Every logged number with its unit; the columns of metrics.csv after step, epoch and seconds."""
+
+HEADER = ["step", "epoch", "seconds", *COLUMNS]
+
+CLOCK = ("seconds", "train/tokens_per_second", "train/seconds_per_epoch")
+"""Columns that differ between two runs with the same settings."""
+
+REFERENCES = "text_metrics of references"
+"""Tag under which TensorBoard shows the metrics of the reference texts: a constant, logged beside each score."""
+
+COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
+"""Settings by which runs are compared in the HParams tab."""
+
+WIDTH = 110
+"""Columns after which TensorBoard's text tab breaks a line of a sample: it does not wrap code."""
+
+BUILT_IN = ("tensorboard", "csv")
+"""Loggers that a `RunLogger` is itself: TensorBoard, and metrics.csv, which is always written."""
+
+
+def logger_classes(names: str) -> dict[str, type[Logger]]:
+    """The loggers of `trainer.logger` that Lightning brings, by name.
+
+    Args:
+        names: Names separated by commas, without the suffix Logger: "tensorboard,csv,wandb".
+
+    Raises:
+        CharlmError: there is no such logger.
+    """
+    known = {
+        name.removesuffix("Logger").lower(): getattr(lightning.pytorch.loggers, name)
+        for name in lightning.pytorch.loggers.__all__
+        if name.endswith("Logger") and name != "Logger"
+    }
+    found = {}
+    for name in logger_names(names):
+        if name in BUILT_IN:
+            continue
+        if name not in known:
+            choices = sorted({*known, *BUILT_IN})
+            raise CharlmError(
+                f"`trainer.logger`: there is no logger {name!r}; "
+                f"choose from {', '.join(choices)}{nearest(name, choices)}"
+            )
+        found[name] = known[name]
+    return found
+
+
+def logger_names(names: str) -> list[str]:
+    """The names of `trainer.logger`, one by one."""
+    return [name.strip().lower() for name in names.split(",") if name.strip()]
+
+
+def other_loggers(names: str, directory: RunDirectory) -> list[Logger]:
+    """The loggers of `trainer.logger` that Lightning brings, made for a run.
+
+    Raises:
+        CharlmError: there is no such logger, or what it needs is not installed.
+    """
+    made = []
+    for name, cls in logger_classes(names).items():
+        given = {"save_dir": str(directory.path), "run_name": directory.path.name}
+        parameters = inspect.signature(cls).parameters
+        arguments = {key: value for key, value in given.items() if key in parameters}
+        try:
+            made.append(cls(**arguments))
+        except (ImportError, TypeError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise CharlmError(
+                f"`trainer.logger`: {name} cannot be used here ({line}); install it or leave it out"
+            ) from None
+    return made
+
+
+class RunLogger(Logger):
+    """Lightning's logger of a run: every number goes to metrics.csv, to TensorBoard and to the other loggers.
+
+    Args:
+        directory: The run.
+        step: Where training begins: what was logged of later steps is dropped, because it will come again.
+        tensorboard: Whether to write TensorBoard's events.
+        others: Further loggers.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, step: int = 0, *, tensorboard: bool = True, others: Collection[Logger] = ()
+    ) -> None:
+        super().__init__()
+        self.directory = directory
+        self.others = list(others)
+        self.table = directory.path / "metrics.csv"
+        directory.drop_metrics_after(step or -1, HEADER)  # step 0 is measured again
+        self.writer: Any = None
+        if tensorboard:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of TensorBoard's own imports
+                from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(directory.path), purge_step=step + 1 if step else 0)
+
+    # -- what Lightning asks of a logger
+
+    @property
+    def name(self) -> str:
+        return self.directory.path.name
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def experiment(self) -> Any:
+        """TensorBoard's SummaryWriter, or None."""
+        return self.writer
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Show numbers that a callback of the user logs; metrics.csv keeps only those of `COLUMNS`."""
+        for name, value in metrics.items():
+            self.add_scalar(name, float(value), step or 0)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the settings are in config.yaml, and `add_results` enters them with the final numbers."""
+
+    # -- what the training logs
+
+    def add(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """Log numbers of a step under the names in `COLUMNS`."""
+        row = {"step": progress.step, "epoch": round(progress.epoch, 4), "seconds": round(progress.elapsed, 3)}
+        line = io.StringIO()
+        csv.DictWriter(line, HEADER, lineterminator="\n").writerow(
+            row | {name: f"{value:.6g}" for name, value in values.items()}
+        )
+        with self.table.open("a", encoding="utf-8", newline="") as file:
+            file.write(line.getvalue())  # one write: a row is there or it is not
+        for name, value in values.items():
+            self.add_scalar(name, value, progress.step)
+        for other in self.others:
+            other.log_metrics(dict(values), progress.step)
+
+    def add_scores(
+        self, progress: Progress, scores: Mapping[str, float], references: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """Log the metrics of a generated text, and beside them those of the reference texts."""
+        self.add(progress, {f"text_metrics/{name}": value for name, value in scores.items()})
+        for source, values in references.items():
+            for name, value in values.items():
+                self.add_scalar(f"{REFERENCES}/{name}/{source}", value, progress.step)
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        """A number for TensorBoard alone."""
+        if self.writer is not None:
+            self.writer.add_scalar(tag, value, step)
+
+    def add_histogram(self, tag: str, values: NDArray[Any], step: int, bins: int) -> None:
+        """A histogram for TensorBoard."""
+        if self.writer is not None:
+            self.writer.add_histogram(tag, values, step, bins=bins)
+
+    def add_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """An image (height, width, 3) for TensorBoard."""
+        if self.writer is not None:
+            self.writer.add_image(tag, pixels, step, dataformats="HWC")
+
+    def add_sample(self, sample: Sample) -> None:
+        """Show a sample in the text tab, prompt and text within one fence so that markup in them stays text."""
+        if self.writer is None:
+            return
+        text = sample.prompt + sample.text
+        fence = "`" * max(3, _longest_run(text, "`") + 1)
+        tag = f"samples/{sample.prompt[:40]!r} seed {sample.seed}" if sample.prompt else f"samples/seed {sample.seed}"
+        self.writer.add_text(
+            tag,
+            f"epoch {sample.epoch:g}, step {sample.step}, temperature {sample.temperature:g}\n\n"
+            f"{fence}text\n{wrap(text, WIDTH)}\n{fence}\n",
+            sample.step,
+        )
+
+    def add_layout(self, scored: Collection[str]) -> None:
+        """Lay out the charts of TensorBoard's custom scalars.
+
+        Args:
+            scored: The text metrics that this run computes.
+        """
+        if self.writer is not None:
+            self.writer.add_custom_scalars(layout(scored))
+
+    def add_settings(self, config: Config) -> None:
+        """Enter the settings into the other loggers."""
+        for other in self.others:
+            other.log_hyperparams(flat(config.to_dict()))
+        self.settings = flat(config.to_dict())
+
+    def add_results(self, results: Mapping[str, float], step: int) -> None:
+        """Enter the settings with the final numbers into the HParams tab."""
+        named = {f"final/{name}": value for name, value in results.items()}
+        for other in self.others:
+            other.log_metrics(named, step)
+        if self.writer is None:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            name: value if isinstance(value, int | float | str | bool) else repr(value)
+            for name, value in self.settings.items()
+            if name.startswith(COMPARED)
+        }
+        # What SummaryWriter.add_hparams does, without its second event file.
+        events = self.writer.file_writer
+        for summary in hparams(plain, named):
+            events.add_summary(summary)
+        for name, value in named.items():
+            self.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is waiting."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def layout(scored: Collection[str]) -> dict[str, dict[str, list[Any]]]:
+    """The charts of TensorBoard's custom scalars: categories, charts and the tags drawn in each, as patterns."""
+
+    def chart(*patterns: str) -> list[Any]:
+        return ["Multiline", [f"{pattern}$" for pattern in patterns]]
+
+    return {
+        "Learning": {
+            "loss (nats per token): training and validation": chart("train/loss", "val/loss"),
+            "bits per character": chart("train/bits_per_character", "val/bits_per_character"),
+            "perplexity per token": chart("train/perplexity", "val/perplexity"),
+        },
+        "Text metrics": {
+            _title(metrics[name]): chart(f"text_metrics/{name}", f"{REFERENCES}/{name}/.*")
+            for name in metrics
+            if name in scored
+        },
+        "Training": {
+            "learning rate": chart("train/learning_rate"),
+            "gradient norm before clipping": chart("train/gradient_norm"),
+            "tokens per second": chart("train/tokens_per_second"),
+            "seconds per epoch": chart("train/seconds_per_epoch"),
+        },
+        "Gates": {
+            f"fraction of a gate's values below {CLOSED} (closed)": chart("gates closed/.*"),
+            f"fraction of a gate's values above {OPEN} (open)": chart("gates open/.*"),
+        },
+    }
+
+
+def _title(metric: Metric) -> str:
+    wanted = {"higher": "higher is better", "lower": "lower is better"}.get(metric.better, f"best {metric.better}")
+    return f"{metric.label} ({metric.unit}{', ' if metric.unit else ''}{wanted})"
+
+
+def _longest_run(text: str, character: str) -> int:
+    longest = run = 0
+    for one in text:
+        run = run + 1 if one == character else 0
+        longest = max(longest, run)
+    return longest

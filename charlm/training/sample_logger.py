@@ -1,0 +1,216 @@
+"""The sample history: text from the same prompts and seeds again and again during training, and how good it is.
+
+At each point of the schedule two things happen: the samples are generated, for reading, and a longer text is drawn,
+which is scored and thrown away. Neither touches the random numbers of the training.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
+
+import lightning
+import numpy as np
+
+from charlm.config import Config, SamplesConfig
+from charlm.errors import CharlmError
+from charlm.evaluation.text_metrics import MOST_TRAINING, TextMetrics
+from charlm.generation.draw_text import draw_text
+from charlm.generation.sampling import stream_text
+from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
+from charlm.network.model import LanguageModel
+from charlm.reporter import Reporter
+from charlm.run import RunDirectory, Sample
+from charlm.training.callbacks import StepCallback
+from charlm.training.module import LanguageModule
+from charlm.training.progress import Progress
+from charlm.training.run_logger import RunLogger
+
+EARLY = (1 / 8, 1 / 4, 1 / 2)
+"""Points within the first epoch, where most of the change is."""
+
+TIME_FRACTION = 0.05
+"""Largest fraction of the time that points after the first epoch take, in a run that is bound by time."""
+
+
+class SampleSchedule:
+    """Says after which steps there are samples: some in the first epoch, then at ends of epochs, less and less often.
+
+    Within the first epoch, or the whole run if that is shorter, they are at 1/8, 1/4 and 1/2; after it at ends of
+    epochs (see `is_due`). In a run that is bound by steps or epochs all this follows from the number of the step alone,
+    so that an interrupted and resumed run has the samples of one that never stopped.
+
+    Args:
+        every: Epochs between samples; "auto": less and less often; 0: none at all.
+    """
+
+    def __init__(self, every: int | Literal["auto"]) -> None:
+        self.every = every
+        self._before = 0.0
+
+    def start(self, progress: Progress) -> None:
+        """Training begins or resumes."""
+        self._before = _first_epoch(progress)
+
+    def reached(self, progress: Progress) -> bool:
+        """Whether there are samples after the step that has just ended; to be asked after every step."""
+        before, self._before = self._before, _first_epoch(progress)
+        early = any(before < point <= self._before for point in EARLY)
+        return self.every != 0 and (early or progress.epoch_ended and is_due(round(progress.epoch), self.every))
+
+
+def is_due(epoch: int, every: int | Literal["auto"] = "auto") -> bool:
+    """Whether there are samples at the end of epoch 1, 2, ...
+
+    With "auto" these are 1 to 10, then 12, 14, ..., 20, 25, ..., 50, 60, ..., 100, 120, and so on: about sixteen for
+    each factor of ten, because a network changes more slowly the more it has learnt.
+    """
+    if every != "auto":
+        return epoch % every == 0
+    power = 10 ** (len(str(epoch - 1)) - 1)
+    return epoch % max(1, next(digit for digit in (2, 5, 10) if epoch <= digit * power) * power // 10) == 0
+
+
+def _first_epoch(progress: Progress) -> float:
+    """How far the first epoch is, or the run if it ends sooner; above 1 after either."""
+    return max(progress.step / progress.steps_per_epoch, progress.fraction)
+
+
+class TimeBudget:
+    """Limits something that is done now and then to a fraction of the time.
+
+    Args:
+        fraction: Largest fraction of the time, from 0 to 1, that it takes in the long run.
+    """
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+        self._took = self._ended = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Measures how long it takes this time."""
+        began = time.monotonic()
+        yield
+        self._ended = time.monotonic()
+        self._took = self._ended - began
+
+    @property
+    def available(self) -> bool:
+        """Whether enough time has passed since the last time."""
+        return time.monotonic() - self._ended >= self._took / self.fraction
+
+
+class SampleLogger(StepCallback):
+    """Generates and scores text at initialisation, at the points of the schedule, and at the end.
+
+    In a run that is bound by time, points after the first epoch are left out while they take too much of it; where
+    `samples.every` names the epochs they are never left out.
+    """
+
+    def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger, reporter: Reporter) -> None:
+        self.directory = directory
+        self.config = config.samples
+        self.unit = config.data.unit
+        self.run_logger = run_logger
+        self.reporter = reporter
+        self.schedule = SampleSchedule(config.samples.every)
+        self.budget = TimeBudget(TIME_FRACTION)
+        self.budgeted = bool(config.trainer.max_time) and config.samples.every == "auto"
+        self._metrics: TextMetrics | None = None
+
+    def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        self.schedule.start(module.progress)
+        if self.config.every != 0 and self.config.scored:
+            self._metrics = self._prepare_metrics()
+        if trainer.global_step == 0:
+            references = self._metrics.references if self._metrics else {}
+            self.run_logger.add_layout({name for scores in references.values() for name in scores})
+            if self.config.every != 0:
+                self._sample(module)
+
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        progress = module.progress
+        affordable = not self.budgeted or progress.epoch <= 1 or self.budget.available
+        due = self.schedule.reached(progress) and affordable
+        if due or progress.stop_reason and self.config.every != 0:
+            self._sample(module)
+
+    def _prepare_metrics(self) -> TextMetrics:
+        """Compute what the metrics need of the run's own text, and write the scores of the references."""
+        what = "scoring the text that samples are compared with"
+        self.reporter.progress(what, 0, 1)
+        held_out = self._text("val") if self.directory.has_split("val") else ""
+        found = TextMetrics(
+            self._text("train"), held_out, unit=self.unit, seed=self.config.seed, size=self.config.scored
+        )
+        self.reporter.progress(what, 1, 1)
+        self.directory.write_quality(found.references, found.left_out)
+        return found
+
+    def _text(self, split: str) -> str:
+        """The text of a split, or as much of it as is compared with."""
+        stream = self.directory.stream(split)
+        fraction = min(1.0, MOST_TRAINING / max(1, stream.counts.characters))
+        return self.directory.tokenizer.decode(stream.ids[: math.ceil(fraction * len(stream))])
+
+    def _sample(self, module: LanguageModule) -> None:
+        model = module.model
+        with self.budget.timed(), np.errstate(over="ignore", invalid="ignore"):
+            stepper = _stepper(model)
+            try:
+                scores = self._score(module, stepper)
+                self._generate(module.progress, stepper, scores)
+            except CharlmError as error:  # logits that are not finite; the run may recover, or gives up by itself
+                self.reporter.say(f"step {module.progress.step}: no samples; {error}")
+
+    def _score(self, module: LanguageModule, stepper: Stepper) -> dict[str, float]:
+        """The text metrics of a text drawn now, by name."""
+        if self._metrics is None:
+            return {}
+        fastest = TorchStepper(module.model) if module.device.type == "cuda" else stepper
+        text = draw_text(fastest, self.directory.tokenizer, self.config.scored, seed=self.config.seed)
+        scores = self._metrics.score(text)
+        self.run_logger.add_scores(module.progress, scores, self._metrics.references)
+        return scores
+
+    def _generate(self, progress: Progress, stepper: Stepper, scores: dict[str, float]) -> None:
+        for sample in _samples(progress, stepper, self.directory, self.config):
+            scored = replace(sample, scores=scores)
+            self.directory.add_sample(scored)
+            self.run_logger.add_sample(scored)
+            self.reporter.on_sample(scored)
+
+
+def generate_samples(module: LanguageModule, directory: RunDirectory, config: SamplesConfig) -> Iterator[Sample]:
+    """The samples of the network as it is now, one by one, without scores.
+
+    Raises:
+        CharlmError: the logits are not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield from _samples(module.progress, _stepper(module.model), directory, config)
+
+
+def _stepper(model: LanguageModel) -> NumpyStepper:
+    weights = {name: value.float().cpu().numpy() for name, value in model.state_dict().items()}
+    return NumpyStepper(weights, model.config, model.vocab_size)
+
+
+def _samples(progress: Progress, stepper: Stepper, directory: RunDirectory, config: SamplesConfig) -> Iterator[Sample]:
+    for prompt in config.prompts:
+        for seed in range(config.seed, config.seed + config.count):
+            pieces = stream_text(
+                stepper,
+                directory.tokenizer,
+                prompt,
+                length=config.length,
+                seed=seed,
+                temperature=config.temperature,
+            )
+            text = "".join(row[0] for row in pieces)
+            yield Sample(round(progress.epoch, 4), progress.step, prompt, seed, config.temperature, text)

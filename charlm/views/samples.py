@@ -1,0 +1,101 @@
+"""The sample history of a run in a terminal: samples one below the other, or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from charlm.run import Sample
+from charlm.views.text import visible
+
+COLUMN = 34
+"""Narrowest column of samples side by side, in characters."""
+
+HEADLINES = (
+    "words_in_training_text", "word_ngrams_in_held_out_text_2", "word_ngrams_in_held_out_text_3",
+    "character_divergence_4", "copied_characters", "lines_in_training_text",
+    "ngram_bits", "compression_ratio",
+)  # fmt: skip
+"""The most informative text metrics; views show them first."""
+
+
+def point_name(epoch: float, step: int) -> str:
+    """The name of a sample point: "initialisation" or "epoch 3"."""
+    return "initialisation" if step == 0 else f"epoch {epoch:.4g}"
+
+
+def heading(sample: Sample) -> str:
+    """The line above a sample: its epoch, step, prompt, seed and temperature."""
+    prompt = f", prompt {sample.prompt!r}" if sample.prompt else ""
+    name = point_name(sample.epoch, sample.step)
+    return f"── {name} (step {sample.step:,}{prompt}, seed {sample.seed}, temperature {sample.temperature:g}) ──"
+
+
+def in_a_sentence(scores: dict[str, float]) -> str:
+    """The one score that says most to a reader, as a sentence; empty if there is none.
+
+    All scores are in the report and in TensorBoard.
+    """
+    for name, parts in (("words_in_training_text", "words"), ("lines_in_training_text", "lines")):
+        if name in scores:
+            return f"{scores[name]:.0%} of the {parts} that the network generates now occur in the training text."
+    return ""
+
+
+def print_sample(console: Console, sample: Sample, *, scores: bool = True) -> None:
+    """Print a sample below its heading and, on request, a sentence about the scores of its sample point."""
+    console.print(Text(heading(sample), style="bold"))
+    if scores and (sentence := in_a_sentence(sample.scores)):
+        console.print(Text(sentence, style="dim"))
+    console.print(_body(sample))
+
+
+def print_sample_history(samples: Iterable[Sample], console: Console | None = None) -> None:
+    """Print samples one below the other, oldest first, on standard output by default."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    step = None
+    for number, sample in enumerate(samples):
+        if number:
+            console.print()
+        print_sample(console, sample, scores=sample.step != step)
+        step = sample.step
+
+
+def print_side_by_side(samples: Sequence[Sample], console: Console | None = None) -> None:
+    """Print samples of the same prompt and seed in columns, on standard output by default.
+
+    A row has as many columns of at least `COLUMN` characters as fit; further samples follow in rows below it.
+    """
+    console = console or Console(highlight=False)
+    rows: dict[tuple[str, int], list[Sample]] = {}
+    for sample in samples:
+        rows.setdefault((sample.prompt, sample.seed), []).append(sample)
+    fit = max(1, console.width // COLUMN)
+    for number, ((prompt, seed), row) in enumerate(rows.items()):
+        if number:
+            console.print()
+        title = f"prompt {prompt!r}, seed {seed}" if prompt else f"seed {seed}"
+        console.print(Text(f"── {title}, temperature {row[0].temperature:g} ──", style="bold"))
+        for start in range(0, len(row), fit):
+            console.print(_columns(row[start : start + fit], scores=not number))
+
+
+def _columns(samples: Sequence[Sample], *, scores: bool) -> Table:
+    table = Table(box=None, pad_edge=False, expand=True, header_style="")
+    for sample in samples:
+        head = Text(f"{point_name(sample.epoch, sample.step)}, step {sample.step:,}", style="bold")
+        if scores and (sentence := in_a_sentence(sample.scores)):
+            head.append(f"\n{sentence}", style="dim not bold")
+        table.add_column(head, ratio=1, overflow="fold", vertical="top")
+    table.add_row()
+    table.add_row(*(_body(sample) for sample in samples))
+    return table
+
+
+def _body(sample: Sample) -> Text:
+    body = Text(visible(sample.prompt), style="dim")
+    body.append(visible(sample.text), style="")
+    return body

@@ -1,0 +1,25 @@
+"""Text for display: control characters made visible, long lines wrapped."""
+
+from __future__ import annotations
+
+# C0 controls and DEL have Unicode symbols, C1 controls have none; new lines and tabs keep their effect.
+_SYMBOLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
+_SYMBOLS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
+
+
+def visible(text: str) -> str:
+    """A text whose control characters are replaced by symbols (ESC by ␛), so that it cannot control a terminal."""
+    return text.replace("\r\n", "\n").translate(_SYMBOLS)
+
+
+def wrap(text: str, width: int) -> str:
+    """A text whose lines are at most `width` columns wide, broken at spaces where possible.
+
+    Control characters are made visible, tabs become spaces, spaces at the ends of lines are removed, and wide (East
+    Asian) characters count as two columns.
+    """
+    from rich.console import Console  # here, because `charlm generate` needs only `visible`
+    from rich.text import Text
+
+    lines = Text(visible(text)).wrap(Console(), width, tab_size=4)
+    return "\n".join(line.plain.rstrip() for line in lines)
