@@ -6,15 +6,12 @@ import shlex
 
 
 def command(name: str, *arguments: object, **options: object) -> str:
-    """The command line `charlm NAME ARGUMENTS --OPTION VALUE ...`, quoted for a shell.
+    """The command line of a command, its arguments and its options, quoted for a shell.
 
     Args:
         name: The command.
         arguments: Its arguments.
         options: Its options; a double underscore in a keyword stands for the dot of a dotted name.
-
-    >>> command("train", resume="runs/plays", trainer__max_epochs=40)
-    'charlm train --resume runs/plays --trainer.max_epochs 40'
     """
     words = ["charlm", name, *map(str, arguments)]
     for option, value in options.items():
