@@ -46,7 +46,7 @@ FRAMED, PLAIN = PanelSpec(box=ROUNDED, padding=(0, 1)), PanelSpec(box=Box("    \
 """The panels of the help on a terminal and where it is piped."""
 
 PIPED_WIDTH = 120
-"""Columns of the help where it is piped."""
+"""Width of the help, in columns, when standard output is not a terminal."""
 
 PARAMETER = Parameter(name_transform=lambda name: name, negative=(), allow_repeating=True, show_default=False)
 """Every option: its name keeps underscores, it has no opposite, and the last of several counts."""
@@ -65,7 +65,8 @@ def build_app(arguments: Sequence[str] = ()) -> App:
     """The command line: a command is the function of its own name in the module of its own name.
 
     Args:
-        arguments: What was typed; only the module of the command that it names is imported. Without one, all are.
+        arguments: What was typed; the summary of the command that it names is that of its function; those of
+            the others are read from their source, which is faster than importing them.
     """
     live = sys.stdout is not None and sys.stdout.isatty()
     app = App(
@@ -135,9 +136,9 @@ def _status(arguments: list[str], closed: bool) -> int:
         arguments = take_imports(arguments)
         app = build_app(arguments)
         command = app[arguments[0]] if arguments and arguments[0] in app and arguments[0][0] != "-" else None
-        status = _run(app, command, arguments)
+        _run(app, command, arguments)
         sys.stdout.flush()
-        return status
+        return 0
     except CharlmError as error:
         message = _shortened(str(error), arguments)
         return _fail(names_as_options(message, [*option_names(command), "import"] if command else ()))
@@ -197,11 +198,19 @@ def _shortened(message: str, arguments: Sequence[str]) -> str:
     return re.sub(rf"(\S{{{LONGEST}}})\S{{{LONGEST}}}\S*", r"\1...", message)
 
 
-def _run(app: App, command: App | None, arguments: list[str]) -> int:
+def _run(app: App, command: App | None, arguments: list[str]) -> None:
+    """Parse the arguments and call the function of the command.
+
+    Args:
+        app: The command line.
+        command: The command that the arguments name; None: they name none, such as `--help`.
+        arguments: What was typed, the name of the command included.
+    """
     if command is not None:
         arguments = [arguments[0], *spelled(command, arguments[1:])]
+        groups = group_names(command)
         for word in arguments:  # the parser would give the value of a group to the first setting of the group
-            if word.split("=")[0] in group_names(command):
+            if word.split("=")[0] in groups:
                 raise unknown_option(command, word)
     try:
         function, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
@@ -212,7 +221,6 @@ def _run(app: App, command: App | None, arguments: list[str]) -> int:
             if text.startswith("-") and text != "-":
                 raise unknown_option(command, text)
     function(*bound.args, **bound.kwargs)
-    return 0
 
 
 def _fail(message: str) -> int:

@@ -1,7 +1,7 @@
 """The settings of a run: one definition for each, in the groups in which they are named.
 
-A definition (name, type with its range, default, one line of help) gives the option of the command line, the key of the
-YAML file, the environment variable, the check, the line of the documentation and the line saved in the run.
+A definition is a name, a type with its range, a default and one line of help. The option of the command line, the key
+of the YAML file, the environment variable, the check, the documentation and the saved value are all made from it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Limits:
         return min(1.0, max(epochs / self.epochs, steps / self.steps, elapsed / self.seconds))
 
     def reached(self, epochs: float, steps: int, elapsed: float, stale_validations: int) -> Limit | None:
-        """The limit that ends the run; None while it is not over."""
+        """The limit that the run has reached; None if it has reached none."""
         if epochs >= self.epochs - 1e-9:
             return "epochs"
         if steps >= self.steps:

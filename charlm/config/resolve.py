@@ -91,13 +91,13 @@ class _Choices:
     made: list[Choice] = field(default_factory=list)
 
     def fill(self, group: Group, name: str, value: Any, reason: str) -> Group:
-        """The group with the setting `name` at `value`, if nobody named it."""
+        """Return the group with the setting `name` at `value`, or as it is if the user set `name`."""
         if getattr(group, name.partition(".")[2]) is not None:
             return group
         return self.set(group, name, value, reason)
 
     def set(self, group: Group, name: str, value: Any, reason: str) -> Group:
-        """The group with the setting `name` at `value`, whatever it was."""
+        """Return the group with the setting `name` at `value`, even if the user set it."""
         self.made.append(Choice(name, value, reason))
         return replace(group, **{name.partition(".")[2]: value})
 

@@ -88,7 +88,7 @@ class Layer(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden)))
 
     def path(self, device: str) -> WindowPath:
-        """How a window is computed on a device ("cpu", "cuda", ...), in the layer's present mode."""
+        """How a window is computed on a device ("cpu", "cuda", ...), while training or not, as the layer is now."""
         dropout = bool(self.recurrent_dropout and self.training and self.cell.recurrent)
         return "stepped" if self.stepped or self.zoneout or dropout else self.cell.path(device, self.hidden)
 

@@ -34,7 +34,7 @@ class Progress:
         batch: Batches of this epoch so far.
         improved: Whether the validation of this step is the best so far.
         rolled_back: Whether this step ended with a return to the last checkpoint.
-        stop_reason: The limit that ends the run; None while it is not over.
+        stop_reason: The limit that the run has reached; None if it has reached none.
         paused: Seconds that this process spent between steps: validation, samples, saving.
     """
 
@@ -100,7 +100,7 @@ class Progress:
         return self.limits.fraction(self.step / self.steps_per_epoch, self.step, self.elapsed)
 
     def limit_reached(self) -> Limit | None:
-        """The limit that ends the run; None while it is not over."""
+        """The limit that the run has reached; None if it has reached none."""
         return self.limits.reached(self.epoch, self.step, self.elapsed, self.stale_validations)
 
     def validated(self, loss: float, bits_per_character: float) -> None:

@@ -24,10 +24,10 @@ from charlm.views.svg import svg
 from charlm.views.text import visible, wrap
 
 COLUMNS = 8
-"""Most sample points side by side in a table."""
+"""The largest number of sample points that a table shows as columns."""
 
 EXCERPTS = 5
-"""Most sample points in Markdown."""
+"""The largest number of sample points that the Markdown report shows."""
 
 WIDTH = 100
 """Width of a line of a sample in Markdown, where code is not wrapped."""

@@ -23,7 +23,7 @@ from charlm.views.samples import HEADLINES, point_name
 T = TypeVar("T")
 
 MOST_POINTS = 200
-"""Most sample points that a page shows."""
+"""The largest number of sample points that a page shows."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from conftest import Charlm, small_settings, small_text
 
 @pytest.fixture
 def training(tmp_path: Path) -> subprocess.Popen[str]:
-    """A training that has a checkpoint and is far from its end."""
+    """A training process that has written a checkpoint and has most of its steps left."""
     text = tmp_path / "text.txt"
     text.write_text(small_text(3000), encoding="utf-8")
     settings = small_settings(text, trainer={"max_epochs": 1000}, checkpoint={"patience": 0})

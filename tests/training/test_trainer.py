@@ -35,7 +35,7 @@ class Lines(Reporter):
 
 
 def network(directory: RunDirectory) -> LanguageModel:
-    """The network of a run with new weights."""
+    """The network of a run, with newly initialised weights."""
     return LanguageModel(directory.model_config, directory.vocab_size)
 
 
