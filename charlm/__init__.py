@@ -8,7 +8,8 @@ The package in the order of the data:
     generation/  logits to text, one token at a time
     evaluation/  likelihood, text metrics, verdict;  inspection/  gates, gradients, memory
     views/       what a person sees: terminal, charts, reports
-    run.py       the directory of one training;  config/  its settings;  cli/  the commands
+    run.py       a trained model and its history;  run_directory.py  the files of a run
+    config/      the settings;  cli/  the commands
 """
 
 from __future__ import annotations

@@ -28,6 +28,12 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where the message is empty."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class Interrupted(Exception):  # noqa: N818 (an event, not an error)
     """Training was stopped by a signal (Ctrl-C, SIGTERM) and has saved itself in the directory `run`."""
 

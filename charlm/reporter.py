@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from charlm.evaluation.likelihood import Evaluation
-    from charlm.run import RunDirectory, Sample
+    from charlm.run_directory import RunDirectory, Sample
 
 
 class Reporter:

@@ -21,7 +21,7 @@ import torch
 
 from charlm.config import Config, ModelConfig
 from charlm.network.model import LanguageModel
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.text.tokenization import learn
 
 CHARLM = Path(sys.executable).with_name("charlm")

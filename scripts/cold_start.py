@@ -35,7 +35,7 @@ from charlm.files import atomic
 from charlm.generation.sampling import Sampler
 from charlm.generation.stepper import NumpyStepper
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.text.tokenization import Tokenizer
 from charlm.training.callbacks import StepCallback
 from charlm.training.module import LanguageModule

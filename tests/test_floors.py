@@ -16,7 +16,7 @@ FLOORS = {
     "errors": 1,
     "config": 2, "registry": 2, "files": 2, "interruptible": 2, "reporter": 2,
     "text": 3, "network": 3, "manifest": 3,
-    "generation": 4, "evaluation": 4, "inspection": 4,
+    "generation": 4, "evaluation": 4, "inspection": 4, "run_directory": 4,
     "run": 5, "views.plots": 5, "views.text": 5,  # they know no run: training shows charts and text as reports do
     "training": 6, "views": 6,
     "cli": 8,

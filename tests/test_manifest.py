@@ -11,7 +11,7 @@ import pytest
 
 from charlm.errors import CharlmError
 from charlm.manifest import Manifest
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from conftest import Charlm
 
 READ_BY = {

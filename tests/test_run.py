@@ -11,7 +11,8 @@ import pytest
 import charlm.run
 from charlm.errors import CharlmError
 from charlm.generation.stepper import Array, LongPromptStepper, NumpyStepper, TorchStepper
-from charlm.run import Run, RunDirectory
+from charlm.run import Run
+from charlm.run_directory import RunDirectory
 
 
 def test_torch_generates_many_rows_of_many_tokens(tiny_run: Path) -> None:

@@ -36,7 +36,7 @@ def report(
     if not run:
         raise CharlmError("name at least one run: charlm report RUN")
     from charlm.files import atomic, output
-    from charlm.run import RunDirectory
+    from charlm.run_directory import RunDirectory
     from charlm.views import report as views
 
     runs = [RunDirectory(path) for path in run]

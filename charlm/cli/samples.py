@@ -31,7 +31,7 @@ def samples(
 ) -> None:
     """Show the sample history of a run: what it generated at initialisation, after each epoch, and at the end."""
     config = read(SamplesOptions, options)
-    from charlm.run import RunDirectory
+    from charlm.run_directory import RunDirectory
 
     def shown(epoch: float) -> str:  # as headings have it, and people type it
         return f"{epoch:.4g}"

@@ -74,7 +74,7 @@ def train(
 
 
 def _resume(run: str, values: dict[str, Any], printing: bool, leave: _Leave) -> None:
-    from charlm.run import RunDirectory
+    from charlm.run_directory import RunDirectory
     from charlm.views.terminal import Terminal
 
     config = Config.from_dict(merge(RunDirectory(run).config.to_dict(), values))

@@ -22,7 +22,7 @@ from charlm.config import CheckpointConfig, Config, TrainerConfig
 from charlm.errors import CharlmError, Interrupted
 from charlm.evaluation.likelihood import Evaluation, evaluate
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.text.stream import TokenStream
 from charlm.training.module import PATIENCE, LanguageModule, is_finite_loss
 from charlm.training.progress import Progress

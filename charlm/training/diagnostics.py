@@ -17,7 +17,7 @@ from charlm.config import Config
 from charlm.inspection.gates import gate_activations, saturation
 from charlm.inspection.memory import excerpts, gradient_through_time, memory_horizon
 from charlm.network.model import LanguageModel, evaluating
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.training.callbacks import StepCallback
 from charlm.training.module import LanguageModule
 from charlm.training.projector import Projector

@@ -14,7 +14,7 @@ from charlm.config.shell import command
 from charlm.errors import CharlmError
 from charlm.evaluation.likelihood import Evaluation
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.training.callbacks import Validation
 from charlm.training.module import LanguageModule
 from charlm.training.sample_logger import generate_samples

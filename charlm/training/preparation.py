@@ -15,7 +15,7 @@ from charlm.files import drop_leftovers, temporary_path
 from charlm.network.cells import cells
 from charlm.network.summary import check_model, parameter_count
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.text.corpus import read_corpus
 from charlm.text.store import build
 from charlm.text.stream import TokenStream

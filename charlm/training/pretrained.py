@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from charlm.config import Config, ModelConfig
 from charlm.config.plain import merge
 from charlm.errors import CharlmError
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from charlm.network.model import LanguageModel

@@ -18,7 +18,7 @@ from torch import Tensor
 from charlm.errors import CharlmError
 from charlm.network.model import LanguageModel
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.training.checkpoint import load_checkpoint
 from charlm.training.module import LanguageModule
 from charlm.training.processes import end_quietly

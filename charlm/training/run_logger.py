@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from charlm.config import Config
 from charlm.config.plain import flat
-from charlm.errors import CharlmError, nearest
+from charlm.errors import CharlmError, first_line, nearest
 from charlm.evaluation.text_metrics import Metric, metrics
 from charlm.inspection.gates import CLOSED, OPEN
-from charlm.run import RunDirectory, Sample
+from charlm.run_directory import RunDirectory, Sample
 from charlm.training.progress import Progress
 from charlm.views.text import wrap
 
@@ -106,7 +106,7 @@ def other_loggers(names: str, directory: RunDirectory) -> list[Logger]:
         try:
             made.append(cls(**arguments))
         except (ImportError, TypeError) as error:
-            line = str(error).strip().splitlines()[0]
+            line = first_line(error)
             raise CharlmError(
                 f"`trainer.logger`: {name} cannot be used here ({line}); install it or leave it out"
             ) from None

@@ -24,7 +24,7 @@ from charlm.generation.sampling import stream_text
 from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
 from charlm.network.model import LanguageModel
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory, Sample
+from charlm.run_directory import RunDirectory, Sample
 from charlm.training.callbacks import StepCallback
 from charlm.training.module import LanguageModule
 from charlm.training.progress import Progress

@@ -18,13 +18,14 @@ from charlm.config import Config, settings
 from charlm.config.limits import Limits
 from charlm.config.plain import merge, nest
 from charlm.config.shell import command
-from charlm.errors import CharlmError, Interrupted
+from charlm.errors import CharlmError, Interrupted, first_line
 from charlm.files import describe_os_error
 from charlm.network.model import LanguageModel
 from charlm.network.precision import choose_precision
 from charlm.network.summary import unused_settings
 from charlm.reporter import Reporter
-from charlm.run import WEIGHTS, Run, RunDirectory
+from charlm.run import Run
+from charlm.run_directory import WEIGHTS, RunDirectory
 from charlm.training.callbacks import Checkpointing, ProgressLogging, StoppingCriteria, Validation
 from charlm.training.checkpoint import OURS, load_checkpoint
 from charlm.training.data import LanguageData
@@ -161,7 +162,6 @@ def fit(
         loggers: Lightning loggers beside those of `trainer.logger`.
     """
     config = config or directory.config
-    model_config, vocab_size = directory.model_config, directory.vocab_size
     saved = _last_checkpoint(directory, reporter) if resuming else None
     progress = Progress(Limits.of(config.trainer, config.checkpoint))
     if saved is not None:
@@ -175,29 +175,16 @@ def fit(
             reporter.say(f"{directory.path} has nothing left to train: {reason}")
             _restore(directory, reporter)
             return Run(directory.path)
-    check_memory(model_config, vocab_size, has_gpu(config.trainer))
-    torch.manual_seed(config.seed)
-    model = LanguageModel(model_config, vocab_size)
-    if saved is None:
-        model.initialise_output_bias(torch.from_numpy(directory.stream("train").token_counts(vocab_size)))
-        if config.init_from:
-            load_pretrained(model, directory, RunDirectory(config.init_from))
-        check_initial_weights(model)
+    gpu = has_gpu(config.trainer)
+    check_memory(directory.model_config, directory.vocab_size, gpu)
+    model = _build_model(directory, config, initialised=saved is None)
     module = LanguageModule(model, config.optimizer, config.trainer, progress)
     trainer = trainer or build_trainer(config.trainer)
     if saved is not None:
         _check_processes(directory, saved[OURS]["processes"], trainer.world_size)
-    gpu = has_gpu(config.trainer)
     run_logger = None
     if is_first_process():
-        directory.drop_leftovers()
-        others = [*other_loggers(config.trainer.logger, directory), *loggers]
-        directory.drop_samples_after(progress.step or -1)  # at the start the initialisation is sampled again
-        tensorboard = "tensorboard" in logger_names(config.trainer.logger)
-        run_logger = RunLogger(directory, progress.step, tensorboard=tensorboard, others=others)
-        for line in directory.left_out.values():
-            reporter.say(f"warning: {line}")
-        run_logger.add_settings(config)
+        run_logger = _open_logger(directory, config, progress.step, loggers, reporter)
         _introduce(directory, model, config, progress, gpu, reporter)
         if trainer.world_size > 1:
             reporter.say(f"processes: {trainer.world_size}; the training begins when all of them have started")
@@ -225,6 +212,33 @@ def fit(
                 run_logger.close()
     reporter.on_end(directory)
     return Run(directory.path)
+
+
+def _build_model(directory: RunDirectory, config: Config, *, initialised: bool) -> LanguageModel:
+    """The network of a run: with its first weights, or with weights that a checkpoint will replace."""
+    torch.manual_seed(config.seed)
+    model = LanguageModel(directory.model_config, directory.vocab_size)
+    if initialised:
+        model.initialise_output_bias(torch.from_numpy(directory.stream("train").token_counts(directory.vocab_size)))
+        if config.init_from:
+            load_pretrained(model, directory, RunDirectory(config.init_from))
+        check_initial_weights(model)
+    return model
+
+
+def _open_logger(
+    directory: RunDirectory, config: Config, step: int, loggers: Sequence[Logger], reporter: Reporter
+) -> RunLogger:
+    """The loggers of a run, after all that was written beyond `step` is deleted from its files."""
+    directory.drop_leftovers()
+    others = [*other_loggers(config.trainer.logger, directory), *loggers]
+    directory.drop_samples_after(step or -1)  # at the start the initialisation is sampled again
+    tensorboard = "tensorboard" in logger_names(config.trainer.logger)
+    run_logger = RunLogger(directory, step, tensorboard=tensorboard, others=others)
+    for line in directory.left_out.values():
+        reporter.say(f"warning: {line}")
+    run_logger.add_settings(config)
+    return run_logger
 
 
 def step_callbacks(
@@ -351,9 +365,8 @@ def _fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Itera
         path = directory.path / "checkpoints" / "last.ckpt"
         if until() or not path.is_file():
             raise
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CharlmError(
-            f"the checkpoint {path} does not fit this run ({line}); "
+            f"the checkpoint {path} does not fit this run ({first_line(error)}); "
             f"start a new run from the weights with `init_from` {directory.path}"
         ) from error
 

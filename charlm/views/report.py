@@ -14,7 +14,7 @@ from charlm.config.shell import command
 from charlm.evaluation.comparison import label, labelled, number, progress
 from charlm.evaluation.text_metrics import BASELINE, COMPARED, REFERENCE, metrics
 from charlm.network.summary import parameter_table
-from charlm.run import RunDirectory, Sample
+from charlm.run_directory import RunDirectory, Sample
 from charlm.views import charts
 from charlm.views.plots import level_style
 from charlm.views.ranking import judge, ranked, ranking

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charlm.run import Sample
+from charlm.run_directory import Sample
 from charlm.views.text import visible
 
 COLUMN = 34

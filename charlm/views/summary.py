@@ -17,7 +17,7 @@ from charlm.evaluation.comparison import label
 from charlm.evaluation.text_metrics import COMPARED
 from charlm.evaluation.verdict import Evidence, Verdict, verdict
 from charlm.network.summary import parameter_count
-from charlm.run import RunDirectory, Sample
+from charlm.run_directory import RunDirectory, Sample
 from charlm.views.samples import HEADLINES, point_name
 
 T = TypeVar("T")

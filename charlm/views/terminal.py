@@ -27,7 +27,7 @@ from charlm.views.text import visible
 
 if TYPE_CHECKING:
     from charlm.evaluation.likelihood import Evaluation
-    from charlm.run import RunDirectory, Sample
+    from charlm.run_directory import RunDirectory, Sample
 
 BAR = 16
 """Width of the progress bar, in characters."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from charlm.config import Config
 from charlm.evaluation.ngram import NGramModel
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.text.stream import TokenStream
 from charlm.training.module import LanguageModule
 from charlm.training.preparation import prepare

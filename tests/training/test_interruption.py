@@ -12,7 +12,7 @@ import pytest
 
 from charlm.errors import Interrupted
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory, Sample
+from charlm.run_directory import RunDirectory, Sample
 from charlm.training.trainer import resume, train
 from conftest import small_settings
 

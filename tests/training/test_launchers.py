@@ -17,7 +17,8 @@ import torch
 import yaml
 
 from charlm.errors import CharlmError
-from charlm.run import WEIGHTS, Run
+from charlm.run import Run
+from charlm.run_directory import WEIGHTS
 from charlm.training.machine import build_trainer
 from charlm.training.processes import RANK_VARIABLES, launched
 from conftest import small_settings, small_text

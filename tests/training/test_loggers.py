@@ -17,7 +17,7 @@ import charlm
 from charlm.config.plain import flat
 from charlm.errors import CharlmError
 from charlm.reporter import Reporter
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.training.preparation import prepare
 from charlm.training.run_logger import COLUMNS, other_loggers
 from conftest import small_settings

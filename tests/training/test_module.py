@@ -15,7 +15,8 @@ import torch
 from charlm.config import Config
 from charlm.errors import CharlmError
 from charlm.reporter import Reporter
-from charlm.run import Run, RunDirectory
+from charlm.run import Run
+from charlm.run_directory import RunDirectory
 from charlm.training.callbacks import StepCallback
 from charlm.training.module import PATIENCE
 from charlm.training.preparation import prepare

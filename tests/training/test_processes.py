@@ -68,7 +68,7 @@ def test_waiting_has_a_limit(tmp_path: Path) -> None:
 
 def test_training_asks_the_environment_in_one_place() -> None:
     folder = Path(charlm.__file__).parent
-    modules = [*(folder / "training").rglob("*.py"), folder / "run.py"]
+    modules = [*(folder / "training").rglob("*.py"), folder / "run.py", folder / "run_directory.py"]
     asking = {path.name for path in modules if "environ" in path.read_text(encoding="utf-8").replace("environment", "")}
     assert len(modules) > 10
     assert asking == {"processes.py"}

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from charlm.config import Config
 from charlm.errors import CharlmError, Interrupted
 from charlm.reporter import Reporter
-from charlm.run import WEIGHTS, Run, RunDirectory
+from charlm.run import Run
+from charlm.run_directory import WEIGHTS, RunDirectory
 from charlm.training.module import LanguageModule
 from charlm.training.preparation import prepare
 from charlm.training.progress import ROLLBACK_FACTOR

@@ -15,7 +15,8 @@ import torch
 from charlm.config import Config
 from charlm.errors import CharlmError, Interrupted
 from charlm.reporter import Reporter
-from charlm.run import Run, RunDirectory
+from charlm.run import Run
+from charlm.run_directory import RunDirectory
 from charlm.training.preparation import prepare
 from charlm.training.run_logger import CLOCK
 from charlm.training.trainer import fit, resume, train

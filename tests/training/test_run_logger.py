@@ -9,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from charlm.config.limits import Limits
 from charlm.reporter import Reporter
-from charlm.run import Run, RunDirectory, Sample
+from charlm.run import Run
+from charlm.run_directory import RunDirectory, Sample
 from charlm.training.preparation import prepare
 from charlm.training.progress import Progress
 from charlm.training.run_logger import REFERENCES, WIDTH, RunLogger, layout

@@ -17,7 +17,8 @@ from charlm.errors import CharlmError
 from charlm.files import temporary_path
 from charlm.network.model import LanguageModel
 from charlm.reporter import Reporter
-from charlm.run import Run, RunDirectory
+from charlm.run import Run
+from charlm.run_directory import RunDirectory
 from charlm.training.preparation import prepare
 from charlm.training.pretrained import inherit, load_pretrained
 from charlm.training.trainer import fit

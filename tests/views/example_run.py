@@ -14,7 +14,7 @@ import yaml
 from charlm.config import Config
 from charlm.config.plain import to_plain
 from charlm.evaluation.text_metrics import BASELINE, REFERENCE, WEAK_BASELINE
-from charlm.run import RunDirectory, Sample
+from charlm.run_directory import RunDirectory, Sample
 
 REFERENCES = {
     REFERENCE: {"words_in_training_text": 0.9, "ngram_bits": 2.25, "character_divergence_4": 0.2},

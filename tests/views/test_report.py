@@ -16,7 +16,7 @@ from example_run import REFERENCES, example_run
 
 from charlm.errors import CharlmError
 from charlm.evaluation.comparison import label
-from charlm.run import RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.views import report, summary
 from charlm.views.summary import Summary, spread
 from charlm.views.svg import _curve_colour
@@ -381,7 +381,7 @@ def test_a_real_run_has_a_report(tiny_run: Path, tmp_path: Path) -> None:
 
 def test_a_report_needs_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom charlm.run import RunDirectory\nfrom charlm.views import report\n"
+        "import sys\nfrom charlm.run_directory import RunDirectory\nfrom charlm.views import report\n"
         "page = report.html([RunDirectory(path) for path in sys.argv[1:]])\nassert '<svg' in page\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )

@@ -9,7 +9,7 @@ from example_run import example_run
 from rich.console import Console
 
 from charlm.evaluation.text_metrics import metrics
-from charlm.run import Sample
+from charlm.run_directory import Sample
 from charlm.views.samples import COLUMN, HEADLINES, heading, in_a_sentence, print_sample_history, print_side_by_side
 from conftest import Charlm
 

@@ -17,7 +17,8 @@ from example_run import example_run
 from rich.console import Console
 
 from charlm.evaluation.likelihood import Evaluation
-from charlm.run import Run, Sample
+from charlm.run import Run
+from charlm.run_directory import Sample
 from charlm.text.stream import Counts
 from charlm.views import terminal
 from charlm.views.terminal import HISTORY, History, Terminal, sparkline
@@ -162,7 +163,7 @@ def in_a_terminal(code: str, *arguments: str, **environment: str) -> str:
 TRAINING = """
 import time
 from charlm.evaluation.likelihood import Evaluation
-from charlm.run import Sample
+from charlm.run_directory import Sample
 from charlm.text.stream import Counts
 from charlm.views.terminal import Terminal
 view = Terminal()

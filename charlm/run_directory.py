@@ -1,0 +1,379 @@
+"""The directory of a run: its files, and how each is read and written.
+
+::
+
+    runs/NAME/
+      config.yaml          the resolved settings, from which the run can be repeated
+      tokenizer.json       the vocabulary
+      model.json           ModelConfig and vocab_size: the network that the weights fit, whatever config.yaml says
+      model.safetensors    the best weights so far; last.safetensors: the newest
+      tokens/              the text as ids, so that resuming needs nothing from outside
+      checkpoints/         best.ckpt, last.ckpt: what resuming reads
+      metrics.csv          every logged number
+      samples.jsonl        the sample history, one sample per line
+      quality.json         what real text and n-gram models score on the text metrics
+      checksums.json       the checksum of every file that is read back, to find damage
+      events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
+      .lock                names the process that trains the run
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+import yaml
+
+from charlm.config import Config, ModelConfig
+from charlm.config.plain import from_plain, to_plain
+from charlm.config.shell import command
+from charlm.errors import CharlmError, first_line
+from charlm.files import atomic, checksum, drop_leftovers
+from charlm.manifest import Manifest
+from charlm.network.cells import cells
+from charlm.network.summary import parameter_count
+from charlm.text.tokenization import Tokenizer
+
+if TYPE_CHECKING:
+    from charlm.text.stream import TokenStream
+
+Checkpoint = Literal["best", "last"]
+WEIGHTS: dict[Checkpoint, str] = {"best": "model.safetensors", "last": "last.safetensors"}
+
+KEPT_WHOLE = ("config.yaml", "tokenizer.json", "model.json", *WEIGHTS.values(), "quality.json")
+"""Files that are replaced as a whole; checkpoints and tokens are, too."""
+
+MOST_LAYERS = 10_000
+"""Layers of a network that can be described within a moment; no file of a run that was trained has more."""
+
+RESTORE = "restore it from a copy, or delete checksums.json to accept the files as they are"
+"""What to do about a damaged file that nothing else can replace."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text generated during training: a line of `samples.jsonl`."""
+
+    epoch: float
+    step: int
+    prompt: str
+    seed: int
+    temperature: float
+    text: str
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+class RunDirectory:
+    """The files of a run: where they are, how they are read and written, and nothing else.
+
+    A file that a result depends on is compared with its checksum when it is read (see `Manifest`). Files that are only
+    looked at, metrics.csv and samples.jsonl, are read as far as they are intact.
+
+    Args:
+        path: The run directory.
+
+    Attributes:
+        left_out: What was left out of damaged files since they were opened, a sentence by file name.
+
+    Raises:
+        CharlmError: the directory is missing, is not a run, or is incomplete.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            hint = " (it is a file)" if self.path.exists() else ""
+            raise CharlmError(
+                f"there is no run at {self.path}{hint}; name the directory of a training, such as runs/plays"
+            )
+        if not (self.path / "config.yaml").is_file():
+            raise CharlmError(f"{self.path} is not a run: it has no config.yaml; name the directory of a training")
+        for name in ("tokenizer.json", "model.json"):
+            if not (self.path / name).is_file():
+                raise CharlmError(f"the run {self.path} is half-written: it has no {name}; delete it and train again")
+        self.manifest = Manifest(self.path)
+        self.left_out: dict[str, str] = {}
+        self._verified_splits: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config, tokenizer: Tokenizer) -> RunDirectory:
+        """Write what a run starts with into `path`, a directory that already holds its `tokens`."""
+        path = Path(path)
+        (path / "checkpoints").mkdir(exist_ok=True)
+        tokenizer.save(path / "tokenizer.json")
+        with atomic(path / "model.json") as file:
+            json.dump({"vocab_size": len(tokenizer)} | to_plain(config.model), file, indent=2)
+        with atomic(path / "config.yaml") as file:
+            _dump_config(file, config)
+        directory = cls(path)
+        directory._accept_files()
+        return directory
+
+    def _accept_files(self) -> None:
+        """Write a manifest of the files as they are now."""
+        from charlm.text.store import token_checksums
+
+        names = [*KEPT_WHOLE, *(f"checkpoints/{path.name}" for path in (self.path / "checkpoints").glob("*.ckpt"))]
+        found = {name: checksum(self.path / name) for name in names if (self.path / name).is_file()}
+        tokens = token_checksums(self.path / "tokens")
+        self.manifest.expect(found | {f"tokens/{name}": value for name, value in tokens.items()})
+
+    def drop_leftovers(self) -> None:
+        """Delete the temporary files that a killed training left."""
+        for folder in (self.path, self.path / "checkpoints", self.path / "tokens", self.path / "projector"):
+            drop_leftovers(folder)
+
+    @property
+    def config(self) -> Config:
+        """The resolved settings, as config.yaml has them now.
+
+        Raises:
+            CharlmError: not YAML, an unknown key, or a value that does not fit.
+        """
+        path = self.path / "config.yaml"
+        self.manifest.verify("config.yaml", RESTORE)
+        try:
+            return Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise CharlmError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from None
+        except CharlmError as error:
+            raise CharlmError(f"{path}: {error}; correct it or train again") from None
+
+    def write_config(self, config: Config) -> None:
+        """Replace config.yaml."""
+        if not self.manifest.exists():  # a user has deleted it to accept the files as they are
+            self._accept_files()
+        with self.manifest.writing("config.yaml") as file:
+            _dump_config(file, config)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary.
+
+        Raises:
+            CharlmError: it is damaged, or not that of the network.
+        """
+        self.manifest.verify("tokenizer.json", RESTORE)
+        tokenizer = Tokenizer.load(self.path / "tokenizer.json")
+        if len(tokenizer) != self.vocab_size:
+            raise CharlmError(
+                f"{self.path / 'tokenizer.json'} does not fit model.json: it has {len(tokenizer):,} tokens, and the "
+                f"network {self.vocab_size:,}; copy both again from one run"
+            )
+        return tokenizer
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The settings of the network, as model.json has them."""
+        return self._model[0]
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the network can tell apart."""
+        return self._model[1]
+
+    @cached_property
+    def _model(self) -> tuple[ModelConfig, int]:
+        path = self.path / "model.json"
+        self.manifest.verify("model.json", RESTORE)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            vocab_size = values.pop("vocab_size")
+            config = from_plain(ModelConfig, values, "model")
+            missing = [name for name, value in vars(config).items() if value is None]
+            if type(vocab_size) is not int or vocab_size < 1 or missing:
+                raise ValueError(f"no {', '.join(missing) or 'vocabulary'}")
+            if config.layers > MOST_LAYERS:
+                raise ValueError(f"{config.layers:,} layers")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, CharlmError) as error:
+            raise CharlmError(f"{path} is damaged ({first_line(error)}); train again") from None
+        if config.cell not in cells:
+            raise CharlmError(
+                f"{self.path} has the cell {config.cell!r}, which is not part of charlm; name the Python file that "
+                "registers it with `import`, or import it before you load the run"
+            )
+        return config, vocab_size
+
+    def read_weights(self, checkpoint: Checkpoint = "best") -> dict[str, np.ndarray]:
+        """The weights as numpy arrays under the names of `LanguageModel.state_dict`.
+
+        Raises:
+            CharlmError: there are none yet, they are damaged, or they are not those of the network.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path, resume = self.path / WEIGHTS[checkpoint], command("train", resume=self.path)
+        if not path.is_file():
+            raise CharlmError(f"the run {self.path} has no weights yet ({path.name}); go on with {resume}")
+        remedy = f"{resume} writes it anew from the checkpoint"
+        self.manifest.verify(path.name, remedy)
+        try:
+            weights = load_file(path)
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise CharlmError(f"{path} is damaged ({first_line(error)}); {remedy}") from None
+        self.check_parameters(sum(array.size for array in weights.values()))
+        return weights
+
+    def check_parameters(self, count: int) -> None:
+        """Raise CharlmError unless the network has so many parameters; nothing of it is built."""
+        expected = parameter_count(self.model_config, self.vocab_size)
+        if count != expected:
+            raise CharlmError(
+                f"the weights of {self.path} do not fit its model.json: they are {count:,} numbers, and the network "
+                f"has {expected:,} parameters; copy both again from one run"
+            )
+
+    def write_weights(self, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+        """Write weights (torch tensors on any device) under their names, whole or not at all."""
+        from safetensors.torch import save
+
+        data = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+        with self.manifest.writing(WEIGHTS[checkpoint], "wb") as file:
+            file.write(data)
+
+    def has_split(self, split: str) -> bool:
+        """Whether the text of the run has this split: train, val or test."""
+        from charlm.text.stream import TokenStream
+
+        return TokenStream.exists(self.path / "tokens", split) or f"tokens/{split}.ids" in self.manifest
+
+    def stream(self, split: str) -> TokenStream:
+        """A split of the text as ids: train, val or test; verified when it is opened for the first time.
+
+        The files are hard links into the cache, which other runs share: damage to one reaches all of them.
+
+        Raises:
+            CharlmError: the run has no such split, or its tokens are damaged.
+        """
+        from charlm.text.store import check_ids, token_files
+        from charlm.text.stream import TokenStream
+
+        if not self.has_split(split):
+            raise CharlmError(
+                f"the run {self.path} has no {split} split; it was trained without one "
+                "(`data.val_fraction`, `data.test_fraction`, `data.val`, `data.test`)"
+            )
+        unverified = split not in self._verified_splits
+        if unverified:
+            remedy = f"start a new run on the same text with `init_from` {self.path}"
+            for name in token_files(self.path / "tokens", split):
+                self.manifest.verify(f"tokens/{name}", remedy)
+        stream = TokenStream.load(self.path / "tokens", split)
+        if unverified:
+            check_ids(stream, self.vocab_size, self.path / "tokens" / f"{split}.ids")
+            self._verified_splits.add(split)
+        return stream
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The logged numbers, one row per step, oldest first; damaged rows are left out."""
+        return [values for _, values in self._metric_rows()[1]]
+
+    def drop_metrics_after(self, step: int, header: Sequence[str]) -> None:
+        """Delete damaged rows, and those of later steps, which a resumed run logs again; others keep every byte."""
+        names, rows = self._metric_rows()
+        kept = [line for line, values in rows if values["step"] <= step]
+        if names != list(header):  # written by a version with other columns
+            at = {name: names.index(name) for name in header if name in names}
+            cells = [line.rstrip("\r\n").split(",") for line in kept]
+            kept = [",".join(row[at[name]] if name in at else "" for name in header) + "\n" for row in cells]
+        with atomic(self.path / "metrics.csv") as file:
+            file.write(",".join(header) + "\n")
+            file.writelines(kept)
+
+    def _metric_rows(self) -> tuple[list[str], list[tuple[str, dict[str, Any]]]]:
+        """The names of the columns of metrics.csv, and its intact rows, each as a line and as numbers by name."""
+        header, *lines = self._lines("metrics.csv") or [""]
+        names = header.rstrip("\r\n").split(",")
+        rows = []
+        for line in lines:
+            try:
+                cells = zip(names, line.rstrip("\r\n").split(","), strict=True)
+                values: dict[str, Any] = {name: float(cell) for name, cell in cells if cell}
+                values["step"] = int(line.partition(",")[0] if names[0] == "step" else "")
+                rows.append((line, values))
+            except ValueError:
+                pass
+        self._leave_out("metrics.csv", len(lines) - len(rows), "row")
+        return names, rows
+
+    def _lines(self, name: str) -> list[str]:
+        """The lines of a file that grows line by line; none of a missing file, and without a last one that is cut."""
+        path = self.path / name
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            return [line for line in file if line.endswith("\n")]
+
+    def _leave_out(self, name: str, count: int, what: str) -> None:
+        if count:
+            some = f"{count:,} damaged {what}{'s' if count > 1 else ''}"
+            self.left_out[name] = f"left {some} of {self.path / name} out"
+
+    @property
+    def quality(self) -> dict[str, dict[str, Any]]:
+        """What samples are compared with: `references` (name to scores) and `left_out` (metric to reason).
+
+        Both are empty where the run did not score its samples.
+        """
+        path = self.path / "quality.json"
+        if not path.is_file():
+            return {"references": {}, "left_out": {}}
+        self.manifest.verify(path.name, "delete it")
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {
+                "references": msgspec.convert(found["references"], dict[str, dict[str, float]]),
+                "left_out": msgspec.convert(found["left_out"], dict[str, str]),
+            }
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
+
+    def write_quality(self, references: Mapping[str, Any], left_out: Mapping[str, str]) -> None:
+        """Replace quality.json."""
+        with self.manifest.writing("quality.json") as file:
+            json.dump({"references": references, "left_out": left_out}, file, indent=2, ensure_ascii=False)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The sample history, oldest first; damaged lines are left out."""
+        return [sample for _, sample in self._sample_lines()]
+
+    def add_sample(self, sample: Sample) -> None:
+        """Append a sample to samples.jsonl."""
+        with (self.path / "samples.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n")
+
+    def drop_samples_after(self, step: int) -> None:
+        """Delete damaged lines, and samples of later steps, which a resumed run generates again."""
+        kept = [line for line, sample in self._sample_lines() if sample.step <= step]
+        with atomic(self.path / "samples.jsonl") as file:
+            file.writelines(kept)
+
+    def _sample_lines(self) -> list[tuple[str, Sample]]:
+        """The intact lines of samples.jsonl, and what they hold."""
+        lines, found = self._lines("samples.jsonl"), []
+        for line in lines:
+            try:
+                sample = msgspec.convert(json.loads(line), Sample)
+                (sample.prompt + sample.text).encode()  # half of a surrogate pair cannot be shown
+                found.append((line, sample))
+            except (ValueError, RecursionError):
+                pass
+        self._leave_out("samples.jsonl", len(lines) - len(found), "line")
+        return found
+
+
+def _dump_config(file: IO[str], config: Config) -> None:
+    yaml.safe_dump(config.to_dict(), file, sort_keys=False, allow_unicode=True)
