@@ -66,6 +66,11 @@ class LanguageModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self.progress.start_clock()
+        # Lightning takes a run that is resumed at the end of an epoch for one in the middle of it: it would not count
+        # the next epoch, and a checkpoint of that epoch would be resumed at its first batch.
+        epochs = self.trainer.fit_loop.epoch_progress.total
+        if epochs.completed == epochs.ready:
+            self.trainer.fit_loop.reset_restart_stage()
         # What a checkpoint brought was read before the network moved to its device.
         self.state = None if self.state is None else self.state.to(self.device)
         self.losses = [loss.to(self.device) for loss in self.losses]

@@ -131,6 +131,17 @@ def test_interrupted_twice_and_by_sigterm(config: Config, unbroken: Run, tmp_pat
     assert_same(resume(run.path), unbroken)
 
 
+@pytest.mark.parametrize("first", [STEPS - 1, STEPS, STEPS + 1])
+@pytest.mark.parametrize("second", [STEPS + 2, 2 * STEPS - 1, 2 * STEPS, 2 * STEPS + 1])
+def test_interrupted_twice_around_the_ends_of_epochs(
+    config: Config, unbroken: Run, tmp_path: Path, first: int, second: int
+) -> None:
+    run = interrupted(config, tmp_path / "run", first)
+    with pytest.raises(Interrupted):
+        fit(run, Reporter(), resuming=True, callbacks=[StopAt(second)])
+    assert_same(resume(run.path), unbroken)
+
+
 def test_with_validation_in_mid_epoch_accumulation_and_plateau(config: Config, tmp_path: Path) -> None:
     values = config.to_dict()
     values["trainer"] |= {"val_check_interval": 3, "accumulate_grad_batches": 2}
