@@ -5,7 +5,7 @@
 2. `data` cuts the ids into batches; every process gets its own lanes (`processes` knows which process this is).
 3. `module` computes the loss, carries the state from window to window, and takes the optimiser's step; `progress`
    holds its counters: step, epoch, best loss, limits.
-4. `optimizers` has the optimisers and the learning-rate schedules.
+4. `optimizers` has the optimisers and gradient clipping, `schedule` the learning-rate schedule.
 5. `callbacks` act when a step is complete; `trainer.step_callbacks` lists them in order. Among them `sample_logger`
    generates and scores samples, and `diagnostics` records the inside of the network.
 6. `run_logger` writes the numbers: metrics.csv, TensorBoard, other loggers; `checkpoint` the checkpoints; `recovery`

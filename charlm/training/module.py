@@ -16,8 +16,9 @@ from charlm.network.loss import summed_cross_entropy
 from charlm.network.model import LanguageModel
 from charlm.text.batching import Batch
 from charlm.training.checkpoint import OURS
-from charlm.training.optimizers import Schedule, build_optimizer, clip_gradients
+from charlm.training.optimizers import build_optimizer, clip_gradients
 from charlm.training.progress import Progress
+from charlm.training.schedule import Schedule
 
 PATIENCE = 10
 """Steps in a row without a finite loss and gradient after which a run returns to its last checkpoint."""

@@ -1,0 +1,56 @@
+"""The learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from charlm.config import OptimizerConfig
+
+
+class Schedule:
+    """The learning rate over a run, as a factor of its highest value.
+
+    The factor is a function of the fraction of the run that is over (of its steps or of its time, whichever is
+    further), so that a run bound by time ends with a low learning rate. `plateau` lowers it when validations stop
+    improving; the checkpoint stores what it counts.
+    """
+
+    def __init__(self, config: OptimizerConfig) -> None:
+        self.config = config
+        self.falls = 0
+        self.best: float | None = None
+        self.stale = 0
+
+    def factor(self, step: int, fraction: float, epoch: int) -> float:
+        """The factor at a step (from 0) of an epoch (from 0), `fraction` of the run being over (0 to 1)."""
+        config = self.config
+        warm = min(1.0, (step + 1) / (config.warmup + 1))
+        fraction = min(1.0, max(0.0, fraction))
+        match config.schedule:
+            case "cosine":
+                fall = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
+            case "linear":
+                fall = config.final_lr + (1 - config.final_lr) * (1 - fraction)
+            case "step":
+                fall = config.decay ** (epoch // config.decay_every)
+            case "plateau":
+                fall = config.decay**self.falls
+            case _:
+                fall = 1.0
+        return warm * fall
+
+    def observe(self, loss: float) -> None:
+        """Take note of a validation loss, for `plateau`."""
+        if self.best is None or loss < self.best:
+            self.best, self.stale = loss, 0
+        else:
+            self.stale += 1
+            if self.stale >= self.config.decay_every:
+                self.falls, self.stale = self.falls + 1, 0
+
+    def state_dict(self) -> dict[str, float | None]:
+        return {"falls": self.falls, "best": self.best, "stale": self.stale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.falls, self.best, self.stale = state["falls"], state["best"], state["stale"]
