@@ -4,9 +4,10 @@
 
     {"model.safetensors": [3632233996, 1270098104], "tokens/train.ids": [907060870], ...}
 
-A file has the checksum of its newest content first and, after it was replaced, that of the content before. The manifest
-is written when the new content is complete under a temporary name and before it takes its place: whenever a process is
-killed, the file on disk is one of the two. `metrics.csv` and `samples.jsonl` grow line by line and are not in it.
+The numbers are CRC-32 checksums: first that of a file's newest content and, once it was replaced, that of the content
+before. When the new content of a file is complete under a temporary name, the manifest is written, and then the file is
+renamed. A process may be killed between the two; the file on disk then has the second checksum. `metrics.csv` and
+`samples.jsonl` grow line by line and are not in it.
 """
 
 from __future__ import annotations

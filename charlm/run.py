@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlm.config import Config
-from charlm.errors import CharlmError, first_line
+from charlm.errors import CharlmError, first_line, nearest
+from charlm.generation.processors import processors as logits_processors
 from charlm.generation.prompts import Unknown, adapt_prompt
 from charlm.generation.sampling import stream_text
 from charlm.generation.stepper import LongPromptStepper, NumpyStepper, Stepper, TorchStepper
@@ -119,6 +121,9 @@ class Run:
         **processors: float,
     ) -> Iterator[list[str]]:
         """Generate texts side by side and yield a piece of each as they are made; see `generate`."""
+        for name in processors.keys() - logits_processors.keys():
+            known = [*signature(self.generate).parameters, *logits_processors]
+            raise CharlmError(f"there is no argument and no logits processor {name!r}{nearest(name, known)}")
         processors.setdefault("temperature", self.config.samples.temperature)
         prompt, _ = adapt_prompt(self.tokenizer, prompt, prompt_unknown)
         read = len(self.tokenizer.encode(prompt)) if len(prompt) > LONG_PROMPT / 4 else 0  # a character: up to 4 bytes

@@ -261,8 +261,8 @@ class RunDirectory:
 
         if not self.has_split(split):
             raise CharlmError(
-                f"the run {self.path} has no {split} split; it was trained without one "
-                "(`data.val_fraction`, `data.test_fraction`, `data.val`, `data.test`)"
+                f"the run {self.path} has no {split} split; train with `data.{split}_fraction` 0.1 or name a file with "
+                f"`data.{split}`, or evaluate another text"
             )
         unverified = split not in self._verified_splits
         if unverified:

@@ -39,7 +39,7 @@ from charlm.run_directory import RunDirectory
 from charlm.text.tokenization import Tokenizer
 from charlm.training.callbacks import StepCallback
 from charlm.training.module import LanguageModule
-from charlm.training.sample_logger import SampleSchedule
+from charlm.training.sample_schedule import SampleSchedule
 
 STEPS = {"english": 220, "chinese": 220, "japanese": 160, "c": 160, "words": 60}
 OTHER_STEPS = 160  # for other names

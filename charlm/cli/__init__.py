@@ -34,10 +34,10 @@ from charlm.files import describe_os_error
 from charlm.interruptible import abandoned
 
 GROUPS = {
-    "Learn": ["train"],
-    "Write": ["generate"],
-    "Judge": ["evaluate"],
-    "Look": ["samples", "report", "cells"],
+    "Train": ["train"],
+    "Generate": ["generate"],
+    "Evaluate": ["evaluate"],
+    "Inspect": ["samples", "report", "cells"],
     "Settings": ["presets"],
 }
 """The commands in the groups of the help."""
@@ -51,14 +51,14 @@ PIPED_WIDTH = 120
 PARAMETER = Parameter(name_transform=lambda name: name, negative=(), allow_repeating=True, show_default=False)
 """Every option: its name keeps underscores, it has no opposite, and the last of several counts."""
 
-IMPORT = "--import FILE, with any command, runs a Python file of yours first: one that registers a cell, for example."
+IMPORT = "With every command, --import FILE first runs a Python file of yours, such as one that registers a cell."
 LONGEST = 200
 """Characters of a value that a message repeats."""
 
 WRITING = ("train", "report")
 """Commands whose result is a file; that of the others is what they print."""
 
-EPILOGUE = "charlm COMMAND --help lists the options of a command."
+EPILOGUE = f"charlm COMMAND --help lists the options of a command. {IMPORT}"
 
 
 def build_app(arguments: Sequence[str] = ()) -> App:

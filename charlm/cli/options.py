@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter, Token
-from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownCommandError, UnknownOptionError
+from cyclopts.exceptions import (
+    CoercionError,
+    ConsumeMultipleError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from charlm.config.fields import is_group, range_in_words
 from charlm.config.plain import from_plain
@@ -118,7 +125,7 @@ def _option(definition: dataclasses.Field[Any], hint: Any) -> Any:
     return Annotated[
         shown,
         Parameter(
-            help=words, converter=converter, consume_multiple=several, negative=(),
+            help=words, converter=converter, consume_multiple=1 if several else False, negative=(),
             allow_leading_hyphen=str in (hint, *typing.get_args(hint)) and not several, show_default=False,
         ),
     ]  # fmt: skip
@@ -244,6 +251,8 @@ def explained(app: App, error: CycloptsError) -> CharlmError:
     names = [name for name in app if not name.startswith("-")]
     if isinstance(error, UnknownCommandError):
         name = error.unused_tokens[0] if error.unused_tokens else ""
+        if name.startswith("-"):
+            return CharlmError(f"there is no option {name}; see charlm --help")
         return CharlmError(f"there is no command {name!r}; choose from {', '.join(names)}{nearest(name, names)}")
     command = app
     for name in error.command_chain or ():
@@ -251,7 +260,9 @@ def explained(app: App, error: CycloptsError) -> CharlmError:
     if isinstance(error, UnknownOptionError):
         return unknown_option(command, error.token.keyword or error.token.value)
     see = " ".join(["see charlm", *(error.command_chain or ()), "--help"])
-    if isinstance(error, MissingArgumentError) and error.argument is not None:
+    if isinstance(error, UnusedCliTokensError):
+        return CharlmError(f"{error.unused_tokens[0]!r} is one argument too many; {see}")
+    if isinstance(error, MissingArgumentError | ConsumeMultipleError) and error.argument is not None:
         name = error.argument.name
         what = f"{name} needs a value" if name.startswith("--") else f"name {name}, {error.argument.parameter.help}"
         return CharlmError(f"{what}; {see}")
@@ -286,5 +297,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         name = "standard input" if str(path) == "-" else path
         raise CharlmError(f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except FileNotFoundError:
+        raise CharlmError(f"there is no file {path}; check the path") from None
     except OSError as error:
         raise CharlmError(f"cannot read {path}: {error.strerror}; check the path") from None

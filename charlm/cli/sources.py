@@ -47,6 +47,9 @@ def from_environment() -> dict[str, Any]:
         hint = nearest(first, known.values()) or "; unset it"
         raise CharlmError(f"the environment variable {first} is not a setting{hint}")
     values = nest({name: os.environ[variable] for name, variable in known.items() if variable in os.environ})
+    for name, variable in known.items():
+        if variable in os.environ:
+            _checked(variable, nest({name: os.environ[variable]}))
     return _checked("environment", values)
 
 

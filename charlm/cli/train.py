@@ -122,7 +122,8 @@ def _report(work: Callable[[], Run], reporter: Reporter) -> None:
     finally:
         reporter.close()
     generate, report = command("generate", run.path), command("report", run.path)
-    reporter.say(f"done; generate with: {generate}    make a report with: {report}")
+    reporter.say(f"done; generate with: {generate}")
+    reporter.say(f"make a report with: {report}")
     if is_first_process():
         print(run.path)
 

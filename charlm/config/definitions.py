@@ -98,7 +98,7 @@ class ModelConfig:
     weight_drop: Fraction = setting(0.0, "fraction of the recurrent weights dropped for a window", role="regularises")
     forget_bias: Number = setting(1.0, "initial bias of the forget gate, where the cell has one", role="starts weights")
     chrono: NonNegativeInteger = setting(
-        0, "longest expected dependency in tokens, for the initial gate biases, instead of forget_bias (0: off)",
+        0, "initialise the gate biases for dependencies of up to this many tokens, in place of forget_bias (0: off)",
         role="starts weights",
     )  # fmt: skip
     gate_scale: NonNegativeNumber = setting(
@@ -108,7 +108,7 @@ class ModelConfig:
         "default", "initial recurrent matrices (default: identity for rnn_relu, else orthogonal)", role="starts weights"
     )
     recurrent_scale: NonNegativeNumber = setting(
-        1.0, "initial scale of the recurrent matrices; 1 keeps the length of what they are applied to",
+        1.0, "initial scale of the recurrent matrices; at 1 an orthogonal one keeps the norm of the state",
         role="starts weights",
     )  # fmt: skip
 
@@ -126,23 +126,29 @@ class OptimizerConfig:
     schedule: Literal["cosine", "linear", "constant", "plateau", "step"] = setting(
         "cosine", "how the learning rate falls over the run"
     )
-    warmup: NonNegativeInteger = setting(50, "steps over which the learning rate rises from zero")
-    final_lr: Probability = setting(0.02, "fraction of the learning rate left at the end (cosine, linear)")
+    warmup: NonNegativeInteger = setting(
+        50, "steps over which the learning rate rises from zero, at most a tenth of the run"
+    )
+    final_lr: Probability = setting(0.02, "learning rate at the end, as a fraction of the peak (cosine, linear)")
     decay: Annotated[float, Meta(gt=0, le=1)] = setting(
         0.5, "factor of one decrease of the learning rate (plateau, step)"
     )
-    decay_every: PositiveInteger = setting(5, "epochs between decreases (step), validations without gain (plateau)")
+    decay_every: PositiveInteger = setting(
+        5, "epochs between decreases (step), validations without improvement before one (plateau)"
+    )
 
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long, and on what; names and meanings are those of Lightning's Trainer."""
+    """How long, and on what. The names are those of Lightning's Trainer; the help says where a value differs."""
 
     max_epochs: Auto[StepLimit] = setting(None, "passes over the training text (-1: no limit)")
-    max_time: str = setting("", "end after this time: 90s, 3m, 1h30m or DD:HH:MM:SS; the schedule follows it")
+    max_time: str = setting(
+        "", "end after this time: 90s, 3m, 1h30m, DD:HH:MM:SS or seconds; the learning rate falls over this time"
+    )
     max_steps: StepLimit = setting(-1, "end after so many optimiser steps (-1: no limit)")
     accelerator: str = setting("auto", "auto, cpu, gpu, cuda, mps, ...")
-    devices: int | str = setting("auto", "how many devices, or which")
+    devices: int | str = setting("auto", "how many devices (2), or which (0,1)")
     num_nodes: PositiveInteger = setting(1, "how many machines")
     strategy: str = setting("auto", "auto, ddp, ...")
     precision: str = setting("auto", "auto (bf16 where the processor is fast at it), 32, bf16-mixed, 16-mixed, 64")
@@ -151,7 +157,8 @@ class TrainerConfig:
     accumulate_grad_batches: PositiveInteger = setting(1, "batches whose gradients are averaged for one step")
     val_check_interval: PositiveInteger | Annotated[float, Meta(gt=0, le=1)] | Literal["auto"] = setting(
         "auto",
-        "batches between validations (a whole number), or epochs (a fraction up to 1.0); auto: 8 to 20 times in a run",
+        "batches between validations (a whole number: 1 is each batch) or epochs (a number with a point: 1.0 is each "
+        "epoch); auto: 8 to 20 times in a run",
     )
     log_every_n_steps: PositiveInteger = setting(20, "optimiser steps between two logged numbers")
     deterministic: bool = setting(False, "only operations that repeat exactly (GPU)")
@@ -164,16 +171,20 @@ class TrainerConfig:
 class CheckpointConfig:
     """When checkpoints are saved, and when training stops early."""
 
-    every: NonNegativeInteger = setting(0, "optimiser steps between checkpoints (0: at validations and by time)")
-    minutes: NonNegativeNumber = setting(2.0, "minutes between checkpoints (0: only at the ends of epochs)")
-    patience: NonNegativeInteger = setting(5, "validations without gain before training ends early (0: never)")
+    every: NonNegativeInteger = setting(
+        0, "also save a checkpoint every so many optimiser steps (0: no); each best validation and each epoch is saved"
+    )
+    minutes: NonNegativeNumber = setting(2.0, "save a checkpoint also after so many minutes without one (0: no)")
+    patience: NonNegativeInteger = setting(
+        5, "validations in a row without improvement that end the training early (0: never)"
+    )
 
 
 @dataclass(frozen=True)
 class SamplesConfig:
     """The samples that show the network learning, generated at initialisation and during training."""
 
-    prompts: tuple[str, ...] = setting(("",), "what the samples start with")
+    prompts: tuple[str, ...] = setting(("",), "what the samples start with, one or several (default: one empty prompt)")
     length: PositiveInteger = setting(300, "tokens per sample")
     temperature: NonNegativeNumber = setting(
         0.8, "below 1: more probable tokens; above 1: less probable ones; 0: always the most probable"
@@ -182,7 +193,9 @@ class SamplesConfig:
     every: NonNegativeInteger | Literal["auto"] = setting(
         "auto", "epochs between samples (0: no samples; auto: after each of the first ten epochs, then less often)"
     )
-    scored: NonNegativeInteger = setting(10_000, "characters drawn and scored beside the samples (0: no scores)")
+    scored: NonNegativeInteger = setting(
+        10_000, "further characters that are generated with the samples and scored (0: no scores)"
+    )
     seed: Seed = setting(1, "seed of the first sample; the same at every epoch")
 
 

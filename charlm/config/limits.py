@@ -18,7 +18,7 @@ class Limits:
 
     Args:
         epochs, steps, seconds: After which training ends.
-        patience: Validations in a row without gain after which it ends early.
+        patience: Validations in a row without improvement after which it ends early.
     """
 
     epochs: float

@@ -105,7 +105,8 @@ def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
     for key, value in values.items():
         full = f"{name}.{key}" if name else str(key)
         if key not in definitions:
-            raise CharlmError(f"there is no setting {full!r}{nearest(str(key), definitions)}")
+            choices = [f"{name}.{key}" if name else key for key in definitions]
+            raise CharlmError(f"there is no setting {full!r}{nearest(full, choices)}")
         if is_group(definitions[key]):
             tidied[key] = _tidied(typing.cast(type, definitions[key].default_factory), value, full)
         elif typing.get_origin(hints[key]) is tuple and isinstance(value, str):

@@ -182,7 +182,7 @@ class TextStatistics:
         return self._character_ngrams[length]
 
     def word_ngrams(self, length: int) -> set[tuple[str, ...]]:
-        """Its different word n-grams of a length."""
+        """The set of its word n-grams of a length."""
         if length not in self._word_ngrams:
             self._word_ngrams[length] = set(ngrams(self.words, length))
         return self._word_ngrams[length]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -136,6 +136,12 @@ class Verdict:
 def verdict(evidence: Evidence) -> Verdict:
     """Judge a run by its numbers."""
     found = trend(evidence.training, evidence.validation, evidence.end)
+    if (
+        found.state == "converged"
+        and evidence.end != "patience"
+        and evidence.steps < 2 * evidence.config.optimizer.warmup
+    ):
+        found = replace(found, state="too early")  # the loss is flat because the learning rate was low
     sentences = [*_describe_end(evidence), _describe_trend(found, evidence), *_describe_prediction(evidence)]
     sentences += describe_progress(evidence.scores, evidence.references)
     sentences += describe_copying(evidence.scores, evidence.references)
@@ -212,6 +218,12 @@ def _describe_trend(found: Trend, evidence: Evidence) -> str:
             why = "without validation text, over-fitting cannot be detected"
             why = "Not validated yet." if evidence.validation_text else f"Not validated: {why}."
             return f"{why} In the last quarter of the training, the training loss went {change}."
+        case "too early" if not math.isnan(found.before):
+            return (
+                f"Too early to judge after {evidence.steps:,} optimiser steps, because the learning rate rises in the "
+                f"first steps (`optimizer.warmup` {evidence.config.optimizer.warmup}). The validation loss is "
+                f"{found.after:.3f} nats per token."
+            )
         case "too early":
             return (
                 "Too early to judge: the first validation was in the last quarter of the training (validation loss: "
@@ -225,7 +237,7 @@ def _describe_trend(found: Trend, evidence: Evidence) -> str:
         case "converged" if evidence.end == "patience":
             return (
                 f"Converged: the training stopped early, because {evidence.stale_validations} validations in a row "
-                f"were without gain. The lowest validation loss is {found.after:.3f} nats per token. {best}"
+                f"brought no improvement. The lowest validation loss is {found.after:.3f} nats per token. {best}"
             )
         case "converged":
             return (

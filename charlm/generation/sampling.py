@@ -146,7 +146,7 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
         named = ", ".join(f"{piece!r}" for piece, _ in unknowns.most_common(8))
         more = ", ..." if len(unknowns) > 8 else ""
         raise CharlmError(
-            f"the prompt has {named}{more}, which the vocabulary of the model lacks; write the prompt without it, "
+            f"the prompt has {named}{more}, which the vocabulary of the model lacks; leave that out, "
             "or set `prompt_unknown` to nearest or drop"
         )
     ids = [int(token) for token in tokenizer.encode(prompt)]

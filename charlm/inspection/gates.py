@@ -51,7 +51,7 @@ def gate_activations(model: LanguageModel, ids: Tensor, state: Tensor | None = N
 
 
 def saturation(values: Tensor) -> tuple[float, float]:
-    """The fractions of a gate's values below `CLOSED` and above `OPEN`."""
+    """The fractions of a gate's values (any shape) below `CLOSED` and above `OPEN`, from 0 to 1."""
     return float((values < CLOSED).double().mean()), float((values > OPEN).double().mean())
 
 

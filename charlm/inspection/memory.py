@@ -46,7 +46,7 @@ def gradient_through_time(
     Args:
         model: The network, in any mode; dropout is off.
         ids: (lanes, T + 1): the loss is that of the last token, given all tokens before it and the zero state.
-        distances: Values of T - t; those of T and above are left out.
+        distances: Values of T - t; values of T or more are left out.
 
     Returns:
         The distances in ascending order, and for each layer and distance the Euclidean norm of the gradient, averaged

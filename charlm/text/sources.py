@@ -78,7 +78,7 @@ def find(place: str, pattern: str) -> list[Source]:
             return [Source(match, str(match)) for match in found]
         raise CharlmError(f"no file matches {place!r}; check the folder and the pattern")
     neighbours = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise CharlmError(f"there is no file {place}{nearest(path.name, neighbours)}; check the path")
+    raise CharlmError(f"there is no file {place}{nearest(path.name, neighbours) or '; check the path'}")
 
 
 def _matches(file: Path, folder: Path, pattern: str) -> bool:

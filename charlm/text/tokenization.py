@@ -191,7 +191,7 @@ class Tokenizer:
             raise CharlmError(SURROGATE) from error
 
     def prompt(self, text: str) -> str:
-        """A prompt in the form that is encoded: kinds whose words include a blank add or remove one at its ends."""
+        """The prompt as it is encoded: a tokenizer whose words include a space adds or removes one at its ends."""
         return text
 
     def start(self) -> int:

@@ -78,7 +78,7 @@ class StoppingCriteria(StepCallback):
 
 
 class Validation(StepCallback):
-    """Validates, takes note of the best validation, and ends the run when there is no gain any more.
+    """Validates, takes note of the best validation, and ends the run when the loss has stopped improving.
 
     The validation text is read in a few long lanes with the state carried: all of it where `val_check_interval` is
     named, and else as much as takes little of the time, always the same part. `charlm evaluate` reads all of it in one
@@ -86,7 +86,7 @@ class Validation(StepCallback):
 
     Args:
         trainer: How often to validate.
-        checkpoint: After how many validations without gain to stop.
+        checkpoint: After how many validations without improvement to stop.
         batch_size: Lanes, if the text is long enough for so many.
         stream: The validation text; None: there is none, and the newest weights are the best known.
     """
@@ -139,8 +139,8 @@ class Validation(StepCallback):
         if progress.stale_validations >= progress.limits.patience and not progress.stop_reason:
             progress.stop_reason, trainer.should_stop = "patience", True
             self.reporter.say(
-                f"stopping early: {self.patience} validations without gain since epoch {progress.best_epoch:.3g} "
-                "(`checkpoint.patience`)"
+                f"stopping early: {self.patience} validations without improvement since epoch "
+                f"{progress.best_epoch:.3g} (`checkpoint.patience`)"
             )
         if self.run_logger is not None:
             values = {

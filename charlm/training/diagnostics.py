@@ -22,7 +22,8 @@ from charlm.training.callbacks import StepCallback
 from charlm.training.module import LanguageModule
 from charlm.training.projector import Projector
 from charlm.training.run_logger import RunLogger
-from charlm.training.sample_logger import SampleSchedule, TimeBudget
+from charlm.training.sample_logger import TimeBudget
+from charlm.training.sample_schedule import SampleSchedule
 from charlm.views.plots import Chart, Curve, image
 
 TIME_FRACTION = 0.015

@@ -92,7 +92,7 @@ def build_trainer(trainer: TrainerConfig) -> lightning.Trainer:
 
 @contextlib.contextmanager
 def fast_matmul(gpu: bool) -> Iterator[None]:
-    """Faster matrix products in fp32 inside the context; the memory settings of `tune_malloc` stay."""
+    """Faster matrix products in fp32 inside the context. It also calls `tune_malloc`, which is not undone."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if gpu else matmul_precision())
     tune_malloc()

@@ -108,7 +108,7 @@ def check_prompts(samples: SamplesConfig, tokenizer: Tokenizer) -> None:
         if unknowns := tokenizer.unknowns(tokenizer.prompt(prompt)):
             raise CharlmError(
                 f"`samples.prompts` has {', '.join(map(repr, list(unknowns)[:8]))}, which the training text never "
-                "has; write the prompt without"
+                "has; leave that out"
             )
 
 
@@ -159,5 +159,6 @@ def _describe(tokenizer: Tokenizer, streams: dict[str, TokenStream], reporter: R
             seen.update(stream.unknown)
         names = ", ".join(f"{piece!r} ({count:,})" for piece, count in seen.most_common(5))
         reporter.say(
-            f"warning: {total:,} tokens are not in the vocabulary and become the unknown token, most often {names}"
+            f"warning: {total:,} {'token is' if total == 1 else 'tokens are'} not in the vocabulary and "
+            f"{'becomes' if total == 1 else 'become'} the unknown token, most often {names}"
         )

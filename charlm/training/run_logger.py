@@ -226,7 +226,7 @@ class RunLogger(Logger):
             self.writer.add_custom_scalars(layout(scored))
 
     def add_settings(self, config: Config) -> None:
-        """Enter the settings into the other loggers."""
+        """Send the settings to the loggers other than TensorBoard, and keep them for `add_results`."""
         for other in self.others:
             other.log_hyperparams(flat(config.to_dict()))
         self.settings = flat(config.to_dict())

@@ -7,6 +7,9 @@ from typing import Any
 
 from charlm.config import OptimizerConfig
 
+MOST_WARMUP = 0.1
+"""Largest fraction of a run in which the learning rate rises, however many steps `optimizer.warmup` names."""
+
 
 class Schedule:
     """The learning rate over a run, as a factor of its highest value.
@@ -25,8 +28,8 @@ class Schedule:
     def factor(self, step: int, fraction: float, epoch: int) -> float:
         """The factor at a step (from 0) of an epoch (from 0), `fraction` of the run being over (0 to 1)."""
         config = self.config
-        warm = min(1.0, (step + 1) / (config.warmup + 1))
         fraction = min(1.0, max(0.0, fraction))
+        warm = min(1.0, max((step + 1) / (config.warmup + 1), fraction / MOST_WARMUP))
         match config.schedule:
             case "cosine":
                 fall = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * fraction))
@@ -36,7 +39,7 @@ class Schedule:
                 fall = config.decay ** (epoch // config.decay_every)
             case "plateau":
                 fall = config.decay**self.falls
-            case _:
+            case "constant":
                 fall = 1.0
         return warm * fall
 

@@ -253,7 +253,7 @@ def step_callbacks(
     """What happens when a step is complete, in this order.
 
     1. StoppingCriteria: is this the last step?
-    2. Validation: the validation loss; is it the best so far, and is there still gain?
+    2. Validation: the validation loss; is it the best so far, and does it still improve?
     3. SampleLogger: samples and their text metrics.
     4. Diagnostics: histograms, images and the embedding, for TensorBoard.
     5. ProgressLogging: training loss, learning rate, speed.
@@ -293,7 +293,7 @@ def stop_reason(config: Config, progress: Progress) -> str:
                 "the run"
             )
         case "patience":
-            return f"{patience} validations in a row were without gain; raise `checkpoint.patience`"
+            return f"{patience} validations in a row brought no improvement; raise `checkpoint.patience`"
     return ""
 
 

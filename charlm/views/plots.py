@@ -1,4 +1,7 @@
-"""Charts as plain numbers and words, and as pixels for TensorBoard; `charlm.views.svg` draws them for pages."""
+"""What a chart is (`Chart`, `Curve`), and its image for TensorBoard.
+
+`charlm.views.charts` makes the charts of a run, `charlm.views.svg` draws them for pages.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,13 @@ COLOURS = ("#2f6fd6", "#d9572b", "#2b8a4b", "#8a52c7", "#b5860b", "#c2417f", "#1
 
 
 class LevelStyle(NamedTuple):
-    """How a horizontal line is drawn: its number (on a page its colour is `var(--level-number)`), colour, dashes."""
+    """How a horizontal line is drawn.
+
+    Args:
+        number: From 1; on a page the colour of the line is the CSS variable `--level-1` for number 1.
+        colour: In an image, as `#rrggbb`.
+        dashes: Lengths of dashes and gaps in turn, in points.
+    """
 
     number: int
     colour: str

@@ -36,7 +36,7 @@ class RunGroup:
 
     @property
     def name(self) -> str:
-        """The name of its run, or of the first of several with their number."""
+        """The name of the run; for several runs the name of the first, and how many there are."""
         first = self.runs[0].name
         return first if len(self.runs) == 1 else f"{first} ({len(self.runs)} runs)"
 

@@ -41,7 +41,7 @@ def in_a_sentence(scores: dict[str, float]) -> str:
     """
     for name, parts in (("words_in_training_text", "words"), ("lines_in_training_text", "lines")):
         if name in scores:
-            return f"{scores[name]:.0%} of the {parts} that the network generates now occur in the training text."
+            return f"{scores[name]:.0%} of the generated {parts} occur in the training text."
     return ""
 
 

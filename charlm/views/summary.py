@@ -50,7 +50,7 @@ class SamplePoint:
 
 
 class Summary:
-    """A run as its files show it, finished or not; what the files lack is empty.
+    """A run as its files show it, finished or not; an attribute is empty if its file is missing.
 
     Args:
         directory: The run.

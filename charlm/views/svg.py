@@ -1,6 +1,7 @@
 """A chart as an SVG element for a page.
 
-The page sets the colours, so that a chart is light or dark like its page: `color`, `--curve-1` ... and `--level-1` ....
+The page sets the colours by CSS variables (`--curve-1`, `--curve-2`, `--level-1`, and so on), so that a chart is light
+or dark like its page.
 Text in the chart is text and not outlines, so that the browser can draw any script.
 """
 

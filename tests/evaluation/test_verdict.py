@@ -129,6 +129,20 @@ def test_more_of_what_ended_the_run(limits: dict[str, Any], option: str) -> None
 FELL_THEN_STALE = [(1.0, 2.0), (2.0, 1.8), (7.5, 1.7), (8.0, 1.6), (9.0, 1.601), (10.0, 1.602)]
 
 
+def test_a_flat_loss_while_the_learning_rate_still_rose_says_nothing() -> None:
+    flat = [(0.25, 3.21), (0.5, 3.205), (0.75, 3.202), (1.0, 3.2)]
+    settings = {"trainer": {"max_epochs": 1}}
+    early = verdict(evidence(flat, [], settings=settings, epochs=1.0, steps=99))
+    assert early.state == "too early"
+    assert early.sentences[0] == (
+        "Too early to judge after 99 optimiser steps, because the learning rate rises in the first steps "
+        "(`optimizer.warmup` 50). The validation loss is 3.200 nats per token."
+    )
+    assert (
+        verdict(evidence(flat, [], settings={"trainer": {"max_epochs": 1}}, epochs=1.0, steps=100)).state != "too early"
+    )
+
+
 def test_a_run_that_its_patience_ended_does_not_still_improve() -> None:
     """The loss fell in the last quarter, and yet the training has decided that there is no gain any more."""
     limits = {"trainer": {"max_epochs": 40}, "checkpoint": {"patience": 2}}
@@ -138,8 +152,8 @@ def test_a_run_that_its_patience_ended_does_not_still_improve() -> None:
     judged = verdict(stopped)
     assert judged.state == "converged"
     assert judged.sentences[0] == (
-        "Converged: the training stopped early, because 2 validations in a row were without gain. The lowest "
-        "validation loss is 1.600 nats per token. The best weights, of epoch 8, are kept."
+        "Converged: the training stopped early, because 2 validations in a row brought no "
+        "improvement. The lowest validation loss is 1.600 nats per token. The best weights, of epoch 8, are kept."
     )
     assert "--model.hidden 256" in judged.advice.command
 

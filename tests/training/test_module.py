@@ -192,7 +192,7 @@ def test_patience(text_file: Path, tmp_path: Path) -> None:
     losses = [row["val/loss"] for row in rows(run, "val/loss")]
     assert 3 <= len(losses) < 30
     assert losses[-3] == min(losses) < min(losses[-2:])
-    assert sum("stopping early: 2 validations without gain" in line for line in reporter.lines) == 1
+    assert sum("stopping early: 2 validations without improvement" in line for line in reporter.lines) == 1
     assert run.evaluate().loss == pytest.approx(min(losses), rel=1e-5)
 
 

@@ -23,6 +23,11 @@ def test_warm_up_rises_from_near_zero_to_one() -> None:
     assert [warm.factor(step, 0.0, 0) for step in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
 
 
+def test_warm_up_takes_at_most_a_tenth_of_the_run() -> None:
+    warm = schedule(schedule="constant", warmup=99)
+    assert [warm.factor(step, step / 50, 0) for step in range(0, 8, 2)] == pytest.approx([0.01, 0.4, 0.8, 1.0])
+
+
 def test_step_falls_every_so_many_epochs() -> None:
     falling = schedule(schedule="step", decay=0.5, decay_every=2)
     assert [falling.factor(0, 0.0, epoch) for epoch in range(5)] == [1.0, 1.0, 0.5, 0.5, 0.25]

@@ -77,7 +77,7 @@ def test_a_sample_point_has_one_line_of_scores() -> None:
         view.on_sample(Sample(1.0, step, "", seed, 0.8, "text", scores))
     out = view.console.file
     assert isinstance(out, io.StringIO)
-    said = "50% of the words that the network generates now occur in the training text."
+    said = "50% of the generated words occur in the training text."
     lines = [line for line in out.getvalue().splitlines() if not line.startswith("──")]
     assert lines == [said, "text", "text", said, "text"]
 

@@ -182,7 +182,7 @@ class LinearCell(Cell):
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """Always a scan."""
+        """ "scan", on every device and for every width."""
         return "scan"
 
 

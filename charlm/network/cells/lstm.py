@@ -16,7 +16,8 @@ class LSTM(Cell):
     i: input gate; j: forget gate, which keeps the memory; o: output gate; tanh(g): candidate.
     """
 
-    gates, states, products, fused = 4, 2, {"U": 4}, "LSTM"
+    gates, states, products = 4, 2, {"U": 4}
+    fused = "LSTM"  # training runs this kernel of torch in place of `step`; remove it when you change the equations
     input_gate, forget_gate = 0, 1
     candidates = {"W": (2,), "U": (2,)}
     sigmoids = ("forget", "input", "output")
