@@ -12,8 +12,7 @@ from charlm.errors import CharlmError, first_line, nearest
 from charlm.generation.processors import processors as logits_processors
 from charlm.generation.prompts import Unknown, adapt_prompt
 from charlm.generation.sampling import stream_text
-from charlm.generation.stepper import LongPromptStepper, NumpyStepper, Stepper, TorchStepper
-from charlm.network.cells import cells
+from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
 from charlm.run_directory import Checkpoint, RunDirectory, Sample
 from charlm.text.tokenization import Tokenizer
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 MANY_ROWS, MANY_TOKENS = 16, 20_000
 """Rows, and tokens in all, from which torch generates faster than numpy on a CPU, its import included."""
-LONG_PROMPT = 50_000
-"""Tokens of a prompt that torch reads faster than numpy on a CPU, its import included."""
 
 
 class Run:
@@ -84,13 +81,12 @@ class Run:
         return model.eval().to(torch_device(device))
 
     def load_stepper(
-        self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1, prompt: int = 0
+        self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1
     ) -> Stepper:
         """The network one token at a time: numpy on a CPU, torch on a GPU.
 
         On a CPU torch is imported only for many `rows` side by side with many `tokens` in all, where its products are
-        faster by more than its import takes, and for a `prompt` of many tokens where torch has a kernel for the cell.
-        One row always takes the same path.
+        faster by more than its import takes. One row always takes the same path.
         """
         if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
             from charlm.network.precision import fastest_dtype
@@ -100,8 +96,6 @@ class Run:
             weights, directory = self.directory.read_weights(checkpoint), self.directory
             config, vocab_size = directory.model_config, directory.vocab_size
             try:
-                if prompt >= LONG_PROMPT and cells[config.cell]().path("cpu", config.hidden) == "fused":
-                    return LongPromptStepper(weights, config, vocab_size, self.load_model(checkpoint))
                 return NumpyStepper(weights, config, vocab_size)
             except (KeyError, ValueError) as error:
                 raise CharlmError(f"the weights of {self.path} do not fit its model.json: {error}") from None
@@ -126,8 +120,7 @@ class Run:
             raise CharlmError(f"there is no argument and no logits processor {name!r}{nearest(name, known)}")
         processors.setdefault("temperature", self.config.samples.temperature)
         prompt, _ = adapt_prompt(self.tokenizer, prompt, prompt_unknown)
-        read = len(self.tokenizer.encode(prompt)) if len(prompt) > LONG_PROMPT / 4 else 0  # a character: up to 4 bytes
-        stepper = self.load_stepper(checkpoint, device, length * samples, samples, read)
+        stepper = self.load_stepper(checkpoint, device, length * samples, samples)
         return stream_text(
             stepper, self.tokenizer, prompt, length=length, seed=seed, stop=stop, samples=samples, **processors
         )
@@ -175,7 +168,7 @@ class Run:
         text: str | TokenStream | None = None,
         *,
         split: str = "val",
-        lanes: int = 1,
+        lanes: int = 32,
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
         progress: Callable[[str, int, int], None] | None = None,

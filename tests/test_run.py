@@ -10,7 +10,7 @@ import pytest
 
 import charlm.run
 from charlm.errors import CharlmError
-from charlm.generation.stepper import Array, LongPromptStepper, NumpyStepper, TorchStepper
+from charlm.generation.stepper import NumpyStepper, TorchStepper
 from charlm.run import Run
 from charlm.run_directory import RunDirectory
 
@@ -44,27 +44,6 @@ def test_text_is_generated_at_the_temperature_of_the_samples(tiny_run: Path) -> 
     generated = run.generate(last.prompt, length=40, seed=last.seed, checkpoint="last")
     assert generated == last.text
     assert run.generate(last.prompt, length=40, seed=last.seed, checkpoint="last", temperature=1.0) != last.text
-
-
-def test_a_long_prompt_is_read_by_torch_and_the_text_is_the_same(
-    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Run(tiny_run)
-    prompt = "the cat sat on the mat and " * 20
-    by_numpy = run.generate(prompt, length=30, temperature=0.0)
-    monkeypatch.setattr(charlm.run, "LONG_PROMPT", 100)
-    assert isinstance(run.load_stepper(prompt=100), LongPromptStepper)
-    assert not isinstance(run.load_stepper(prompt=99), LongPromptStepper)
-    read: list[int] = []
-    whole = LongPromptStepper.prefill
-
-    def prefill(self: LongPromptStepper, ids: Array, state: Array) -> tuple[Array, Array]:
-        read.append(ids.size)
-        return whole(self, ids, state)
-
-    monkeypatch.setattr(LongPromptStepper, "prefill", prefill)
-    assert run.generate(prompt, length=30, temperature=0.0) == by_numpy
-    assert read == [len(prompt)]
 
 
 def test_a_prompt_is_adapted_on_request(tiny_run: Path) -> None:

@@ -10,12 +10,15 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from charlm.errors import CharlmError
-from charlm.network.loss import summed_cross_entropy
+from charlm.network.loss import summed_cross_entropy, token_cross_entropy
 from charlm.network.model import LanguageModel, evaluating
-from charlm.text.batching import Batch, ItemBatches, Lanes, batches
+from charlm.network.recurrence import run_in_lanes
+from charlm.text.batching import Batch, ItemBatches, Lanes, batches, gather
 from charlm.text.corpus import Progress, no_progress
 from charlm.text.stream import Counts, TokenStream
 
@@ -28,14 +31,11 @@ class Evaluation:
         nats: Sum over all predicted tokens of -ln p(token | the tokens before it).
         predicted: Numbers of predicted tokens, and of their characters, bytes and words.
         unknown: Tokens of the text that are not in the vocabulary.
-        lanes: Places in the text that were read side by side. With more than one, the numbers are approximate, because
-            all lanes but the first start from the zero state.
     """
 
     nats: float
     predicted: Counts
     unknown: int
-    lanes: int
 
     @property
     def loss(self) -> float:
@@ -70,11 +70,6 @@ class Evaluation:
         """
         return _exp(self.nats / max(1, self.predicted.words))
 
-    @property
-    def exact(self) -> bool:
-        """Whether the text was read in one pass with the state carried."""
-        return self.lanes == 1
-
     def to_dict(self) -> dict[str, float | int | bool | None]:
         """Plain values by name, for JSON; None for infinite ones."""
         values = {
@@ -89,8 +84,6 @@ class Evaluation:
             "bytes": self.predicted.bytes,
             "words": self.predicted.words,
             "unknown_tokens": self.unknown,
-            "lanes": self.lanes,
-            "exact": self.exact,
         }
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
@@ -99,33 +92,75 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
 
 
+LANES, WINDOW = 32, 256
+"""Places of a text that are read side by side, and tokens of each that are read at once."""
+
+
 def evaluate(
     model: LanguageModel,
     stream: TokenStream,
     *,
-    lanes: int = 1,
-    window: int = 512,
+    lanes: int = LANES,
+    window: int = WINDOW,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Compute how well a model predicts a text, with the state carried from the first token to the last.
 
     Args:
         model: The model; it is in evaluation mode meanwhile.
-        stream: The text; its first token is not predicted.
-        lanes: Places of the text that are read side by side. One is exact; more are faster.
-        window: Tokens of a lane per call of the model; the result does not depend on it.
+        stream: The text; its first token is not predicted. Each item of a stream of items starts from the zero state.
+        lanes: Most places of the text that are read side by side; the result depends on it by rounding only.
+        window: Tokens of a lane per call of the model; the result depends on it by rounding only.
         progress: Called with the number of windows read.
 
     Raises:
         CharlmError: the text has fewer than two tokens.
     """
-    if stream.predicted.tokens < 1:
-        raise CharlmError("the text is too short to evaluate: it needs at least two tokens")
+    if stream.starts is not None:
+        return evaluate_lanes(model, stream, lanes=lanes, window=window, progress=progress)
+    _check_length(stream)
+    targets = len(stream) - 1
+    sums = np.zeros(-(-targets // window))
+    device = next(model.parameters()).device
+
+    def read(starts: list[int], size: int, state: Tensor) -> Tensor:
+        ids = gather(stream.ids, starts, size + 1).to(device)
+        features, state = model.hidden(ids[:, :-1], state)
+        nats = token_cross_entropy(model, features.flatten(0, 1), ids[:, 1:].flatten())
+        numbers = np.array(starts) // window
+        sums[numbers] = nats.reshape(len(starts), size).sum(1).numpy()
+        progress("evaluating", int(numbers[0]), len(sums))
+        return state
+
+    with torch.no_grad(), evaluating(model):
+        run_in_lanes(read, model.initial_state(1), targets, lanes=lanes, window=window)
+    progress("evaluating", len(sums), len(sums))
+    return Evaluation(float(sums.sum()), stream.predicted, stream.unknown_tokens)
+
+
+def evaluate_lanes(
+    model: LanguageModel,
+    stream: TokenStream,
+    *,
+    lanes: int,
+    window: int = 512,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """The same by lanes that all start from the zero state, as the validations of a training read a text.
+
+    The result is exact for a stream of items. For other streams it is approximate, because all lanes but the first
+    start without the text before them.
+    """
+    _check_length(stream)
     if stream.starts is None:
         lanes = max(1, min(lanes, stream.predicted.tokens))
     nats = total_nats(model, _reported(batches(stream, lanes, window, training=False), progress))
-    items = stream.starts is not None  # exact, because the state is reset between items
-    return Evaluation(nats, stream.predicted, stream.unknown_tokens, 1 if items else lanes)
+    return Evaluation(nats, stream.predicted, stream.unknown_tokens)
+
+
+def _check_length(stream: TokenStream) -> None:
+    if stream.predicted.tokens < 1:
+        raise CharlmError("the text is too short to evaluate: it needs at least two tokens")
 
 
 def _reported(windows: Lanes | ItemBatches, progress: Progress) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from charlm.config import ModelConfig
 from charlm.network.cells import Cell, Step, cells, with_zoneout
-from charlm.network.recurrence import run_over_layers, run_over_time
+from charlm.network.recurrence import run_in_lanes, run_over_layers, run_over_time
 from charlm.network.summary import has_projection
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-WINDOW = 4096
+MOST_TOKENS = 4096
 """Tokens of a prompt, in all rows together, that are processed at once; more would only need more memory."""
+
+LANES, WINDOW = 16, 128
+"""Places of one long prompt that are read side by side, and tokens of each that are read at once."""
 
 MAX_FOLDED = 2**21
 """Largest table (vocab_size x gates x hidden) of the first layer's projection of every token that is computed in
@@ -135,10 +138,18 @@ class NumpyStepper:
     def prefill(self, ids: Array, state: Array) -> tuple[Array, Array]:
         """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
         batch, time = ids.shape
-        size = max(1, WINDOW // batch)
+        if batch == 1:
+            state = run_in_lanes(partial(self._read, ids[0]), state, time - 1, lanes=LANES, window=WINDOW)
+            return self.step(ids[:, -1], state)
+        size = max(1, MOST_TOKENS // batch)
         for start in range(0, time, size):
             features, state = self._forward(ids[:, start : start + size].T, state, _Layer.run)
         return self._logits(features[-1]), state
+
+    def _read(self, ids: Array, starts: list[int], size: int, state: Array) -> Array:
+        """The state (layers, states, rows, hidden) after reading `size` of the ids (time,) from each start."""
+        rows = np.stack([ids[start : start + size] for start in starts], axis=1)
+        return self._forward(rows, state, _Layer.run)[1]
 
     def _forward(self, ids: Array, state: Array, run: Callable[..., tuple[Array, _State]]) -> tuple[Array, Array]:
         """The last layer's outputs for ids ([time,] batch), and the next state.
@@ -226,28 +237,6 @@ def _identity(x: Any) -> Any:
     return x
 
 
-class LongPromptStepper(NumpyStepper):
-    """A `NumpyStepper` whose prompts are read by the windows of torch, as evaluation reads a text.
-
-    Args:
-        weights, config, vocab_size: As for `NumpyStepper`.
-        model: The same network in torch, on a CPU.
-    """
-
-    def __init__(
-        self, weights: Mapping[str, Array], config: ModelConfig, vocab_size: int, model: LanguageModel
-    ) -> None:
-        super().__init__(weights, config, vocab_size)
-        self._windows = TorchStepper(model)
-
-    def prefill(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
-        import torch
-
-        logits, new = self._windows.prefill(ids, torch.from_numpy(state))
-        return logits, new.numpy()
-
-
 class TorchStepper:
     """A network of torch: for a GPU, and for many rows at once on a CPU.
 
@@ -288,8 +277,16 @@ class TorchStepper:
         from charlm.network.model import evaluating
 
         batch, time = ids.shape
-        size = max(1, WINDOW // batch)
+        size = max(1, MOST_TOKENS // batch)
+
+        def read(starts: list[int], size: int, state: Tensor) -> Tensor:
+            rows = np.stack([ids[0, start : start + size] for start in starts])
+            return self.model.hidden(torch.from_numpy(rows).to(state.device), state)[1]
+
         with torch.no_grad(), evaluating(self.model):
+            if batch == 1:
+                state = run_in_lanes(read, state, time - 1, lanes=LANES, window=WINDOW)
+                ids, time = ids[:, -1:], 1
             for start in range(0, time, size):
                 window = torch.tensor(ids[:, start : start + size], device=state.device)
                 features, state = self.model.hidden(window, state)

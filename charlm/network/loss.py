@@ -24,12 +24,20 @@ def summed_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor
     """
     if torch.is_grad_enabled():
         return _differentiable(model, features, targets)
-    total = torch.zeros((), dtype=torch.float64)
+    return token_cross_entropy(model, features, targets).sum()
+
+
+def token_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy of each of `targets` (tokens,) given `features` (tokens, hidden) in nats, without gradients.
+
+    The result is (tokens,) float64 on the CPU, 0 for targets of -100.
+    """
     size = max(1, MAX_LOGITS // model.vocab_size)
-    for chunk, wanted in zip(features.split(size), targets.split(size), strict=True):
-        nats = F.cross_entropy(_logits(model, chunk), wanted, reduction="none", ignore_index=IGNORE_INDEX)
-        total += nats.cpu().double().sum()
-    return total
+    nats = [
+        F.cross_entropy(_logits(model, chunk), wanted, reduction="none", ignore_index=IGNORE_INDEX).cpu().double()
+        for chunk, wanted in zip(features.split(size), targets.split(size), strict=True)
+    ]
+    return torch.cat(nats)
 
 
 def _differentiable(model: LanguageModel, features: Tensor, targets: Tensor) -> Tensor:

@@ -44,3 +44,80 @@ def run_over_layers(
         x = x + y if residual and index else y
         states.append(new)
     return x, states
+
+
+MOST_WINDOWS = 64
+"""Windows of a lane whose states `run_in_lanes` keeps at once."""
+
+LEAST_WINDOWS = 8
+"""Windows of a lane below which a text is read in fewer lanes, because most of a lane would be read twice."""
+
+
+def run_in_lanes(
+    read: Callable[[list[int], int, Any], Any], state: Any, length: int, *, lanes: int, window: int
+) -> Any:
+    """Read one text in lanes side by side; the states are those of reading it from its first token to its last.
+
+    Each lane but the first starts from the zero state. If the lane before it then ends in another state, the lane is
+    read again from that state, until its state after some window is the one that it had there before: the rest of the
+    lane holds. A network that forgets its past needs few windows for this; one that does not forget is read as often as
+    there are lanes. (The idea is that of parallel-in-time integration, Lions, Maday and Turinici 2001.)
+
+    Args:
+        read: (starts, size, state) to the state after reading `size` tokens from each of the positions `starts`;
+            the state has a row for each. A position may be read again: the last time counts.
+        state: The state before the first token, an array or tensor (layers, states, 1, hidden).
+        length: Tokens of the text.
+        lanes: Most lanes.
+        window: Tokens that are read at once; states are compared after each.
+
+    Returns:
+        The state after the last token, (layers, states, 1, hidden). It differs by rounding from that of one lane.
+    """
+    position = 0
+    while rest := length - position:
+        rows = max(1, min(lanes, rest // (window * LEAST_WINDOWS)))
+        if rows == 1:
+            size = min(window, rest)
+            state, position = read([position], size, state), position + size
+        else:
+            windows = min(MOST_WINDOWS, rest // (window * rows))
+            state, position = (
+                _run_block(read, state, position, rows, windows, window),
+                position + rows * windows * window,
+            )
+    return state
+
+
+def _run_block(
+    read: Callable[[list[int], int, Any], Any], state: Any, begin: int, lanes: int, windows: int, window: int
+) -> Any:
+    """`run_in_lanes` for `lanes` lanes of the same number of windows."""
+
+    def starts(rows: list[int], number: int) -> list[int]:
+        return [begin + (row * windows + number) * window for row in rows]
+
+    rows = list(range(lanes))
+    now = state[:, :, [0] * lanes]  # a copy
+    now[:, :, 1:] = 0
+    before = [now]  # the states of all lanes before each window, and after the last
+    for number in range(windows):
+        now = read(starts(rows, number), window, now)
+        before.append(now)
+    first, last = before[0], before[-1]
+    while rows := [row for row in range(1, lanes) if _differ(last[:, :, row - 1], first[:, :, row])]:
+        now = first[:, :, rows] = last[:, :, [row - 1 for row in rows]]
+        for number in range(windows):
+            now = read(starts(rows, number), window, now)
+            changed = [i for i, row in enumerate(rows) if _differ(now[:, :, i], before[number + 1][:, :, row])]
+            before[number + 1][:, :, rows] = now
+            rows, now = [rows[i] for i in changed], now[:, :, changed]
+            if not rows:
+                break
+    return last[:, :, -1:]
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Whether two states differ by more than rounding, which a network of contracting gates does not let grow."""
+    tolerance = 2.0**-44 if str(a.dtype).endswith("float64") else 2.0**-18
+    return bool((abs(a - b) > tolerance * (1 + abs(b))).any())

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,7 +185,7 @@ class Lanes(_ResumableBatches):
             begin = number * self.seq_length
             time = min(self.seq_length, self.length - begin)
             counts = np.clip(lengths - begin, 0, time)  # (batch_size,) targets of each lane in this window
-            window = _gather(ids, starts[self.rows] + begin, time + 1)
+            window = gather(ids, (starts[self.rows] + begin).tolist(), time + 1)
             inputs, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
             if not self.training:
                 targets[torch.from_numpy(np.arange(time) >= counts[self.rows, None])] = IGNORED
@@ -201,10 +201,10 @@ class Lanes(_ResumableBatches):
         return torch.from_numpy(random.random(self.batch_size)[self.rows] < probability)
 
 
-def _gather(ids: np.ndarray, starts: np.ndarray, time: int) -> Tensor:
+def gather(ids: np.ndarray, starts: Sequence[int], time: int) -> Tensor:
     """The `time` ids from each start on, `(starts, time)` int64; zeros after the end of the text."""
     rows = np.zeros((len(starts), time), np.int64)
-    for row, start in zip(rows, starts.tolist(), strict=True):
+    for row, start in zip(rows, starts, strict=True):
         part = ids[start : start + time]
         row[: len(part)] = part
     return torch.from_numpy(rows)
@@ -286,7 +286,7 @@ class ItemBatches(_ResumableBatches):
         empty = (0, rows - len(items[self.rows]))  # rows without an item, in the last batch
         starts = np.pad(self.starts[items[self.rows]] + begin, empty)
         padding = torch.from_numpy(np.arange(time) >= np.pad(counts[self.rows], empty)[:, None])
-        ids = _gather(np.asarray(self.stream.ids), starts, time + 1)
+        ids = gather(np.asarray(self.stream.ids), starts.tolist(), time + 1)
         inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
         inputs[padding], targets[padding] = 0, IGNORED
         self._release_after(rows * READ_AROUND)

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback
 
 from charlm.config import CheckpointConfig, Config, TrainerConfig
 from charlm.errors import CharlmError, Interrupted
-from charlm.evaluation.likelihood import Evaluation, evaluate
+from charlm.evaluation.likelihood import Evaluation, evaluate_lanes
 from charlm.reporter import Reporter
 from charlm.run_directory import RunDirectory
 from charlm.text.stream import TokenStream
@@ -184,7 +184,7 @@ class Validation(StepCallback):
         if stream.starts is None:
             lanes = max(1, min(lanes, stream.predicted.tokens // VALIDATION_TOKENS))
         with trainer.precision_plugin.forward_context():
-            return evaluate(module.model, stream, lanes=lanes)
+            return evaluate_lanes(module.model, stream, lanes=lanes)
 
 
 class ProgressLogging(StepCallback):

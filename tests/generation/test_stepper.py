@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from charlm.config import ModelConfig
 from charlm.generation import stepper as stepper_module
-from charlm.generation.stepper import LongPromptStepper, NumpyFunctions, NumpyStepper, Stepper, TorchStepper
+from charlm.generation.stepper import NumpyFunctions, NumpyStepper, Stepper, TorchStepper
 from charlm.network.cells import Cell, cells
 from charlm.network.model import LanguageModel
 
@@ -104,8 +104,22 @@ def test_a_first_layer_too_large_to_fold_gives_the_same(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_long_prompt_is_read_in_windows(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(stepper_module, "WINDOW", 6)  # 9 tokens: 6 + 3 for one row, 2 each for three
+    monkeypatch.setattr(stepper_module, "WINDOW", 6)  # 8 tokens before the last: 6 + 2 for one row
+    monkeypatch.setattr(stepper_module, "MOST_TOKENS", 6)  # 2 of 9 at once for three rows
     agree(make_model("lstm"), batch)
+
+
+@pytest.mark.parametrize("cell", cells)
+def test_a_very_long_prompt_is_read_in_lanes(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    ids, model = make_ids(1, 400), make_model(cell)
+    with torch.no_grad():
+        logits, last = model(torch.from_numpy(ids))
+    monkeypatch.setattr(stepper_module, "WINDOW", 10)  # 39 windows before the last 9 tokens: 4 lanes of 9 windows
+    steppers: list[Stepper] = [make_stepper(model), TorchStepper(model)]
+    for stepper in steppers:
+        read, state = stepper.prefill(ids, stepper.initial_state(1))
+        np.testing.assert_allclose(read, logits[:, -1], rtol=0, atol=1e-11)
+        np.testing.assert_allclose(state, last, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("cell", cells)
@@ -220,19 +234,3 @@ def test_a_torch_stepper_leaves_a_model_training() -> None:
     first, again = (stepper.step(make_ids(2)[:, 0], stepper.initial_state(2))[0] for _ in range(2))
     assert np.array_equal(first, again)
     assert model.training
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_long_prompt_is_read_by_windows_with_the_same_result(cell: str) -> None:
-    config = ModelConfig(cell=cell, layers=2, hidden=12, embedding=6, dropout=0.0, tie=False)
-    model = LanguageModel(config, 9).eval()
-    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
-    plain, long = NumpyStepper(weights, config, 9), LongPromptStepper(weights, config, 9, model)
-    ids = np.random.default_rng(0).integers(0, 9, (2, 5000))
-    for stepper in (plain, long):
-        logits, state = stepper.prefill(ids, stepper.initial_state(2))
-        if stepper is plain:
-            expected = logits, state, *stepper.step(ids[:, 0], state)
-    assert isinstance(state, np.ndarray)
-    for found, wanted in zip((logits, state, *long.step(ids[:, 0], state)), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5)

@@ -26,7 +26,7 @@ from charlm.views.terminal import HISTORY, History, Terminal, sparkline
 SAMPLE = Sample(
     1.5, 30, "The ", 7, 0.8, "\x1b[31mred\x07 \u202eright\u202c 海辺 [bold]no[/bold]\x9b1m\r\nend\x7f\x00\tx"
 )
-EVALUATION = Evaluation(nats=20.0, predicted=Counts(10, 10, 10, 2), unknown=0, lanes=1)
+EVALUATION = Evaluation(nats=20.0, predicted=Counts(10, 10, 10, 2), unknown=0)
 
 
 def said(view: Terminal) -> list[str]:
