@@ -55,7 +55,7 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "Ünder"], "the prompt has 'Ü', which the vocabulary of the model lacks; write"),
+        (["--prompt", "Ünder"], "the prompt has 'Ü', which the vocabulary of the model lacks; leave"),
         (["--stop", ""], "a stop string must not be empty"),
         (["--temperature", "-1"], "--temperature must be at least 0, not -1"),
         (["--temperature", "warm"], "--temperature must be a number, not 'warm'"),
@@ -66,7 +66,7 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
         (["--samples", "0"], "--samples must be at least 1, not 0"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--prompt", "The", "--prompt_file", "x"], "--prompt and --prompt_file exclude each other"),
-        (["--prompt_file", "x"], "cannot read x: No such file or directory; check the path"),
+        (["--prompt_file", "x"], "there is no file x; check the path"),
         (["--checkpoint", "newest"], "--checkpoint must be one of best, last, not 'newest'"),
         (["--device", "abacus"], "there is no device 'abacus' here"),
         (["--temprature", "1"], "there is no option --temprature; did you mean --temperature?"),

@@ -27,9 +27,7 @@ def mistaken_training(charlm: Charlm, *arguments: object) -> str:
 
 
 def test_a_missing_file(charlm: Charlm, text: Path) -> None:
-    assert mistaken_training(charlm, "text.tx") == (
-        "there is no file text.tx; did you mean 'text.txt'?; check the path"
-    )
+    assert mistaken_training(charlm, "text.tx") == "there is no file text.tx; did you mean 'text.txt'?"
     assert "no file matches 'a*.txt'" in mistaken_training(charlm, "a*.txt")
     assert "there is no file other.txt" in mistaken_training(charlm, text, "--data.val", "other.txt")
 
@@ -120,7 +118,7 @@ def test_windows_are_lowered_to_a_short_text(charlm: Charlm, tmp_path: Path) -> 
         ("--trainer.precision 17", "this machine cannot train with these settings: "),
         ("--samples.prompts 日本", "--samples.prompts has '日', '本', which the training text never has"),
         ("--init_from nowhere", "there is no run at nowhere"),
-        ("--config nowhere.yaml", "cannot read nowhere.yaml: No such file or directory; check the path"),
+        ("--config nowhere.yaml", "there is no file nowhere.yaml; check the path"),
         ("--config chr", "there is no preset 'chr' and no such file; choose from char, "),
         ("--model 3", "--model is a group of options; name one of its settings, such as --model.cell"),
         ("--trainer.val_check_interval 0", "--trainer.val_check_interval must be a number >=1 or >0, <=1, not '0'"),
@@ -135,7 +133,7 @@ def test_a_setting_that_cannot_be(charlm: Charlm, text: Path, arguments: str, me
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("model: {hiden: 5}", "there is no setting 'model.hiden'; did you mean 'hidden'?"),
+        ("model: {hiden: 5}", "there is no setting 'model.hiden'; did you mean 'model.hidden'?"),
         ("modle: {hidden: 5}", "there is no setting 'modle'; did you mean 'model'?"),
         ("model: {hidden: 0}", "--model.hidden must be at least 1, not 0"),
         ("model: {hidden: [1]}", "--model.hidden must be a whole number, not [1]"),
@@ -164,7 +162,7 @@ def test_a_config_by_hand_with_a_mistake(
     [
         ("CHARLM_MODEL__HIDEN", "5", "CHARLM_MODEL__HIDEN is not a setting; did you mean 'CHARLM_MODEL__HIDDEN'?"),
         ("CHARLM_SED", "5", "CHARLM_SED is not a setting; did you mean 'CHARLM_SEED'?"),
-        ("CHARLM_MODEL__HIDDEN", "0", "environment: --model.hidden must be at least 1, not 0"),
+        ("CHARLM_MODEL__HIDDEN", "0", "CHARLM_MODEL__HIDDEN: --model.hidden must be at least 1, not 0"),
     ],
 )
 def test_a_mistake_in_the_environment(

@@ -26,7 +26,7 @@ def test_every_setting_has_help_and_a_default_within_its_range() -> None:
     ("values", "message"),
     [
         ({"modell": {}}, "there is no setting 'modell'; did you mean 'model'?"),
-        ({"model": {"hiden": 5}}, "there is no setting 'model.hiden'; did you mean 'hidden'?"),
+        ({"model": {"hiden": 5}}, "there is no setting 'model.hiden'; did you mean 'model.hidden'?"),
         ({"model": {"hidden": 0}}, "`model.hidden` must be at least 1, not 0"),
         ({"model": {"hidden": "many"}}, "`model.hidden` must be a whole number, not 'many'"),
         ({"model": {"hidden": 1.5}}, "`model.hidden` must be a whole number, not 1.5"),
