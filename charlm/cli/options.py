@@ -261,7 +261,7 @@ def explained(app: App, error: CycloptsError) -> CharlmError:
         return unknown_option(command, error.token.keyword or error.token.value)
     see = " ".join(["see charlm", *(error.command_chain or ()), "--help"])
     if isinstance(error, UnusedCliTokensError):
-        return CharlmError(f"{error.unused_tokens[0]!r} is one argument too many; {see}")
+        return CharlmError(f"{(error.unused_tokens or [see])[0]!r} is one argument too many; {see}")
     if isinstance(error, MissingArgumentError | ConsumeMultipleError) and error.argument is not None:
         name = error.argument.name
         what = f"{name} needs a value" if name.startswith("--") else f"name {name}, {error.argument.parameter.help}"

@@ -109,6 +109,27 @@ def test_interrupted_together_they_resume_together(tmp_path: Path) -> None:
     assert losses(two) == pytest.approx(losses(one), rel=1e-3)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are listed in /proc")
+@pytest.mark.parametrize("killed", ["the process that was started", "the process that it started"])
+def test_when_one_is_killed_the_other_ends_with_a_line(tmp_path: Path, killed: str) -> None:
+    config, run = settings(tmp_path, "stream", trainer={"max_epochs": 1000}), tmp_path / "run"
+    process = start("--config", config, "--run", run, *TWO)
+    while not ((run / "checkpoints" / "last.ckpt").exists() and Run(run).metrics):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    (child,) = set(members(process)) - {process.pid}
+    os.kill(process.pid if killed == "the process that was started" else child, signal.SIGKILL)
+    # The pipe of standard error is closed when both have ended.
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if killed == "the process that was started" else 2)
+    assert members(process) == []
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == (
+        f"charlm: another process of the training has ended; go on with charlm train --resume {run} "
+        "and as many processes as before"
+    )
+
+
 def test_a_mistake_is_reported_once_and_no_process_stays_behind(tmp_path: Path) -> None:
     config = settings(tmp_path, "stream", optimizer={"lr": 1e30}, trainer={"gradient_clip_val": 0.0})
     _, err = end(start("--config", config, "--run", tmp_path / "run", *TWO), 2)

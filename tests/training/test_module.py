@@ -166,7 +166,7 @@ def test_a_run_that_ends_by_the_clock_ends_annealed(text_file: Path, tmp_path: P
 
 
 def test_max_steps(text_file: Path, tmp_path: Path) -> None:
-    limits = {"max_epochs": -1, "max_steps": 7}
+    limits: dict[str, Any] = {"max_epochs": -1, "max_steps": 7}
     run = finished(small_settings(text_file, trainer=limits, checkpoint={"patience": 0}), tmp_path / "run")
     assert torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
     assert rows(run, "train/learning_rate")[-1]["step"] == 7
