@@ -188,7 +188,7 @@ class SamplesConfig:
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """What is recorded of the inside of the network during training, for TensorBoard."""
+    """What is recorded of the inside of the network during training, for TensorBoard and the report."""
 
     histograms: bool = setting(True, "weights, gradients and gates, and how often the gates are saturated")
     images: bool = setting(True, "gradient through time, and memory horizon")

@@ -19,7 +19,7 @@ from charlm.config import Config
 from charlm.config.durations import duration, seconds
 from charlm.config.limits import Limit, Limits
 from charlm.config.shell import command
-from charlm.evaluation.comparison import References, Scores, describe_copying, describe_progress
+from charlm.evaluation.comparison import References, Scores, describe_copying, describe_progress, describe_size
 from charlm.evaluation.text_metrics import REFERENCE
 
 Curve = Sequence[tuple[float, float]]
@@ -54,6 +54,7 @@ class Evidence:
         bits_per_character: Of the validation text under the best weights; None without validation.
         scores: Text metrics of the newest samples.
         references: The same of the reference and the baselines.
+        scored_size: Characters of each text that the text metrics are computed from; 0 if there are none.
         skipped: Optimiser steps that were skipped because a loss or a gradient was not finite.
     """
 
@@ -69,6 +70,7 @@ class Evidence:
     bits_per_character: float | None = None
     scores: Scores = field(default_factory=dict)
     references: References = field(default_factory=dict)
+    scored_size: int = 0
     skipped: int = 0
 
     @cached_property
@@ -139,6 +141,7 @@ def verdict(evidence: Evidence) -> Verdict:
     sentences = [*_describe_end(evidence), _describe_trend(found, evidence), *_describe_prediction(evidence)]
     sentences += describe_progress(evidence.scores, evidence.references)
     sentences += describe_copying(evidence.scores, evidence.references)
+    sentences += describe_size(evidence.scored_size) if evidence.scores else []
     if evidence.skipped:
         sentences.append(
             f"{evidence.skipped:,} of {evidence.steps:,} steps were skipped because their loss or gradient was not "

@@ -255,7 +255,7 @@ def step_callbacks(
     1. StoppingCriteria: is this the last step?
     2. Validation: the validation loss; is it the best so far, and is there still gain?
     3. SampleLogger: samples and their text metrics.
-    4. Diagnostics: histograms, images and the embedding, for TensorBoard.
+    4. Diagnostics: memory.json, and for TensorBoard histograms, images and the embedding.
     5. ProgressLogging: training loss, learning rate, speed.
     6. The callbacks of the user.
     7. Checkpointing: the weights and all that resuming needs.
@@ -270,7 +270,6 @@ def step_callbacks(
     ]
     if run_logger is not None:
         listed.append(SampleLogger(directory, config, run_logger, reporter))
-    if run_logger is not None and run_logger.writer is not None:
         listed.append(Diagnostics(directory, config, run_logger))
     tokens_per_character = predicted.tokens / max(1, predicted.characters)
     listed.append(ProgressLogging(config.trainer.log_every_n_steps, tokens_per_character, run_logger, reporter))

@@ -19,6 +19,8 @@ from charlm.evaluation.text_metrics import BASELINE, REFERENCE, WEAK_BASELINE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from charlm.run_directory import MemoryRecord
+
 Numbers = Sequence[float] | NDArray[Any]
 
 POINTS = 1000
@@ -26,6 +28,9 @@ POINTS = 1000
 
 SIZE = (420, 250)
 """Width and height of a chart in its own units; text is 11 units high."""
+
+DISTANCE, CONTEXT = "tokens back, T - t", "tokens of context (logarithmic)"
+"""The x axes of the gradient through time and of the memory horizon."""
 
 INK, PAPER = "#1f2328", "#fffffe"
 COLOURS = ("#2f6fd6", "#d9572b", "#2b8a4b", "#8a52c7", "#b5860b", "#c2417f", "#1592a0", "#7a6a58")
@@ -106,6 +111,25 @@ class Chart:
     percent: bool = False
     linear_until: float | None = None
     legend: bool = True
+
+
+def memory_charts(record: MemoryRecord, when: str) -> dict[str, Chart]:
+    """How far back a network looks, by the name of the measure; without those that the record lacks.
+
+    Args:
+        record: What was recorded.
+        when: The name of that moment.
+    """
+    gradients = [
+        Curve(f"layer {number}", record.distances, lengths) for number, lengths in enumerate(record.gradients, 1)
+    ]
+    horizon = Curve("loss", record.contexts, record.losses, marked=True)
+    y_label = "|dL_T / dh_t| (logarithmic)"
+    charts = {
+        "gradient through time": Chart(f"Gradient through time, {when}", DISTANCE, y_label, gradients, log_y=True),
+        "memory horizon": Chart(f"Memory horizon, {when}", CONTEXT, "nats per token", [horizon], log_x=True),
+    }
+    return {name: chart for name, chart in charts.items() if any(max(curve.y, default=0) > 0 for curve in chart.curves)}
 
 
 def level_style(name: str) -> LevelStyle:
