@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import logging
 import math
 import warnings
@@ -195,6 +196,16 @@ def _fonts() -> tuple[str, ...]:
     return tuple(name for name in FONTS if name in installed)
 
 
+def hue(number: int) -> float:
+    """The hue of a curve after those that have a colour of `COLOURS`, from 0 to 1: far from that of the one before."""
+    return number * 0.381966 % 1  # the golden angle
+
+
+def _colour(number: int) -> Any:
+    """The colour of a curve of an image."""
+    return COLOURS[number] if number < len(COLOURS) else colorsys.hls_to_rgb(hue(number), 0.45, 0.6)
+
+
 def _draw(chart: Chart) -> Figure:
     from matplotlib.figure import Figure
 
@@ -202,7 +213,7 @@ def _draw(chart: Chart) -> Figure:
     axes = figure.add_subplot(facecolor="none")
     for number, curve in enumerate(chart.curves):
         x, y = thinned(curve.x, curve.y)
-        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.8, "zorder": 3}
+        style: dict[str, Any] = {"color": _colour(number), "linewidth": 1.8, "zorder": 3}
         if curve.faint:
             style |= {"linewidth": 1.2, "alpha": 0.65, "zorder": 2}
         if curve.marked or len(x) == 1:

@@ -288,3 +288,9 @@ def test_the_n_gram_is_compared_in_bits() -> None:
     references = {REFERENCE: {"ngram_bits": 2.5}}
     said = verdict(evidence(FALLING, FALLING, bits_per_character=2.0, references=references)).sentences[1]
     assert said.endswith("(a perplexity of 4 per character), 20% less than under a 6-gram model (2.50 bits).")
+
+
+@pytest.mark.parametrize(("size", "caveat"), [(211, True), (10_000, False), (0, False)])
+def test_metrics_of_a_short_text_have_a_caveat(size: int, caveat: bool) -> None:
+    judged = verdict(evidence([(1, 2.0), (2, 1.0)], [(1, 2.0), (2, 1.0)], scores={"ngram_bits": 2.0}, scored_size=size))
+    assert any("only 211 characters" in sentence for sentence in judged.sentences) == caveat
