@@ -35,6 +35,9 @@ CHANGE = 0.005
 FEW_EPOCHS = 5
 """Epochs below which a constant loss is blamed on the falling learning rate and not on the size of the network."""
 
+FEW_STEPS = 100
+"""Optimiser steps below which a constant loss is no convergence: a network first keeps to the token frequencies."""
+
 GAP = 0.1
 """Relative gap between training and validation loss from which more regularisation or more text is advised."""
 
@@ -137,7 +140,7 @@ class Verdict:
 
 def verdict(evidence: Evidence) -> Verdict:
     """Judge a run by its numbers."""
-    found = trend(evidence.training, evidence.validation, evidence.end)
+    found = trend(evidence.training, evidence.validation, evidence.end, evidence.steps)
     sentences = [*_describe_end(evidence), _describe_trend(found, evidence), *_describe_prediction(evidence)]
     sentences += describe_progress(evidence.scores, evidence.references)
     sentences += describe_copying(evidence.scores, evidence.references)
@@ -153,12 +156,13 @@ def verdict(evidence: Evidence) -> Verdict:
 # -- the trend of the losses
 
 
-def trend(training: Curve, validation: Curve, end: Limit | None = None) -> Trend:
-    """Diagnose the losses of a run that the limit `end` has ended.
+def trend(training: Curve, validation: Curve, end: Limit | None = None, steps: float = math.inf) -> Trend:
+    """Diagnose the losses of a run that the limit `end` has ended after so many optimiser steps.
 
     A run over-fits if its validation loss has risen by more than `CHANGE` above its lowest value and its training loss
     has not; it gets worse if both have. It still improves if its validation loss fell by more than `CHANGE` in the last
     quarter of the training, and has converged otherwise. A run that its patience has ended does not improve any more.
+    After fewer than `FEW_STEPS` steps it is too early to say that a run has converged.
     """
     if not validation:
         if not training:
@@ -178,7 +182,10 @@ def trend(training: Curve, validation: Curve, end: Limit | None = None) -> Trend
     if epochs[0] > quarter:
         return Trend("too early", since, math.nan, least, *trained)
     before = float(np.interp(quarter, epochs, losses))
-    state: State = "still improving" if least < before * (1 - CHANGE) else "converged"
+    if least < before * (1 - CHANGE):
+        state: State = "still improving"
+    else:
+        state = "converged" if steps >= FEW_STEPS else "too early"
     return Trend(state, quarter, before, least, _level(training, quarter), trained[1])
 
 
@@ -215,6 +222,11 @@ def _describe_trend(found: Trend, evidence: Evidence) -> str:
             why = "without validation text, over-fitting cannot be detected"
             why = "Not validated yet." if evidence.validation_text else f"Not validated: {why}."
             return f"{why} In the last quarter of the training, the training loss went {change}."
+        case "too early" if evidence.steps < FEW_STEPS:
+            return (
+                f"Too early to judge after {evidence.steps:,} optimiser steps (validation loss: {found.after:.3f} nats "
+                "per token)."
+            )
         case "too early":
             return (
                 "Too early to judge: the first validation was in the last quarter of the training (validation loss: "

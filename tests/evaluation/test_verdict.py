@@ -249,6 +249,14 @@ def test_too_early_and_nothing_at_all() -> None:
     assert nothing.advice.command == "charlm train --resume runs/x"
 
 
+def test_a_loss_that_has_not_begun_to_fall_has_not_converged() -> None:
+    """Before, a run of 52 steps whose loss was still that of the token frequencies had converged."""
+    judged = verdict(evidence(FLAT, dense(FLAT), epochs=0.1, steps=52))
+    assert judged.state == "too early"
+    assert any(sentence.startswith("Too early to judge after 52 optimiser steps") for sentence in judged.sentences)
+    assert verdict(evidence(FLAT, dense(FLAT), steps=100)).state == "converged"
+
+
 def test_skipped_steps_are_reported() -> None:
     judged = verdict(evidence(FALLING, dense(FALLING), skipped=3))
     assert judged.sentences[-1].startswith("3 of 400 steps were skipped")
