@@ -166,7 +166,9 @@ class CheckpointConfig:
 
     every: NonNegativeInteger = setting(0, "optimiser steps between checkpoints (0: at validations and by time)")
     minutes: NonNegativeNumber = setting(2.0, "minutes between checkpoints (0: only at the ends of epochs)")
-    patience: NonNegativeInteger = setting(5, "validations without gain before training ends early (0: never)")
+    patience: NonNegativeInteger = setting(
+        5, "validations without gain before training ends early, from step 100 on (0: never)"
+    )
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,15 @@ def training_charts(summary: Summary) -> list[Chart]:
 
 
 def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
-    """A chart for each of some text metrics over the epochs, with the reference and the baselines as levels."""
+    """A chart for each of some text metrics over the epochs, with the reference and the baselines as levels.
+
+    Metrics of a single sample point, and those that are always 0, have none.
+    """
     charts = []
     for name in names:
         points = [(point.epoch, point.scores[name]) for point in summary.scored if name in point.scores]
-        if not any(value for _, value in points) and not any(summary.levels(name).values()):
-            continue  # a flat line at zero shows nothing
+        if len(points) < 2 or not any(value for _, value in points) and not any(summary.levels(name).values()):
+            continue  # a single point, or a flat line at zero, shows nothing that the table does not
         unit = metrics[name].unit if name in metrics else ""
         long = summary.epochs > LONG
         percent = unit == "fraction"

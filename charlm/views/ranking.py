@@ -183,12 +183,14 @@ def compared_metrics(groups: Sequence[RunGroup]) -> Table:
     table = Table(["", *(group.name for group in groups), *references], [], [])
     for name in dict.fromkeys(name for run in runs for name in run.metrics):
         scores = [[_newest(run)[name] for run in group.runs if name in _newest(run)] for group in groups]
-        cells = [_mean_score(name, one) for one in scores]
+        means = [statistics.fmean(one) if one else math.nan for one in scores]
+        shown_means = [number(name, mean) for mean in means]
+        cells = [mean + _deviation(one, mean) for one, mean in zip(scores, shown_means, strict=True)]
         cells += [number(name, one[name]) if name in one else "-" for one in references.values()]
         table.rows.append([labelled(name), *cells])
         reference = references.get(REFERENCE, {}).get(name, math.nan)
-        distances = [_distance(name, statistics.fmean(one), reference) if one else math.inf for one in scores]
-        table.best.append(smallest(distances) if references else set())
+        distances = [_distance(name, mean, reference) for mean in means]
+        table.best.append(smallest(distances, shown_means) if references else set())
     return table
 
 
@@ -196,12 +198,14 @@ def _newest(run: Summary) -> dict[str, float]:
     return run.scored[-1].scores if run.scored else {}
 
 
-def _mean_score(name: str, scores: Sequence[float]) -> str:
-    """The mean and the sample standard deviation of a text metric over the seeds, for display."""
-    if not scores:
-        return "-"
-    deviation = f" ± {number(name, statistics.stdev(scores))}" if len(scores) > 1 else ""
-    return number(name, statistics.fmean(scores)) + deviation
+def _deviation(scores: Sequence[float], mean: str) -> str:
+    """The sample standard deviation of a text metric over the seeds, with as many decimals as its mean `mean`."""
+    if len(scores) < 2:
+        return ""
+    percent = mean.endswith("%")
+    decimals = len(mean.rstrip("%").partition(".")[2])
+    deviation = statistics.stdev(scores) * (100 if percent else 1)
+    return f" ±\u00a0{deviation:.{decimals}f}" + "%" * percent
 
 
 def _distance(name: str, score: float, reference: float) -> float:
@@ -210,12 +214,15 @@ def _distance(name: str, score: float, reference: float) -> float:
     return {"higher": -score, "lower": score}.get(better, abs(score - reference))
 
 
-def smallest(values: Sequence[float]) -> set[int]:
-    """The places of the smallest of those values that are finite; none if they do not differ."""
-    finite = [value for value in values if math.isfinite(value)]
-    if len(set(finite)) < 2:
-        return set()
-    return {place for place, value in enumerate(values) if value == min(finite)}
+def smallest(values: Sequence[float], shown: Sequence[str] = ()) -> set[int]:
+    """The places of the smallest of those values that are finite; none if they do not differ.
+
+    Values that are shown alike count as equal.
+    """
+    finite = [place for place, value in enumerate(values) if math.isfinite(value)]
+    least = min(finite, key=lambda place: values[place], default=0)
+    places = {place for place in finite if (shown[place] == shown[least] if shown else values[place] == values[least])}
+    return places if len(places) < len(finite) else set()
 
 
 def judge(groups: Sequence[RunGroup], *, comparable: bool) -> list[str]:

@@ -18,6 +18,7 @@ from charlm.errors import CharlmError
 from charlm.evaluation.comparison import label
 from charlm.run_directory import MemoryRecord, RunDirectory, Sample
 from charlm.views import report, summary
+from charlm.views.ranking import smallest
 from charlm.views.summary import Summary, spread
 from charlm.views.svg import _curve_colour
 from charlm.views.text import visible
@@ -192,6 +193,17 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "Not trained: no loss was logged yet" in report.markdown([run])
 
 
+def test_a_single_sample_point_has_no_charts_of_one_dot(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    first = (run.path / "samples.jsonl").read_text().splitlines(keepends=True)[0]
+    (run.path / "samples.jsonl").write_text(first)
+    text = report.html([run])
+    assert text.count("<svg") == 3
+    assert '<ul class="key">' not in text
+    assert label("ngram_bits") in Page(text).cells
+    assert "Bars show" not in text, "at the level of the weakest baseline there is no progress"
+
+
 def test_half_written_lines_are_passed_over(tmp_path: Path) -> None:
     run = example_run(tmp_path / "run")
     with (run.path / "metrics.csv").open("a") as file:
@@ -353,7 +365,24 @@ def test_metrics_are_grouped_over_seeds(tmp_path: Path) -> None:
         run.add_sample(Sample(2.0, 200, "", 1, 0.8, "text", {"words_in_training_text": words}))
         runs.append(run)
     cells = Page(report.html(runs)).cells
-    assert cells[cells.index(label("words_in_training_text")) + 1] == "60% ± 14%"
+    assert cells[cells.index(label("words_in_training_text")) + 1] == "60% ±\u00a014%"
+
+
+@pytest.mark.parametrize(
+    ("values", "shown", "best"),
+    [
+        ([2.0, 1.0, 3.0], [], {1}),
+        ([1.0, 1.0, 3.0], [], {0, 1}),
+        ([1.0, 1.0], [], set()),
+        ([math.inf, 2.0], [], set()),
+        ([math.nan, 2.0, 1.0], [], {2}),
+        ([0.9961, 0.9958], ["100%", "100%"], set()),
+        ([1.04, 1.01, 2.0], ["1.0", "1.0", "2.0"], {0, 1}),
+        ([], [], set()),
+    ],
+)
+def test_the_smallest_values(values: list[float], shown: list[str], best: set[int]) -> None:
+    assert smallest(values, shown) == best
 
 
 def test_metrics_of_a_short_text_have_a_caveat(tmp_path: Path) -> None:
