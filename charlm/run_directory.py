@@ -12,6 +12,7 @@
       metrics.csv          every logged number
       samples.jsonl        the sample history, one sample per line
       quality.json         what real text and n-gram models score on the text metrics
+      memory.json          how far back the network looks, as it was recorded last
       checksums.json       the checksum of every file that is read back, to find damage
       events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
       .lock                names the process that trains the run
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 Checkpoint = Literal["best", "last"]
 WEIGHTS: dict[Checkpoint, str] = {"best": "model.safetensors", "last": "last.safetensors"}
 
-KEPT_WHOLE = ("config.yaml", "tokenizer.json", "model.json", *WEIGHTS.values(), "quality.json")
+KEPT_WHOLE = ("config.yaml", "tokenizer.json", "model.json", *WEIGHTS.values(), "quality.json", "memory.json")
 """Files that are replaced as a whole; checkpoints and tokens are, too."""
 
 MOST_LAYERS = 10_000
@@ -68,6 +69,31 @@ class Sample:
     temperature: float
     text: str
     scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """How far back the network looks at one step: `memory.json`; see `charlm.inspection.memory`.
+
+    Args:
+        step, epoch: When it was recorded.
+        distances: Distances T - t in tokens, ascending.
+        gradients: |dL_T / dh_t| for each layer, by distance.
+        contexts: Numbers of tokens before the predicted one, ascending; empty for items.
+        losses: The loss with each context, in nats per token.
+    """
+
+    step: int
+    epoch: float
+    distances: list[int]
+    gradients: list[list[float]]
+    contexts: list[int]
+    losses: list[float]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for lists of different lengths."""
+        if any(len(layer) != len(self.distances) for layer in self.gradients) or len(self.contexts) != len(self.losses):
+            raise ValueError("its lists differ in length")
 
 
 class RunDirectory:
@@ -322,28 +348,47 @@ class RunDirectory:
             self.left_out[name] = f"left {some} of {self.path / name} out"
 
     @property
-    def quality(self) -> dict[str, dict[str, Any]]:
-        """What samples are compared with: `references` (name to scores) and `left_out` (metric to reason).
+    def quality(self) -> dict[str, Any]:
+        """What samples are compared with: `references` (name to scores), `left_out` (metric to reason), `size`.
 
-        Both are empty where the run did not score its samples.
+        `size` is the number of characters that are scored. All are empty where the run did not score its samples.
         """
         path = self.path / "quality.json"
         if not path.is_file():
-            return {"references": {}, "left_out": {}}
+            return {"references": {}, "left_out": {}, "size": 0}
         self.manifest.verify(path.name, "delete it")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return {
                 "references": msgspec.convert(found["references"], dict[str, dict[str, float]]),
                 "left_out": msgspec.convert(found["left_out"], dict[str, str]),
+                "size": msgspec.convert(found["size"], int),
             }
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
-    def write_quality(self, references: Mapping[str, Any], left_out: Mapping[str, str]) -> None:
+    def write_quality(self, references: Mapping[str, Any], left_out: Mapping[str, str], size: int) -> None:
         """Replace quality.json."""
+        values = {"references": references, "left_out": left_out, "size": size}
         with self.manifest.writing("quality.json") as file:
-            json.dump({"references": references, "left_out": left_out}, file, indent=2, ensure_ascii=False)
+            json.dump(values, file, indent=2, ensure_ascii=False)
+
+    @property
+    def memory(self) -> MemoryRecord | None:
+        """How far back the network looks; None where it was not recorded."""
+        path = self.path / "memory.json"
+        if not path.is_file():
+            return None
+        self.manifest.verify(path.name, "delete it")
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=MemoryRecord)
+        except (ValueError, RecursionError) as error:
+            raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
+
+    def write_memory(self, record: MemoryRecord) -> None:
+        """Replace memory.json."""
+        with self.manifest.writing("memory.json") as file:
+            json.dump(dataclasses.asdict(record), file)
 
     @property
     def samples(self) -> list[Sample]:

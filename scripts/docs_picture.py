@@ -1,6 +1,6 @@
 """The picture of the README: three points of a sample history, side by side in a terminal, as SVG.
 
-    charlm train input.txt --run runs/plays --config configs/quick-char.yaml --trainer.max_time null \
+    charlm train input.txt --run runs/plays --config configs/quick-char.yaml --trainer.max_time '' \
         --trainer.max_epochs 4 --samples.every 2 --samples.prompts $'ROMEO:\n' --samples.length 260
     python scripts/docs_picture.py runs/plays --epochs 0 0.501 4 > docs/images/samples.svg
 """

@@ -11,7 +11,7 @@ import pytest
 
 from charlm.errors import CharlmError
 from charlm.manifest import Manifest
-from charlm.run_directory import RunDirectory
+from charlm.run_directory import MemoryRecord, RunDirectory
 from conftest import Charlm
 
 READ_BY = {
@@ -24,6 +24,7 @@ READ_BY = {
     "tokens/val.ids": ["evaluate"],
     "tokens/train.ids": ["train", "--trainer.max_epochs", "3", "--resume"],
     "quality.json": ["report"],
+    "memory.json": ["report"],
 }
 """A file of a run, and a command whose result depends on it."""
 
@@ -38,7 +39,9 @@ def rewrite(path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("where", [0.02, 0.5, 0.98])
 def test_one_flipped_bit_is_found(charlm: Charlm, run: Path, name: str, where: float) -> None:
     if name == "quality.json":
-        RunDirectory(run).write_quality({}, {})
+        RunDirectory(run).write_quality({}, {}, 0)
+    if name == "memory.json":
+        RunDirectory(run).write_memory(MemoryRecord(8, 1.0, [1, 2], [[0.5, 0.25]], [1, 2], [3.0, 2.0]))
     data = bytearray((run / name).read_bytes())
     data[int(where * len(data))] ^= 4
     rewrite(run / name, bytes(data))

@@ -125,9 +125,28 @@ def test_a_vocabulary_shorter_than_the_network_is_named(run: Path) -> None:
         Run(run).generate()
 
 
-@pytest.mark.parametrize("name", ["references", "left_out"])
+@pytest.mark.parametrize("name", ["references", "left_out", "size"])
 def test_references_of_the_wrong_type_are_named(run: Path, name: str) -> None:
-    values: dict[str, object] = {"references": {}, "left_out": {}, name: {"x": 3}}
+    values: dict[str, object] = {"references": {}, "left_out": {}, "size": 9, name: {"x": 3}}
     (run / "quality.json").write_text(json.dumps(values))
     with pytest.raises(CharlmError, match=r"quality.json is damaged .*; delete it"):
         _ = RunDirectory(run).quality
+
+
+MEMORY = {"step": 8, "epoch": 1.0, "distances": [1, 2], "gradients": [[0.5, 0.25]], "contexts": [1], "losses": [3.0]}
+
+
+@pytest.mark.parametrize(
+    "change", [{"gradients": [[0.5]]}, {"losses": []}, {"gradients": 3}, {"distances": ["far", 2]}, {"step": None}]
+)
+def test_a_memory_record_of_the_wrong_shape_is_named(run: Path, change: dict[str, object]) -> None:
+    (run / "memory.json").write_text(json.dumps(MEMORY | change))
+    with pytest.raises(CharlmError, match=r"memory.json is damaged .*; delete it"):
+        _ = RunDirectory(run).memory
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"step": NaN}', "[" * 5_000])
+def test_a_memory_record_that_is_none_is_named(run: Path, text: str) -> None:
+    (run / "memory.json").write_text(text)
+    with pytest.raises(CharlmError, match=r"memory.json is damaged .*; delete it"):
+        _ = RunDirectory(run).memory

@@ -172,11 +172,12 @@ class CheckpointConfig:
     """When checkpoints are saved, and when training stops early."""
 
     every: NonNegativeInteger = setting(
-        0, "also save a checkpoint every so many optimiser steps (0: no); each best validation and each epoch is saved"
+        0,
+        "save a checkpoint also every so many optimiser steps (0: no), not only at best validations and ends of epochs",
     )
     minutes: NonNegativeNumber = setting(2.0, "save a checkpoint also after so many minutes without one (0: no)")
     patience: NonNegativeInteger = setting(
-        5, "validations in a row without improvement that end the training early (0: never)"
+        5, "validations in a row without improvement that end the training early, from step 100 on (0: never)"
     )
 
 
@@ -201,7 +202,7 @@ class SamplesConfig:
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """What is recorded of the inside of the network during training, for TensorBoard."""
+    """What is recorded of the inside of the network during training, for TensorBoard and the report."""
 
     histograms: bool = setting(True, "weights, gradients and gates, and how often the gates are saturated")
     images: bool = setting(True, "gradient through time, and memory horizon")

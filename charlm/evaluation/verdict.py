@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from charlm.config import Config
 from charlm.config.durations import duration, seconds
 from charlm.config.limits import Limit, Limits
 from charlm.config.shell import command
-from charlm.evaluation.comparison import References, Scores, describe_copying, describe_progress
+from charlm.evaluation.comparison import References, Scores, describe_copying, describe_progress, describe_size
 from charlm.evaluation.text_metrics import REFERENCE
 
 Curve = Sequence[tuple[float, float]]
@@ -34,6 +34,9 @@ CHANGE = 0.005
 
 FEW_EPOCHS = 5
 """Epochs below which a constant loss is blamed on the falling learning rate and not on the size of the network."""
+
+FEW_STEPS = 100
+"""Optimiser steps below which a constant loss is no convergence: a network first keeps to the token frequencies."""
 
 GAP = 0.1
 """Relative gap between training and validation loss from which more regularisation or more text is advised."""
@@ -54,6 +57,7 @@ class Evidence:
         bits_per_character: Of the validation text under the best weights; None without validation.
         scores: Text metrics of the newest samples.
         references: The same of the reference and the baselines.
+        scored_size: Characters of each text that the text metrics are computed from; 0 if there are none.
         skipped: Optimiser steps that were skipped because a loss or a gradient was not finite.
     """
 
@@ -69,6 +73,7 @@ class Evidence:
     bits_per_character: float | None = None
     scores: Scores = field(default_factory=dict)
     references: References = field(default_factory=dict)
+    scored_size: int = 0
     skipped: int = 0
 
     @cached_property
@@ -135,16 +140,11 @@ class Verdict:
 
 def verdict(evidence: Evidence) -> Verdict:
     """Judge a run by its numbers."""
-    found = trend(evidence.training, evidence.validation, evidence.end)
-    if (
-        found.state == "converged"
-        and evidence.end != "patience"
-        and evidence.steps < 2 * evidence.config.optimizer.warmup
-    ):
-        found = replace(found, state="too early")  # the loss is flat because the learning rate was low
+    found = trend(evidence.training, evidence.validation, evidence.end, evidence.steps)
     sentences = [*_describe_end(evidence), _describe_trend(found, evidence), *_describe_prediction(evidence)]
     sentences += describe_progress(evidence.scores, evidence.references)
     sentences += describe_copying(evidence.scores, evidence.references)
+    sentences += describe_size(evidence.scored_size) if evidence.scores else []
     if evidence.skipped:
         sentences.append(
             f"{evidence.skipped:,} of {evidence.steps:,} steps were skipped because their loss or gradient was not "
@@ -156,12 +156,13 @@ def verdict(evidence: Evidence) -> Verdict:
 # -- the trend of the losses
 
 
-def trend(training: Curve, validation: Curve, end: Limit | None = None) -> Trend:
-    """Diagnose the losses of a run that the limit `end` has ended.
+def trend(training: Curve, validation: Curve, end: Limit | None = None, steps: float = math.inf) -> Trend:
+    """Diagnose the losses of a run that the limit `end` has ended after so many optimiser steps.
 
     A run over-fits if its validation loss has risen by more than `CHANGE` above its lowest value and its training loss
     has not; it gets worse if both have. It still improves if its validation loss fell by more than `CHANGE` in the last
     quarter of the training, and has converged otherwise. A run that its patience has ended does not improve any more.
+    After fewer than `FEW_STEPS` steps it is too early to say that a run has converged.
     """
     if not validation:
         if not training:
@@ -181,7 +182,10 @@ def trend(training: Curve, validation: Curve, end: Limit | None = None) -> Trend
     if epochs[0] > quarter:
         return Trend("too early", since, math.nan, least, *trained)
     before = float(np.interp(quarter, epochs, losses))
-    state: State = "still improving" if least < before * (1 - CHANGE) else "converged"
+    if least < before * (1 - CHANGE):
+        state: State = "still improving"
+    else:
+        state = "converged" if steps >= FEW_STEPS else "too early"
     return Trend(state, quarter, before, least, _level(training, quarter), trained[1])
 
 
@@ -218,11 +222,10 @@ def _describe_trend(found: Trend, evidence: Evidence) -> str:
             why = "without validation text, over-fitting cannot be detected"
             why = "Not validated yet." if evidence.validation_text else f"Not validated: {why}."
             return f"{why} In the last quarter of the training, the training loss went {change}."
-        case "too early" if not math.isnan(found.before):
+        case "too early" if evidence.steps < FEW_STEPS:
             return (
-                f"Too early to judge after {evidence.steps:,} optimiser steps, because the learning rate rises in the "
-                f"first steps (`optimizer.warmup` {evidence.config.optimizer.warmup}). The validation loss is "
-                f"{found.after:.3f} nats per token."
+                f"Too early to judge after {evidence.steps:,} optimiser steps (validation loss: {found.after:.3f} nats "
+                "per token)."
             )
         case "too early":
             return (

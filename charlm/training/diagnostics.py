@@ -1,12 +1,13 @@
 """What happens inside the network during training: weights, gradients, gates, memory, the embedding.
 
-All of it is for TensorBoard alone. Nothing here enters a file that an interrupted run has to repeat, so it may be left
-out where it would take too much time.
+Records between the first and the last may be left out where they would take too much time. They are for TensorBoard
+alone, except that `memory.json` holds the newest memory record. The end of a run is always recorded, so an interrupted
+run that is resumed ends with the same `memory.json` as an unbroken one.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import lightning
 import numpy as np
@@ -17,14 +18,15 @@ from charlm.config import Config
 from charlm.inspection.gates import gate_activations, saturation
 from charlm.inspection.memory import excerpts, gradient_through_time, memory_horizon
 from charlm.network.model import LanguageModel, evaluating
-from charlm.run_directory import RunDirectory
+from charlm.run_directory import MemoryRecord, RunDirectory
 from charlm.training.callbacks import StepCallback
 from charlm.training.module import LanguageModule
+from charlm.training.progress import Progress
 from charlm.training.projector import Projector
 from charlm.training.run_logger import RunLogger
 from charlm.training.sample_logger import TimeBudget
 from charlm.training.sample_schedule import SampleSchedule
-from charlm.views.plots import Chart, Curve, image
+from charlm.views.plots import image, memory_charts
 
 TIME_FRACTION = 0.015
 """Largest fraction of the time that diagnostics take, apart from the first and the last."""
@@ -44,19 +46,22 @@ GRADIENT_LANES, GRADIENT_TIME = 16, 258
 """Pieces of text whose last token is predicted, and their tokens."""
 
 NEGLIGIBLE = 1e-12
-"""Fraction of the largest gradient below which one is not drawn."""
+"""Fraction of the largest gradient below which one counts as 0."""
 
 
 class Diagnostics(StepCallback):
     """Records the inside of the network at initialisation, with the samples, and at the end.
 
-    Unless `inspect.every` names the epochs, a record is left out while records take too much of the time.
+    Unless `inspect.every` names the epochs, a record is left out while records take too much of the time. Without
+    TensorBoard only the memory is recorded.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger) -> None:
         self.directory = directory
         self.run_logger = run_logger
         self.config = config.inspect
+        if run_logger.writer is None:
+            self.config = replace(self.config, histograms=False, embeddings=False)
         every = config.samples.every if self.config.every == "auto" else self.config.every
         self.schedule = SampleSchedule(every or "auto")
         self.budget = TimeBudget(TIME_FRACTION)
@@ -71,24 +76,22 @@ class Diagnostics(StepCallback):
             path, tokens = self.directory.path, self.directory.tokenizer.tokens
             self._projector = Projector(path, tokens, counts, trainer.global_step)
         if trainer.global_step == 0:
-            self._record(trainer, module.model, "initialisation")  # not timed: it also loads what draws
+            self._record(trainer, module)  # not timed: it also loads what draws
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         progress = module.progress
         due = self.schedule.reached(progress)
         if progress.stop_reason or due and (self.config.every != "auto" or self.budget.available):
             with self.budget.timed():
-                self._record(trainer, module.model, f"epoch {progress.epoch:.3g}")
+                self._record(trainer, module)
 
-    def _record(self, trainer: lightning.Trainer, model: LanguageModel, when: str) -> None:
-        step = trainer.global_step
+    def _record(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        model, step = module.model, trainer.global_step
         if self.config.histograms:
             self._weights(model, step)
             self._gates(model, step)
         if self.config.images:
-            self._gradient(model, step, when)
-            with trainer.precision_plugin.forward_context():  # as the validation text is read
-                self._horizon(model, step, when)
+            self._memory(trainer, model, module.progress)
         if self._projector is not None:
             self._projector.add(model.embedding.weight.detach().float().cpu().numpy(), step)
 
@@ -119,30 +122,26 @@ class Diagnostics(StepCallback):
         if len(flat):
             self.run_logger.add_histogram(tag, flat.numpy(), step, BINS)
 
-    def _gradient(self, model: LanguageModel, step: int, when: str) -> None:
-        """Draw the size of the gradient of a loss over the distance back in time."""
-        if len(self.stream) < 3:
+    def _memory(self, trainer: lightning.Trainer, model: LanguageModel, progress: Progress) -> None:
+        """Measure how far back the network looks; items have no text before them, and so no memory horizon."""
+        distances, lengths = list[int](), torch.zeros(model.config.layers, 0)
+        if len(self.stream) >= 3:
+            ids = excerpts(self.stream.ids, GRADIENT_LANES, min(GRADIENT_TIME, len(self.stream)))
+            distances, lengths = gradient_through_time(model, ids)
+            lengths[lengths < NEGLIGIBLE * lengths.max()] = 0
+        contexts, losses = list[int](), list[float]()
+        if self.stream.starts is None:
+            with trainer.precision_plugin.forward_context():  # as the validation text is read
+                contexts, losses = memory_horizon(model, self.stream.ids)
+        if not (torch.isfinite(lengths).all() and np.isfinite(losses).all()):
             return
-        ids = excerpts(self.stream.ids, GRADIENT_LANES, min(GRADIENT_TIME, len(self.stream)))
-        distances, lengths = gradient_through_time(model, ids)
-        lengths[lengths < NEGLIGIBLE * lengths.max()] = 0
-        curves = [Curve(f"layer {number}", distances, length.tolist()) for number, length in enumerate(lengths, 1)]
-        chart = Chart(f"Gradient through time, {when}", "tokens back, T - t", "|dL_T / dh_t|", curves, log_y=True)
-        self._image("gradient through time", chart, step)
-
-    def _horizon(self, model: LanguageModel, step: int, when: str) -> None:
-        """Draw the loss over the context that the network may use; items have no text before them."""
-        if self.stream.starts is not None:
-            return
-        contexts, losses = memory_horizon(model, self.stream.ids)
-        curve = Curve("loss", contexts, losses, marked=True)
-        title = f"Memory horizon, {when}"
-        chart = Chart(title, "tokens of context", "nats per token", [curve], log_x=True)
-        self._image("memory horizon", chart, step)
-
-    def _image(self, tag: str, chart: Chart, step: int) -> None:
-        if any(0 < value < math.inf for curve in chart.curves for value in curve.y):
-            self.run_logger.add_image(tag, image(chart), step)
+        step = trainer.global_step
+        record = MemoryRecord(step, round(progress.epoch, 4), distances, lengths.tolist(), contexts, losses)
+        self.directory.write_memory(record)
+        if self.run_logger.writer is not None:
+            when = f"epoch {progress.epoch:.3g}" if step else "initialisation"
+            for tag, chart in memory_charts(record, when).items():
+                self.run_logger.add_image(tag, image(chart), step)
 
 
 def _device(model: LanguageModel) -> torch.device:

@@ -7,6 +7,7 @@ them at once; each asks here, and nowhere else, what the environment says.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -95,6 +96,26 @@ def prepared_directory(run: str | Path | None, say: Callable[[str], None], longe
             )
         time.sleep(0.2)
     return path
+
+
+@contextlib.contextmanager
+def watching(tell: Callable[[], None]) -> Iterator[None]:
+    """Have `tell` called before Lightning kills this process because one that it started has failed.
+
+    Lightning looks every five seconds. If this process has noticed the loss before, it has ended by itself.
+    """
+    logger = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
+    handler = logging.Handler()
+    handler.emit = lambda record: tell() if "terminated with code" in record.getMessage() else None  # type: ignore[method-assign]
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # what it says is said in our words
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 def end_quietly() -> NoReturn:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from charlm.config.limits import Limit, Limits
+from charlm.evaluation.verdict import FEW_STEPS
 
 ROLLBACK_FACTOR = 0.1
 """What a return to the last checkpoint multiplies the learning rate by."""
@@ -27,7 +28,7 @@ class Progress:
         bad_steps: The same, in a row.
         rollbacks: How often the run returned to its last checkpoint because its weights had diverged.
         best_loss, best_bits_per_character, best_epoch: Of the best validation; None and 0 before the first.
-        stale_validations: Validations since the best one.
+        stale_validations: Validations since the best one, without those of the first `FEW_STEPS` steps.
         validation_tokens: Tokens of the validation text that a validation reads, once that is decided; 0 before.
         elapsed_before: Seconds of training before this process took over.
         batches_per_epoch, accumulate: Batches of an epoch, and batches of an optimiser step.
@@ -104,11 +105,12 @@ class Progress:
         return self.limits.reached(self.epoch, self.step, self.elapsed, self.stale_validations)
 
     def validated(self, loss: float, bits_per_character: float) -> None:
-        """Take note of a validation."""
+        """Take note of a validation; within the first `FEW_STEPS` steps, patience does not count those without improvement."""
         self.improved = self.best_loss is None or loss < self.best_loss
         if self.improved:
             self.best_loss, self.best_bits_per_character, self.best_epoch = loss, bits_per_character, self.epoch
-        self.stale_validations = 0 if self.improved else self.stale_validations + 1
+        waiting = self.improved or self.step < FEW_STEPS
+        self.stale_validations = 0 if waiting else self.stale_validations + 1
 
     def state_dict(self) -> dict[str, Any]:
         """What the checkpoint stores, in plain values."""

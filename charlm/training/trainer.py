@@ -36,7 +36,14 @@ from charlm.training.machine import build_trainer, fast_matmul, has_gpu, quiet
 from charlm.training.module import LanguageModule
 from charlm.training.preparation import check_memory, check_prompts, prepare
 from charlm.training.pretrained import load_pretrained
-from charlm.training.processes import announced, end_quietly, is_first_process, lost_process, prepared_directory
+from charlm.training.processes import (
+    announced,
+    end_quietly,
+    is_first_process,
+    lost_process,
+    prepared_directory,
+    watching,
+)
 from charlm.training.progress import Progress
 from charlm.training.recovery import Recovery, check_initial_weights
 from charlm.training.run_logger import RunLogger, logger_classes, logger_names, other_loggers
@@ -194,7 +201,13 @@ def fit(
         listed := step_callbacks(directory, config, run_logger, reporter, callbacks, checkpointing, recovery)
     )
     trainer.loggers = [run_logger, *run_logger.others] if run_logger else [DummyLogger()]
-    with quiet(), _explained(directory, trainer.world_size), checkpointing.listening(), fast_matmul(gpu):
+    with (
+        quiet(),
+        watching(lambda: reporter.say(_lost(directory))),
+        _explained(directory, trainer.world_size),
+        checkpointing.listening(),
+        fast_matmul(gpu),
+    ):
         try:
             data = LanguageData(directory.stream("train"), config.data, config.seed)
             last = directory.path / "checkpoints" / "last.ckpt"
@@ -255,7 +268,7 @@ def step_callbacks(
     1. StoppingCriteria: is this the last step?
     2. Validation: the validation loss; is it the best so far, and does it still improve?
     3. SampleLogger: samples and their text metrics.
-    4. Diagnostics: histograms, images and the embedding, for TensorBoard.
+    4. Diagnostics: memory.json, and for TensorBoard histograms, images and the embedding.
     5. ProgressLogging: training loss, learning rate, speed.
     6. The callbacks of the user.
     7. Checkpointing: the weights and all that resuming needs.
@@ -270,7 +283,6 @@ def step_callbacks(
     ]
     if run_logger is not None:
         listed.append(SampleLogger(directory, config, run_logger, reporter))
-    if run_logger is not None and run_logger.writer is not None:
         listed.append(Diagnostics(directory, config, run_logger))
     tokens_per_character = predicted.tokens / max(1, predicted.characters)
     listed.append(ProgressLogging(config.trainer.log_every_n_steps, tokens_per_character, run_logger, reporter))
@@ -371,6 +383,12 @@ def _fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Itera
         ) from error
 
 
+def _lost(directory: RunDirectory) -> str:
+    """What to do when another process of the training has ended."""
+    resume = command("train", resume=directory.path)
+    return f"another process of the training has ended; go on with {resume} and as many processes as before"
+
+
 @contextlib.contextmanager
 def _explained(directory: RunDirectory, processes: int) -> Iterator[None]:
     """Turn a full disk, a full memory, or the end of another process into a CharlmError."""
@@ -383,10 +401,7 @@ def _explained(directory: RunDirectory, processes: int) -> Iterator[None]:
         raise CharlmError(f"{description} and go on with {command('train', resume=directory.path)}") from error
     except (MemoryError, RuntimeError) as error:
         if processes > 1 and lost_process(error):
-            raise CharlmError(
-                f"another process of the training has ended; go on with {command('train', resume=directory.path)} "
-                "and as many processes as before"
-            ) from error
+            raise CharlmError(_lost(directory)) from error
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
         raise CharlmError(

@@ -1,4 +1,4 @@
-"""The charts of a run: its losses and its text metrics over the epochs, and several runs compared."""
+"""The charts of a run: its losses and text metrics over the epochs, and several runs compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from charlm.evaluation.comparison import label
 from charlm.evaluation.text_metrics import REFERENCE, metrics
-from charlm.views.plots import Chart, Curve
+from charlm.views.plots import CONTEXT, DISTANCE, Chart, Curve
 from charlm.views.ranking import RunGroup
 from charlm.views.summary import Summary
 
@@ -35,12 +35,15 @@ def training_charts(summary: Summary) -> list[Chart]:
 
 
 def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
-    """A chart for each of some text metrics over the epochs, with the reference and the baselines as levels."""
+    """A chart for each of some text metrics over the epochs, with the reference and the baselines as levels.
+
+    Metrics of a single sample point, and those that are always 0, have none.
+    """
     charts = []
     for name in names:
         points = [(point.epoch, point.scores[name]) for point in summary.scored if name in point.scores]
-        if not any(value for _, value in points) and not any(summary.levels(name).values()):
-            continue  # a flat line at zero shows nothing
+        if len(points) < 2 or not any(value for _, value in points) and not any(summary.levels(name).values()):
+            continue  # a single point, or a flat line at zero, shows nothing that the table does not
         unit = metrics[name].unit if name in metrics else ""
         long = summary.epochs > LONG
         percent = unit == "fraction"
@@ -62,14 +65,28 @@ def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
 
 def comparison_charts(groups: Sequence[RunGroup]) -> list[Chart]:
     """The validation curves of several groups of runs, over the epochs and over the training time."""
-    if not any(group.bits for group in groups):
-        return []
     by_epoch = [group.curve("epoch") for group in groups]
     by_time = [group.curve("seconds", 60.0) for group in groups]
-    return [
+    charts = [
         Chart("Validation by epoch", "epochs", "bits per character", by_epoch),
         Chart("Validation by training time", "minutes", "bits per character", by_time),
     ]
+    return [chart for chart in charts if _has_points(chart)]
+
+
+def compared_memory_charts(groups: Sequence[RunGroup]) -> list[Chart]:
+    """How far back the networks of several groups of runs look."""
+    gradients, horizons = [group.gradient for group in groups], [group.horizon for group in groups]
+    y_label = "relative to 1 token back (logarithmic)"
+    charts = [
+        Chart("Gradient through time, all layers", DISTANCE, y_label, gradients, log_y=True),
+        Chart("Memory horizon", CONTEXT, "nats per token", horizons, log_x=True),
+    ]
+    return [chart for chart in charts if _has_points(chart)]
+
+
+def _has_points(chart: Chart) -> bool:
+    return any(len(curve.x) for curve in chart.curves)
 
 
 def _curves(**named: Points) -> list[Curve]:

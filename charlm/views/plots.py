@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import logging
 import math
 import warnings
@@ -22,6 +23,8 @@ from charlm.evaluation.text_metrics import BASELINE, REFERENCE, WEAK_BASELINE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from charlm.run_directory import MemoryRecord
+
 Numbers = Sequence[float] | NDArray[Any]
 
 POINTS = 1000
@@ -29,6 +32,9 @@ POINTS = 1000
 
 SIZE = (420, 250)
 """Width and height of a chart in its own units; text is 11 units high."""
+
+DISTANCE, CONTEXT = "tokens back, T - t", "tokens of context (logarithmic)"
+"""The x axes of the gradient through time and of the memory horizon."""
 
 INK, PAPER = "#1f2328", "#fffffe"
 COLOURS = ("#2f6fd6", "#d9572b", "#2b8a4b", "#8a52c7", "#b5860b", "#c2417f", "#1592a0", "#7a6a58")
@@ -117,6 +123,25 @@ class Chart:
     legend: bool = True
 
 
+def memory_charts(record: MemoryRecord, when: str) -> dict[str, Chart]:
+    """How far back a network looks, by the name of the measure; without those that the record lacks.
+
+    Args:
+        record: What was recorded.
+        when: The name of that moment.
+    """
+    gradients = [
+        Curve(f"layer {number}", record.distances, lengths) for number, lengths in enumerate(record.gradients, 1)
+    ]
+    horizon = Curve("loss", record.contexts, record.losses, marked=True)
+    y_label = "|dL_T / dh_t| (logarithmic)"
+    charts = {
+        "gradient through time": Chart(f"Gradient through time, {when}", DISTANCE, y_label, gradients, log_y=True),
+        "memory horizon": Chart(f"Memory horizon, {when}", CONTEXT, "nats per token", [horizon], log_x=True),
+    }
+    return {name: chart for name, chart in charts.items() if any(max(curve.y, default=0) > 0 for curve in chart.curves)}
+
+
 def level_style(name: str) -> LevelStyle:
     """How the level of a name is drawn."""
     return LEVELS.get(name, LEVELS[WEAK_BASELINE])
@@ -180,6 +205,16 @@ def _fonts() -> tuple[str, ...]:
     return tuple(name for name in FONTS if name in installed)
 
 
+def hue(number: int) -> float:
+    """The hue of a curve after those that have a colour of `COLOURS`, from 0 to 1: far from that of the one before."""
+    return number * 0.381966 % 1  # the golden angle
+
+
+def _colour(number: int) -> Any:
+    """The colour of a curve of an image."""
+    return COLOURS[number] if number < len(COLOURS) else colorsys.hls_to_rgb(hue(number), 0.45, 0.6)
+
+
 def _draw(chart: Chart) -> Figure:
     from matplotlib.figure import Figure
 
@@ -187,7 +222,7 @@ def _draw(chart: Chart) -> Figure:
     axes = figure.add_subplot(facecolor="none")
     for number, curve in enumerate(chart.curves):
         x, y = thinned(curve.x, curve.y)
-        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.8, "zorder": 3}
+        style: dict[str, Any] = {"color": _colour(number), "linewidth": 1.8, "zorder": 3}
         if curve.faint:
             style |= {"linewidth": 1.2, "alpha": 0.65, "zorder": 2}
         if curve.marked or len(x) == 1:

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from charlm.config.durations import duration
-from charlm.views.plots import Curve
-from charlm.views.summary import Summary, shown
+from charlm.evaluation.comparison import labelled, number
+from charlm.evaluation.text_metrics import REFERENCE, metrics
+from charlm.run_directory import MemoryRecord
+from charlm.views.plots import Curve, Numbers
+from charlm.views.summary import Summary, same_text, shown
 
 SEEDS = ("seed", "samples.seed")
 """Settings by which the runs of a group may differ."""
@@ -22,6 +25,21 @@ FEW = 50
 """Most points of a curve that get a marker each."""
 
 BITS = "val/bits_per_character"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of several runs for display.
+
+    Args:
+        head: The names of the columns; that of the first is empty.
+        rows: The cells; the first of a row is its name.
+        best: For each row the places of the best values, counted from the cell after its name.
+    """
+
+    head: list[str]
+    rows: list[list[str]]
+    best: list[set[int]]
 
 
 @dataclass(frozen=True)
@@ -68,20 +86,41 @@ class RunGroup:
         return statistics.fmean(run.seconds for run in self.runs)
 
     def curve(self, x: str, scale: float = 1.0) -> Curve:
-        """Its validation over the column `x`: of several runs the mean, with a band from the lowest to the highest."""
+        """Its validation over the column `x`."""
+        rows = [[row for row in run.rows if math.isfinite(row.get(BITS, math.nan))] for run in self.runs]
+        return self._mean([([row[x] / scale for row in one], [row[BITS] for row in one]) for one in rows])
+
+    @property
+    def gradient(self) -> Curve:
+        """The newest gradient through time of all layers together, relative to the shortest distance."""
         lines = []
-        for run in self.runs:
-            rows = [row for row in run.rows if math.isfinite(row.get(BITS, math.nan))]
-            if rows:
-                lines.append(np.array([[row[x] / scale for row in rows], [row[BITS] for row in rows]]))
+        for record in self._memories:
+            lengths = np.linalg.norm(np.array(record.gradients), axis=0)
+            kept = lengths > 0  # the y axis is logarithmic
+            if kept.any():
+                lines.append((np.array(record.distances)[kept], lengths[kept] / lengths[kept][0]))
+        return self._mean(lines)
+
+    @property
+    def horizon(self) -> Curve:
+        """The newest memory horizon."""
+        return self._mean([(record.contexts, record.losses) for record in self._memories])
+
+    @property
+    def _memories(self) -> list[MemoryRecord]:
+        return [run.memory for run in self.runs if run.memory is not None]
+
+    def _mean(self, lines: Sequence[tuple[Numbers, Numbers]]) -> Curve:
+        """The mean of the curves of its runs where all have values, with a band from the lowest to the highest."""
+        lines = [line for line in lines if len(line[0])]
         if not lines:
             return Curve(self.name, [], [])
         if len(lines) == 1:
-            return Curve(self.name, lines[0][0], lines[0][1], marked=lines[0].shape[1] < FEW)
-        start, end = max(line[0, 0] for line in lines), min(line[0, -1] for line in lines)
-        common = np.unique(np.concatenate([line[0] for line in lines]))
+            return Curve(self.name, *lines[0], marked=len(lines[0][0]) < FEW)
+        start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+        common = np.unique(np.concatenate([x for x, _ in lines]))
         common = common[(common >= start) & (common <= end)]
-        values = np.array([np.interp(common, *line) for line in lines])
+        values = np.array([np.interp(common, x, y) for x, y in lines])
         return Curve(self.name, common, values.mean(0), low=values.min(0), high=values.max(0))
 
 
@@ -95,8 +134,9 @@ def ranked(summaries: Sequence[Summary]) -> list[RunGroup]:
 
 
 def ranking(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """A row for each group: its name, the settings in which it differs from others, what it reached and its time."""
+    """A row for each group: its name, the settings in which it differs, what it reached, its time, which are best."""
     settings = [group.runs[0].settings for group in groups]
+    fastest = smallest([group.seconds for group in groups])
     names = [name for name in settings[0] if name not in SEEDS and len({shown(one[name]) for one in settings}) > 1]
     return [
         {
@@ -106,9 +146,83 @@ def ranking(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
             "best": bool(group.bits) and group is groups[0],
             "parameters": f"{group.runs[0].parameters:,}",
             "time": duration(group.seconds),
+            "fastest": place in fastest,
         }
-        for group, one in zip(groups, settings, strict=True)
+        for place, (group, one) in enumerate(zip(groups, settings, strict=True))
     ]
+
+
+def differing(summaries: Sequence[Summary]) -> Table:
+    """A table of several runs: their results, then the settings in which they differ."""
+    results = [summary.results for summary in summaries]
+    names = list(dict.fromkeys(name for one in results for name in one))
+    rows = [[name, *(one.get(name, ("-", 0.0))[0] for one in results)] for name in names]
+    comparable = same_text(summaries)
+    same_tokens = len({summary.directory.vocab_size for summary in summaries}) == 1
+    best = [
+        smallest([one.get(name, ("", math.inf))[1] for one in results])
+        if comparable and (same_tokens or "per token" not in name)
+        else set()
+        for name in names
+    ]
+    for name in summaries[0].settings:
+        values = [shown(summary.settings[name]) for summary in summaries]
+        if len(set(values)) > 1:
+            rows.append([name, *values])
+            best.append(set())
+    return Table(["", *(summary.name for summary in summaries)], rows, best)
+
+
+def compared_metrics(groups: Sequence[RunGroup]) -> Table:
+    """A table of the newest text metrics of several groups, and of what they are compared with if that is the same.
+
+    The best is the highest, the lowest, or the nearest to the held-out text, as the metric says.
+    """
+    runs = [run for group in groups for run in group.runs]
+    references = runs[0].references if all(run.references == runs[0].references for run in runs) else {}
+    table = Table(["", *(group.name for group in groups), *references], [], [])
+    for name in dict.fromkeys(name for run in runs for name in run.metrics):
+        scores = [[_newest(run)[name] for run in group.runs if name in _newest(run)] for group in groups]
+        means = [statistics.fmean(one) if one else math.nan for one in scores]
+        shown_means = [number(name, mean) for mean in means]
+        cells = [mean + _deviation(one, mean) for one, mean in zip(scores, shown_means, strict=True)]
+        cells += [number(name, one[name]) if name in one else "-" for one in references.values()]
+        table.rows.append([labelled(name), *cells])
+        reference = references.get(REFERENCE, {}).get(name, math.nan)
+        distances = [_distance(name, mean, reference) for mean in means]
+        table.best.append(smallest(distances, shown_means) if references else set())
+    return table
+
+
+def _newest(run: Summary) -> dict[str, float]:
+    return run.scored[-1].scores if run.scored else {}
+
+
+def _deviation(scores: Sequence[float], mean: str) -> str:
+    """The sample standard deviation of a text metric over the seeds, with as many decimals as its mean `mean`."""
+    if len(scores) < 2:
+        return ""
+    percent = mean.endswith("%")
+    decimals = len(mean.rstrip("%").partition(".")[2])
+    deviation = statistics.stdev(scores) * (100 if percent else 1)
+    return f" ±\u00a0{deviation:.{decimals}f}" + "%" * percent
+
+
+def _distance(name: str, score: float, reference: float) -> float:
+    """How far a score is from the best one: smaller is better; NaN where that is not known."""
+    better = metrics[name].better if name in metrics else ""
+    return {"higher": -score, "lower": score}.get(better, abs(score - reference))
+
+
+def smallest(values: Sequence[float], shown: Sequence[str] = ()) -> set[int]:
+    """The places of the smallest of those values that are finite; none if they do not differ.
+
+    Values that are shown alike count as equal.
+    """
+    finite = [place for place, value in enumerate(values) if math.isfinite(value)]
+    least = min(finite, key=lambda place: values[place], default=0)
+    places = {place for place in finite if (shown[place] == shown[least] if shown else values[place] == values[least])}
+    return places if len(places) < len(finite) else set()
 
 
 def judge(groups: Sequence[RunGroup], *, comparable: bool) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from charlm.config.shell import command
@@ -16,10 +16,10 @@ from charlm.evaluation.text_metrics import BASELINE, COMPARED, REFERENCE, metric
 from charlm.network.summary import parameter_table
 from charlm.run_directory import RunDirectory, Sample
 from charlm.views import charts
-from charlm.views.plots import level_style
-from charlm.views.ranking import judge, ranked, ranking
-from charlm.views.samples import HEADLINES
-from charlm.views.summary import SamplePoint, Summary, differing, named, same_text, shown, spread
+from charlm.views.plots import Chart, level_style, memory_charts
+from charlm.views.ranking import Table, compared_metrics, differing, judge, ranked, ranking
+from charlm.views.samples import HEADLINES, point_name
+from charlm.views.summary import SamplePoint, Summary, named, same_text, shown, spread
 from charlm.views.svg import svg
 from charlm.views.text import visible, wrap
 
@@ -35,6 +35,8 @@ WIDTH = 100
 DIFFERENT_TEXTS = (
     "The runs were validated on different texts, or on parts of different length, so their numbers cannot be compared."
 )
+
+BEST = "The best value of each row is in bold."
 
 
 def html(directories: Sequence[RunDirectory]) -> str:
@@ -52,6 +54,7 @@ def html(directories: Sequence[RunDirectory]) -> str:
         loader=PackageLoader("charlm.views", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.globals["best_is_bold"] = BEST
     environment.filters["svg"] = lambda chart: Markup(svg(chart))
     environment.filters["visible"] = visible
     environment.filters["code"] = lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
@@ -118,42 +121,35 @@ def _one(summary: Summary) -> dict[str, Any]:
     points = spread(summary.scored, COLUMNS)[::-1]  # the newest first, where a phone shows it
     return {
         "charts": charts.training_charts(summary),
+        "memory_charts": list(_memory_charts(summary)),
         "metric_charts": charts.text_metric_charts(summary, [name for name in summary.metrics if name in HEADLINES]),
         "more_charts": charts.text_metric_charts(summary, [name for name in summary.metrics if name not in HEADLINES]),
         "levels": [(name, level_style(name)) for name in COMPARED],
-        "metric_head": ["", *(point.name for point in points), *summary.references],
-        "metric_rows": _metric_rows(summary, points),
+        "metrics": _metrics(summary, points),
         "definitions": [(label(name), metrics[name].description) for name in summary.metrics if name in metrics],
-        "left_out": summary.left_out_metrics,
+        "metric_notes": [*summary.scored_text, *summary.left_out_metrics],
         "changed": [(name, shown(value), shown(default)) for name, value, default in summary.changed],
         "unchanged": [(name, shown(value)) for name, value in summary.settings.items() if name not in changed],
         "parts": _parts(summary),
-        "ranking": [],
-        "judged": [],
-        "differing": [],
     }
+
+
+def _memory_charts(summary: Summary) -> Iterable[Chart]:
+    record = summary.memory
+    return memory_charts(record, point_name(record.epoch, record.step)).values() if record else ()
 
 
 def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
     """What the page of several runs shows."""
     groups = ranked(summaries)
-    last = [summary.scored[-1].scores if summary.scored else {} for summary in summaries]
-    names = list(dict.fromkeys(name for summary in summaries for name in summary.metrics))
-    rows = [[labelled(name), *(number(name, one[name]) if name in one else "-" for one in last)] for name in names]
-    head = ["", *(summary.name for summary in summaries)]
-    if all(summary.references == summaries[0].references for summary in summaries):
-        references = summaries[0].references
-        head += list(references)
-        for row, name in zip(rows, names, strict=True):
-            row += [number(name, one[name]) if name in one else "-" for one in references.values()]
     return {
         "charts": charts.comparison_charts(groups),
+        "memory_charts": charts.compared_memory_charts(groups),
         "metric_charts": [],
         "more_charts": [],
         "definitions": [],
-        "left_out": [],
-        "metric_head": head,
-        "metric_rows": rows,
+        "metric_notes": list(dict.fromkeys(sentence for summary in summaries for sentence in summary.scored_text)),
+        "metrics": compared_metrics(groups),
         "ranking": ranking(groups),
         "judged": judge(groups, comparable=same_text(summaries)),
         "differing": differing(summaries),
@@ -161,13 +157,15 @@ def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
     }
 
 
-def _metric_rows(summary: Summary, points: Sequence[SamplePoint]) -> list[list[str]]:
-    """A row for each text metric: the scores at each sample point, of the reference, and of the baselines."""
-    rows = []
+def _metrics(summary: Summary, points: Sequence[SamplePoint]) -> Table:
+    """A table of the text metrics: the scores at each sample point, of the reference, and of the baselines."""
+    table = Table(["", *(point.name for point in points), *summary.references], [], [])
     for name in summary.metrics:
         columns = [*(point.scores for point in points), *summary.references.values()]
-        rows.append([labelled(name), *(number(name, scores[name]) if name in scores else "-" for scores in columns)])
-    return rows
+        cells = [number(name, scores[name]) if name in scores else "-" for scores in columns]
+        table.rows.append([labelled(name), *cells])
+        table.best.append(set())
+    return table
 
 
 def _parts(summary: Summary) -> list[list[str]]:
@@ -194,9 +192,13 @@ def markdown(directories: Sequence[RunDirectory]) -> str:
             [row["name"] + " (best)" * row["best"], row["reached"], row["time"], row["differs"]]
             for row in ranking(groups)
         ]
-        parts.append(_table(["run", "bits per character", "time", "differs in"], rows))
+        best = [{place for place, name in enumerate(("best", "fastest")) if row[name]} for row in ranking(groups)]
+        parts.append(_table(["run", "bits per character", "time", "differs in"], rows, best=best))
         parts.append(_escaped(" ".join(judge(groups, comparable=same_text(summaries)))))
-        parts.append(_table(["", *(summary.name for summary in summaries)], differing(summaries)))
+        for table in (differing(summaries), compared_metrics(groups)):
+            if table.rows:
+                parts.append(_table(table.head, table.rows, best=table.best))
+        parts.append(BEST)
         if not same_text(summaries):
             parts.append(DIFFERENT_TEXTS)
     for summary in summaries:
@@ -216,9 +218,9 @@ def _chapter(summary: Summary, level: str, *, alone: bool) -> list[str]:
         parts += [_fenced(sample.prompt + sample.text) for sample in point.samples]
     scored = [point for point in points if point.scores]
     if scored:
-        head = ["metric", *(point.name for point in scored), *summary.references]
-        parts += [f"{level}# Text metrics", _table(head, _metric_rows(summary, scored))]
-        parts += [_escaped(sentence) for sentence in summary.left_out_metrics]
+        table = _metrics(summary, scored)
+        parts += [f"{level}# Text metrics", _table(table.head, table.rows)]
+        parts += [_escaped(sentence) for sentence in [*summary.scored_text, *summary.left_out_metrics]]
     if alone:
         rows = [[name, shown(value), shown(default)] for name, value, default in summary.changed]
         parts += [f"{level}# Settings", _table(["setting", "value", "default"], rows, "---")]
@@ -226,8 +228,14 @@ def _chapter(summary: Summary, level: str, *, alone: bool) -> list[str]:
     return parts
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:", best: Sequence[set[int]] = ()
+) -> str:
+    """A table; the cells at the places `best` of each row, counted from its second cell, are bold."""
     lines = [[_escaped(cell) for cell in line] for line in (head, *rows)]
+    for line, places in zip(lines[1:], best, strict=False):
+        for place in places:
+            line[place + 1] = f"**{line[place + 1]}**"
     lines.insert(1, ["---", *[align] * (len(head) - 1)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from charlm.config import Config, settings
 from charlm.config.durations import duration
 from charlm.errors import CharlmError
-from charlm.evaluation.comparison import label
+from charlm.evaluation.comparison import describe_size, label
 from charlm.evaluation.text_metrics import COMPARED
 from charlm.evaluation.verdict import Evidence, Verdict, verdict
 from charlm.network.summary import parameter_count
-from charlm.run_directory import RunDirectory, Sample
+from charlm.run_directory import MemoryRecord, RunDirectory, Sample
 from charlm.views.samples import HEADLINES, point_name
 
 T = TypeVar("T")
@@ -66,6 +66,7 @@ class Summary:
         found = quality["references"]
         self.references: dict[str, dict[str, float]] = {name: found[name] for name in COMPARED if name in found}
         self.left_out: dict[str, str] = quality["left_out"]
+        self.scored_size: int = quality["size"]
 
     def curve(self, column: str) -> list[tuple[float, float]]:
         """A column of the logged numbers over the epochs; numbers that are not finite are left out."""
@@ -142,6 +143,7 @@ class Summary:
             bits_per_character=best.get("val/bits_per_character") if best else None,
             scores=self.scored[-1].scores if self.scored else {},
             references=self.references,
+            scored_size=self.scored_size,
             skipped=int(self.newest("train/skipped_steps")),
         )
 
@@ -149,6 +151,11 @@ class Summary:
     def verdict(self) -> Verdict:
         """The diagnosis of the run and what to try next."""
         return verdict(self.evidence)
+
+    @cached_property
+    def memory(self) -> MemoryRecord | None:
+        """How far back the network looked when it was recorded last."""
+        return self.directory.memory
 
     @property
     def missing(self) -> list[str]:
@@ -176,6 +183,13 @@ class Summary:
         return [f"Left out, because {reason}: {', '.join(names)}." for reason, names in reasons.items()]
 
     @property
+    def scored_text(self) -> list[str]:
+        """A sentence about the length of the texts that the metrics are computed from; none where it is not known."""
+        if not self.scored_size:
+            return []
+        return [f"Computed from {self.scored_size:,} characters of each text.", *describe_size(self.scored_size)]
+
+    @property
     def parameters(self) -> int:
         """Parameters of the network."""
         return parameter_count(self.directory.model_config, self.directory.vocab_size)
@@ -198,20 +212,26 @@ class Summary:
         return facts
 
     @property
-    def results(self) -> dict[str, str]:
-        """The results by which runs are compared."""
+    def results(self) -> dict[str, tuple[str, float]]:
+        """The results by which runs are compared: each for display, and as a number that is better the smaller it is.
+
+        The number is infinite where smaller is not better.
+        """
         best = self.best or {}
+        bits, loss, perplexity = (
+            best.get(f"val/{name}", math.inf) for name in ("bits_per_character", "loss", "perplexity")
+        )
         shown = {
-            "state": self.verdict.state,
-            "validation, bits per character": _number(best.get("val/bits_per_character"), 4),
-            "validation, nats per token": _number(best.get("val/loss"), 4),
-            "validation, perplexity per token": _number(best.get("val/perplexity"), 2),
-            "best epoch": f"{best['epoch']:.4g}" if best else "",
-            "epochs": f"{self.epochs:.4g}",
-            "training time": duration(self.seconds),
-            "parameters": f"{self.parameters:,}",
+            "state": (self.verdict.state, math.inf),
+            "validation, bits per character": (_number(bits, 4), bits),
+            "validation, nats per token": (_number(loss, 4), loss),
+            "validation, perplexity per token": (_number(perplexity, 2), perplexity),
+            "best epoch": (f"{best['epoch']:.4g}" if best else "", math.inf),
+            "epochs": (f"{self.epochs:.4g}", math.inf),
+            "training time": (duration(self.seconds), self.seconds),
+            "parameters": (f"{self.parameters:,}", self.parameters),
         }
-        return {name: value for name, value in shown.items() if value}
+        return {name: value for name, value in shown.items() if value[0]}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -234,18 +254,6 @@ def spread(points: Sequence[T], most: int) -> list[T]:
     if len(points) <= most:
         return list(points)
     return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
-
-
-def differing(summaries: Sequence[Summary]) -> list[list[str]]:
-    """Rows of a table of several runs: their results, then the settings in which they differ."""
-    results = [summary.results for summary in summaries]
-    names = list(dict.fromkeys(name for one in results for name in one))
-    rows = [[name, *(one.get(name, "-") for one in results)] for name in names]
-    for name in summaries[0].settings:
-        values = [shown(summary.settings[name]) for summary in summaries]
-        if len(set(values)) > 1:
-            rows.append([name, *values])
-    return rows
 
 
 def same_text(summaries: Sequence[Summary]) -> bool:
@@ -282,5 +290,5 @@ def named(directories: Sequence[RunDirectory]) -> list[Summary]:
     return [Summary(directory, name) for directory, name in zip(directories, names, strict=True)]
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
+def _number(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}" if math.isfinite(value) else ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from charlm.views.plots import COLOURS, LEVEL_WIDTH, SIZE, Chart, Curve, level_style, thinned
+from charlm.views.plots import COLOURS, LEVEL_WIDTH, SIZE, Chart, Curve, hue, level_style, thinned
 from charlm.views.text import visible
 
 TEXT, TITLE = 12.0, 13.5
@@ -238,10 +238,10 @@ def _band(curve: Curve, colour: str, x_axis: _Axis, y_axis: _Axis) -> str:
 
 
 def _curve_colour(number: int) -> str:
-    """The colour of a curve; after those of the page come hues that are far from one another (the golden angle)."""
+    """The colour of a curve: one of the page's, and after these one of `hue`."""
     if number < len(COLOURS):
         return f"var(--curve-{number + 1})"
-    return f"hsl({137.508 * number % 360:.0f} 55% 52%)"
+    return f"hsl({360 * hue(number):.0f} 55% 52%)"
 
 
 def _level_stroke(name: str) -> str:

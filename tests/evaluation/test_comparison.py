@@ -9,6 +9,7 @@ import pytest
 from charlm.evaluation.comparison import (
     describe_copying,
     describe_progress,
+    describe_size,
     in_words,
     label,
     labelled,
@@ -151,3 +152,10 @@ def test_labels_name_units_that_numbers_do_not_show() -> None:
 
 def test_the_metrics_of_copying_exist() -> None:
     assert {"lines_in_training_text", "copied_characters", "longest_copy", "ngram_bits"} <= set(metrics)
+
+
+def test_metrics_of_a_short_text_have_a_caveat() -> None:
+    """Before, metrics of 211 characters stood beside those of 10,000 without a word."""
+    (sentence,) = describe_size(211)
+    assert "only 211 characters" in sentence
+    assert describe_size(10_000) == describe_size(0) == []

@@ -129,20 +129,6 @@ def test_more_of_what_ended_the_run(limits: dict[str, Any], option: str) -> None
 FELL_THEN_STALE = [(1.0, 2.0), (2.0, 1.8), (7.5, 1.7), (8.0, 1.6), (9.0, 1.601), (10.0, 1.602)]
 
 
-def test_a_flat_loss_while_the_learning_rate_still_rose_says_nothing() -> None:
-    flat = [(0.25, 3.21), (0.5, 3.205), (0.75, 3.202), (1.0, 3.2)]
-    settings = {"trainer": {"max_epochs": 1}}
-    early = verdict(evidence(flat, [], settings=settings, epochs=1.0, steps=99))
-    assert early.state == "too early"
-    assert early.sentences[0] == (
-        "Too early to judge after 99 optimiser steps, because the learning rate rises in the first steps "
-        "(`optimizer.warmup` 50). The validation loss is 3.200 nats per token."
-    )
-    assert (
-        verdict(evidence(flat, [], settings={"trainer": {"max_epochs": 1}}, epochs=1.0, steps=100)).state != "too early"
-    )
-
-
 def test_a_run_that_its_patience_ended_does_not_still_improve() -> None:
     """The loss fell in the last quarter, and yet the training has decided that there is no gain any more."""
     limits = {"trainer": {"max_epochs": 40}, "checkpoint": {"patience": 2}}
@@ -263,6 +249,14 @@ def test_too_early_and_nothing_at_all() -> None:
     assert nothing.advice.command == "charlm train --resume runs/x"
 
 
+def test_a_loss_that_has_not_begun_to_fall_has_not_converged() -> None:
+    """Before, a run of 52 steps whose loss was still that of the token frequencies had converged."""
+    judged = verdict(evidence(FLAT, dense(FLAT), epochs=0.1, steps=52))
+    assert judged.state == "too early"
+    assert any(sentence.startswith("Too early to judge after 52 optimiser steps") for sentence in judged.sentences)
+    assert verdict(evidence(FLAT, dense(FLAT), steps=100)).state == "converged"
+
+
 def test_skipped_steps_are_reported() -> None:
     judged = verdict(evidence(FALLING, dense(FALLING), skipped=3))
     assert judged.sentences[-1].startswith("3 of 400 steps were skipped")
@@ -302,3 +296,9 @@ def test_the_n_gram_is_compared_in_bits() -> None:
     references = {REFERENCE: {"ngram_bits": 2.5}}
     said = verdict(evidence(FALLING, FALLING, bits_per_character=2.0, references=references)).sentences[1]
     assert said.endswith("(a perplexity of 4 per character), 20% less than under a 6-gram model (2.50 bits).")
+
+
+@pytest.mark.parametrize(("size", "caveat"), [(211, True), (10_000, False), (0, False)])
+def test_metrics_of_a_short_text_have_a_caveat(size: int, caveat: bool) -> None:
+    judged = verdict(evidence([(1, 2.0), (2, 1.0)], [(1, 2.0), (2, 1.0)], scores={"ngram_bits": 2.0}, scored_size=size))
+    assert any("only 211 characters" in sentence for sentence in judged.sentences) == caveat

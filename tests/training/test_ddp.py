@@ -121,11 +121,14 @@ def test_when_one_is_killed_the_other_ends_with_a_line(tmp_path: Path, killed: s
     os.kill(process.pid if killed == "the process that was started" else child, signal.SIGKILL)
     # The pipe of standard error is closed when both have ended.
     _, err = process.communicate(timeout=60)
-    assert process.returncode == (-signal.SIGKILL if killed == "the process that was started" else 2)
+    if killed == "the process that was started":
+        assert process.returncode == -signal.SIGKILL
+    else:  # it has noticed by itself, or Lightning has killed it, whichever came first
+        assert process.returncode in (2, -signal.SIGKILL)
     assert members(process) == []
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == (
-        f"charlm: another process of the training has ended; go on with charlm train --resume {run} "
+    assert err.splitlines()[-1].removeprefix("charlm: ") == (
+        f"another process of the training has ended; go on with charlm train --resume {run} "
         "and as many processes as before"
     )
 

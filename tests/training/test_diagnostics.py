@@ -10,6 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from charlm.config import Config
+from charlm.inspection.memory import excerpts, gradient_through_time
 from charlm.run import Run
 from charlm.training.sample_logger import TimeBudget
 from charlm.training.trainer import resume, train
@@ -63,6 +64,27 @@ def test_images_are_drawn_in_every_record(run: Run) -> None:
         assert all(image.width > image.height > 100 for image in images)
 
 
+def test_the_newest_memory_record_is_kept_for_the_report(run: Run) -> None:
+    record = run.directory.memory
+    assert record is not None
+    assert (record.step, record.epoch) == (RECORDS[-1], 2.0)
+    distances, gradients = gradient_through_time(
+        run.load_model("last"), excerpts(run.directory.stream("val").ids, 16, 258)
+    )
+    assert record.distances == distances
+    assert np.array(record.gradients) == pytest.approx(gradients.numpy(), rel=1e-3, abs=1e-12 * float(gradients.max()))
+    assert record.contexts == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert len(record.losses) == 8
+
+
+def test_without_tensorboard_the_memory_is_recorded_too(tmp_path: Path) -> None:
+    config = settings(tmp_path, trainer={"logger": "csv", "max_epochs": 1}, inspect={"images": True})
+    run = train(config, tmp_path / "run")
+    assert run.directory.memory is not None
+    assert not list(run.path.glob("events.*"))
+    assert not (run.path / "projector").exists()
+
+
 def test_the_projector_has_a_table_for_every_record(run: Run) -> None:
     listed = (run.path / "projector_config.pbtxt").read_text()
     tables = [f"step-{step}.tsv" for step in reversed(RECORDS)]
@@ -82,6 +104,7 @@ def test_each_can_be_switched_off(tmp_path: Path) -> None:
     assert not any(tag.startswith("gates") for tag in tags["scalars"])
     assert not (tmp_path / "run" / "projector").exists()
     assert not (tmp_path / "run" / "projector_config.pbtxt").exists()
+    assert not (tmp_path / "run" / "memory.json").exists()
 
 
 def test_it_records_at_the_start_and_the_end_and_in_between_only_within_its_budget(

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from lightning.fabric.strategies.launchers import subprocess_script
 
 import charlm
 from charlm.errors import CharlmError
-from charlm.training.processes import RANK_VARIABLES, RUN_VARIABLE, announced, is_first_process, prepared_directory
+from charlm.training.processes import (
+    RANK_VARIABLES,
+    RUN_VARIABLE,
+    announced,
+    is_first_process,
+    prepared_directory,
+    watching,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +83,19 @@ def test_training_asks_the_environment_in_one_place() -> None:
     assert len(modules) > 10
     assert asking == {"processes.py"}
     assert "getenv" not in "".join(path.read_text(encoding="utf-8") for path in modules)
+
+
+def test_what_lightning_says_before_it_kills_this_process_is_passed_on() -> None:
+    told: list[str] = []
+    name = "lightning.fabric.strategies.launchers.subprocess_script"
+    with watching(lambda: told.append("lost")):
+        logging.getLogger(name).info("Child process with PID 7 terminated with code -9. Forcefully terminating")
+        logging.getLogger(name).info("something else")
+    logging.getLogger(name).debug("Child process with PID 7 terminated with code -9.")
+    assert told == ["lost"]
+
+
+def test_lightning_still_has_that_logger_and_those_words() -> None:
+    source = inspect.getsource(subprocess_script)
+    assert subprocess_script._logger.name == "lightning.fabric.strategies.launchers.subprocess_script"
+    assert "terminated with code" in source

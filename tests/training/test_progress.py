@@ -9,6 +9,7 @@ import pytest
 
 from charlm.config import Config
 from charlm.config.limits import Limits
+from charlm.evaluation.verdict import FEW_STEPS
 from charlm.training import progress as module
 from charlm.training.progress import Progress
 
@@ -109,7 +110,7 @@ def test_an_interval_of_batches_is_passed_once_in_the_step_in_which_it_lies(
 
 
 def test_the_best_validation_is_kept() -> None:
-    progress = Progress(NONE)
+    progress = Progress(NONE, step=FEW_STEPS)
     seen = []
     for epoch, loss in enumerate((3.0, 2.0, 2.0, 2.5, 1.0), 1):
         progress.epoch = float(epoch)
@@ -117,6 +118,17 @@ def test_the_best_validation_is_kept() -> None:
         seen.append((progress.improved, progress.stale_validations, progress.best_loss, progress.best_epoch))
     assert seen == [(True, 0, 3.0, 1), (True, 0, 2.0, 2), (False, 1, 2.0, 2), (False, 2, 2.0, 2), (True, 0, 1.0, 5)]
     assert progress.best_bits_per_character == 1.5
+
+
+def test_patience_waits_for_the_first_steps() -> None:
+    """Before, a run on a slow machine ended after 17 steps, when its loss was still that of the token frequencies."""
+    progress = Progress(Limits(math.inf, math.inf, math.inf, 2))
+    reasons = []
+    for step in (10, FEW_STEPS - 2, FEW_STEPS - 1, FEW_STEPS, FEW_STEPS + 1):
+        progress.step = step
+        progress.validated(5.7, 8.2)
+        reasons.append(progress.limit_reached())
+    assert reasons == [None, None, None, None, "patience"]
 
 
 # -- the clock and the checkpoint

@@ -132,7 +132,7 @@ def test_interrupted_it_has_the_sample_history_of_an_unbroken_run(
     with pytest.raises(Interrupted):
         fit(prepared, Reporter(), callbacks=[StopAt(step)])
     other = resume(prepared.path)
-    for name in ("samples.jsonl", "quality.json", "last.safetensors", "model.safetensors"):
+    for name in ("samples.jsonl", "quality.json", "memory.json", "last.safetensors", "model.safetensors"):
         assert (other.path / name).read_bytes() == (run.path / name).read_bytes(), name
     tables = [
         [{name: value for name, value in row.items() if name not in CLOCK} for row in finished.metrics]

@@ -83,6 +83,6 @@ def example_run(
             directory.add_sample(Sample(epoch, 100 * epoch, prompt, 1, 0.8, written, scores if scored else {}))
     if references:
         left_out = dict.fromkeys(["zipf_exponent", "heaps_exponent"], "this text has fewer than 100 different words")
-        quality = json.dumps({"references": REFERENCES, "left_out": left_out})
+        quality = json.dumps({"references": REFERENCES, "left_out": left_out, "size": 10_000})
         (path / "quality.json").write_text(quality, encoding="utf-8")
     return directory

@@ -16,8 +16,9 @@ from example_run import REFERENCES, example_run
 
 from charlm.errors import CharlmError
 from charlm.evaluation.comparison import label
-from charlm.run_directory import RunDirectory
+from charlm.run_directory import MemoryRecord, RunDirectory, Sample
 from charlm.views import report, summary
+from charlm.views.ranking import smallest
 from charlm.views.summary import Summary, spread
 from charlm.views.svg import _curve_colour
 from charlm.views.text import visible
@@ -192,6 +193,17 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert "Not trained: no loss was logged yet" in report.markdown([run])
 
 
+def test_a_single_sample_point_has_no_charts_of_one_dot(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    first = (run.path / "samples.jsonl").read_text().splitlines(keepends=True)[0]
+    (run.path / "samples.jsonl").write_text(first)
+    text = report.html([run])
+    assert text.count("<svg") == 3
+    assert '<ul class="key">' not in text
+    assert label("ngram_bits") in Page(text).cells
+    assert "Bars show" not in text, "at the level of the weakest baseline there is no progress"
+
+
 def test_half_written_lines_are_passed_over(tmp_path: Path) -> None:
     run = example_run(tmp_path / "run")
     with (run.path / "metrics.csv").open("a") as file:
@@ -282,6 +294,104 @@ def test_runs_are_ranked_and_grouped_over_seeds(tmp_path: Path) -> None:
     assert text.count("<polygon") == 4, "a band for each group in both charts"
     assert text.count("Next, ") == 0, "one verdict for all"
     assert "| lstm-1 (2 runs) (best) |" in report.markdown(runs).replace("\\", "")
+
+
+def with_memory(run: RunDirectory, gradients: list[list[float]]) -> RunDirectory:
+    """A run with a memory record."""
+    run.write_memory(MemoryRecord(300, 3.0, [1, 2, 4, 8], gradients, [1, 2, 4], [3.0, 2.5, 2.4]))
+    return run
+
+
+def test_the_gradient_through_time_of_a_run_is_in_its_page(tmp_path: Path) -> None:
+    """Before, the vanishing gradient was in TensorBoard alone."""
+    run = example_run(tmp_path / "run")
+    assert "Gradient through time" not in report.html([run])
+    text = report.html([with_memory(run, [[1e-1, 1e-3, 1e-9, 0.0], [1e-1, 1e-2, 1e-3, 1e-4]])])
+    assert "Gradient through time, epoch 3</text>" in text
+    assert "|dL_T / dh_t| (logarithmic)</text>" in text
+    assert "tokens of context (logarithmic)</text>" in text
+    assert len(re.findall(r">layer [12]</text>", text)) == 2
+
+
+def test_the_gradients_of_several_runs_are_in_one_chart(tmp_path: Path) -> None:
+    runs = []
+    for cell, last in (("gru", 0.0), ("lstm", 1e-3)):
+        for seed in (1, 2):
+            run = example_run(tmp_path / f"{cell}-{seed}", model={"cell": cell})
+            path = run.path / "config.yaml"
+            path.write_text(path.read_text().replace("\nseed: 1", f"\nseed: {seed}"))
+            runs.append(with_memory(run, [[seed / 2, seed / 3, 1e-2, last]]))
+    text = report.html(runs)
+    (chart,) = re.findall(r"<svg(?:(?!</svg>).)*Gradient through time, all layers</text>.*?</svg>", text, re.DOTALL)
+    assert len(re.findall(r">(?:gru|lstm)-1 \(2 runs\)</text>", chart)) == 2, "a legend"
+    assert chart.count("<polyline") == chart.count("<polygon") == 2, "a curve and a band for each group"
+    lengths = [len(points.split()) for points in re.findall(r'<polyline points="([^"]*)"', chart)]
+    assert sorted(lengths) == [3, 4], "a gradient that has vanished has no place on a logarithmic axis"
+    assert "nan" not in chart
+
+
+def test_the_best_value_of_every_metric_is_marked(tmp_path: Path) -> None:
+    """Before, only the ranking had a mark."""
+    runs = []
+    for name, words, divergence, bits in (("a", 0.5, 0.3, 2.2), ("b", 0.7, 0.6, 2.6), ("c", 0.7, 0.5, 1.9)):
+        run = example_run(tmp_path / name, losses=(2.0, 1.5 + ord(name) / 1000), model={"hidden": ord(name)})
+        (run.path / "samples.jsonl").unlink()
+        scores = {"words_in_training_text": words, "character_divergence_4": divergence, "ngram_bits": bits}
+        run.add_sample(Sample(2.0, 200, "", 1, 0.8, "text", scores))
+        runs.append(run)
+    text = report.html(runs)
+    cells = {
+        name: [cell == ' class="best"' for cell in re.findall(r"<td( class=\"best\")?>", row)]
+        for name, row in re.findall(r'<tr><th scope="row"><bdi>(.*?)</bdi></th>(.*?)</tr>', text)
+    }
+    references = [False] * len(REFERENCES)
+    assert cells[label("words_in_training_text")] == [False, True, True, *references], "higher is better"
+    assert cells[label("character_divergence_4") + ", bits"] == [True, False, False, *references], "lower is better"
+    assert cells[label("ngram_bits")] == [True, False, False, *references], "2.2 is nearest to 2.25"
+    assert cells["validation, bits per character"] == [True, False, False]
+    assert cells["parameters"] == [True, False, False]
+    assert cells["state"] == [False] * 3
+    row = next(line for line in report.markdown(runs).splitlines() if line.startswith(f"| {label('ngram_bits')} |"))
+    assert row.split(" | ")[1:4] == ["**2.2**", "2.6", "1.9"]
+
+
+def test_metrics_are_grouped_over_seeds(tmp_path: Path) -> None:
+    runs = []
+    for seed, words in ((1, 0.5), (2, 0.7)):
+        run = example_run(tmp_path / f"run-{seed}")
+        path = run.path / "config.yaml"
+        path.write_text(path.read_text().replace("\nseed: 1", f"\nseed: {seed}"))
+        (run.path / "samples.jsonl").unlink()
+        run.add_sample(Sample(2.0, 200, "", 1, 0.8, "text", {"words_in_training_text": words}))
+        runs.append(run)
+    cells = Page(report.html(runs)).cells
+    assert cells[cells.index(label("words_in_training_text")) + 1] == "60% ±\u00a014%"
+
+
+@pytest.mark.parametrize(
+    ("values", "shown", "best"),
+    [
+        ([2.0, 1.0, 3.0], [], {1}),
+        ([1.0, 1.0, 3.0], [], {0, 1}),
+        ([1.0, 1.0], [], set()),
+        ([math.inf, 2.0], [], set()),
+        ([math.nan, 2.0, 1.0], [], {2}),
+        ([0.9961, 0.9958], ["100%", "100%"], set()),
+        ([1.04, 1.01, 2.0], ["1.0", "1.0", "2.0"], {0, 1}),
+        ([], [], set()),
+    ],
+)
+def test_the_smallest_values(values: list[float], shown: list[str], best: set[int]) -> None:
+    assert smallest(values, shown) == best
+
+
+def test_metrics_of_a_short_text_have_a_caveat(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")
+    assert "Computed from 10,000 characters of each text." in report.html([run])
+    quality = run.quality
+    run.write_quality(quality["references"], quality["left_out"], 211)
+    for text in (report.html([run]), report.markdown([run])):
+        assert text.count("computed from only 211 characters") == 2, "in the verdict, and beside the table"
 
 
 def test_more_curves_than_colours_do_not_repeat_one() -> None:
