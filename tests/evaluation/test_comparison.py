@@ -68,7 +68,8 @@ def test_metrics_are_counted_and_the_worst_is_named() -> None:
         {"words_in_training_text": 0.3, "character_divergence_4": 0.25, "zipf_exponent": 1.05, "unheard_of": 1.0},
         REFERENCES,
     )
-    assert said[0].startswith("In 2 of 3 text metrics, the generated text is closer to held-out text")
+    assert said[0].startswith("The generated text is closer to held-out text")
+    assert said[0].endswith("in 2 of 3 text metrics.")
     expected = f"is {label('words_in_training_text')}: 30% (held-out text: 90%, n-gram model: 50%)."
     assert said[1].endswith(expected)
 

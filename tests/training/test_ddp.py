@@ -53,11 +53,15 @@ def end(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
     assert process.returncode == status, err
     assert "Traceback" not in err
     if Path("/proc/self").exists():
-        deadline = time.monotonic() + 10
-        while members(process) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert members(process) == []
+        no_members_left(process)
     return out, err
+
+
+def no_members_left(process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 10
+    while members(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert members(process) == []
 
 
 def settings(folder: Path, unit: str, **groups: dict[str, Any]) -> Path:
@@ -125,7 +129,7 @@ def test_when_one_is_killed_the_other_ends_with_a_line(tmp_path: Path, killed: s
         assert process.returncode == -signal.SIGKILL
     else:  # it has noticed by itself, or Lightning has killed it, whichever came first
         assert process.returncode in (2, -signal.SIGKILL)
-    assert members(process) == []
+    no_members_left(process)
     assert "Traceback" not in err
     assert err.splitlines()[-1].removeprefix("charlm: ") == (
         f"another process of the training has ended; go on with charlm train --resume {run} "
