@@ -21,6 +21,7 @@ class EvaluateOptions:
     lanes: PositiveInteger = setting(1, "places in the text read side by side: 1 is exact, more are faster")
     checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
     device: str = setting("auto", "cpu, cuda or auto")
+    baselines: bool = setting(False, "compare with n-gram models and compressors that have read the training split")
     json: bool = setting(False, "print JSON")
 
 
@@ -35,8 +36,9 @@ def evaluate(
     The text is read once to its last token, with the state carried along.
     """
     config = read(EvaluateOptions, options)
+    from charlm.evaluation.baselines import describe_training
     from charlm.run import Run
-    from charlm.views.terminal import Terminal, print_evaluation
+    from charlm.views.terminal import Terminal, print_baselines, print_evaluation
 
     loaded, terminal = Run(run), Terminal()
     stream = None
@@ -60,10 +62,19 @@ def evaluate(
         device=config.device,
         progress=terminal.progress,
     )
+    baselines = None
+    if config.baselines:
+        baselines = loaded.baselines(stream, split=config.split, progress=terminal.progress)
     terminal.close()
     if config.json:
         import json
 
-        print(json.dumps(result.to_dict()))
-    else:
-        print_evaluation(result)
+        values: dict[str, object] = dict(result.to_dict())
+        if baselines is not None:
+            values["baselines_have_read"] = describe_training(loaded.directory.stream("train"))
+            values["baselines"] = {name: baseline.to_dict() for name, baseline in baselines.items()}
+        print(json.dumps(values))
+        return
+    print_evaluation(result)
+    if baselines is not None:
+        print_baselines(result, baselines, describe_training(loaded.directory.stream("train")))
