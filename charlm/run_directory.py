@@ -11,7 +11,7 @@
       checkpoints/         best.ckpt, last.ckpt: what resuming reads
       metrics.csv          every logged number
       samples.jsonl        the sample history, one sample per line
-      quality.json         what real text and n-gram models score on the text metrics
+      quality.json         what real text and n-gram models score on the text metrics; the loss of an n-gram model
       checksums.json       the checksum of every file that is read back, to find damage
       events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
       .lock                names the process that trains the run
@@ -68,6 +68,19 @@ class Sample:
     temperature: float
     text: str
     scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NGramLosses:
+    """How well an n-gram model predicts the validation text of a run.
+
+    Args:
+        name: The model: its order and smoothing.
+        losses: Nats per token by the number of tokens predicted, for every part of the text that validations may read.
+    """
+
+    name: str
+    losses: dict[int, float]
 
 
 class RunDirectory:
@@ -322,28 +335,34 @@ class RunDirectory:
             self.left_out[name] = f"left {some} of {self.path / name} out"
 
     @property
-    def quality(self) -> dict[str, dict[str, Any]]:
-        """What samples are compared with: `references` (name to scores) and `left_out` (metric to reason).
+    def quality(self) -> dict[str, Any]:
+        """What a run is compared with: `references`, `left_out` and `ngram`.
 
-        Both are empty where the run did not score its samples.
+        The scores of real text and of n-gram text by name, and metrics with the reason why they were left out: both
+        empty where the run did not score its samples. `NGramLosses`: None where the run has no validation text.
         """
         path = self.path / "quality.json"
         if not path.is_file():
-            return {"references": {}, "left_out": {}}
+            return {"references": {}, "left_out": {}, "ngram": None}
         self.manifest.verify(path.name, "delete it")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return {
                 "references": msgspec.convert(found["references"], dict[str, dict[str, float]]),
                 "left_out": msgspec.convert(found["left_out"], dict[str, str]),
+                "ngram": msgspec.convert(found["ngram"], NGramLosses | None, str_keys=True),
             }
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
-    def write_quality(self, references: Mapping[str, Any], left_out: Mapping[str, str]) -> None:
-        """Replace quality.json."""
+    def write_quality(self, **parts: Any) -> None:
+        """Replace some parts of `quality`; the others stay, and are empty if the file is damaged."""
+        try:
+            kept = self.quality
+        except CharlmError:
+            kept = {"references": {}, "left_out": {}, "ngram": None}
         with self.manifest.writing("quality.json") as file:
-            json.dump({"references": references, "left_out": left_out}, file, indent=2, ensure_ascii=False)
+            json.dump(kept | parts, file, indent=2, ensure_ascii=False, default=dataclasses.asdict)
 
     @property
     def samples(self) -> list[Sample]:

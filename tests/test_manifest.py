@@ -38,7 +38,7 @@ def rewrite(path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("where", [0.02, 0.5, 0.98])
 def test_one_flipped_bit_is_found(charlm: Charlm, run: Path, name: str, where: float) -> None:
     if name == "quality.json":
-        RunDirectory(run).write_quality({}, {})
+        RunDirectory(run).write_quality(references={}, left_out={})
     data = bytearray((run / name).read_bytes())
     data[int(where * len(data))] ^= 4
     rewrite(run / name, bytes(data))

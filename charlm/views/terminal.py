@@ -285,8 +285,8 @@ def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation],
     print(f"the baselines have read {read}")
     if evaluation.unknown:
         print(
-            f"{evaluation.unknown:,} tokens are unknown: the run and the baselines predict one symbol in place of each, "
-            "so the bits of how it is written are missing"
+            f"{evaluation.unknown:,} tokens are unknown: the run and the baselines predict one symbol in place of "
+            "each, so the bits of how it is written are missing"
         )
 
 

@@ -82,7 +82,8 @@ def example_run(
             written = text(prompt, epoch)
             directory.add_sample(Sample(epoch, 100 * epoch, prompt, 1, 0.8, written, scores if scored else {}))
     if references:
+        ngram = {"name": "8-gram, Kneser-Ney", "losses": {"100": 2.1, "200": 2.2}}
         left_out = dict.fromkeys(["zipf_exponent", "heaps_exponent"], "this text has fewer than 100 different words")
-        quality = json.dumps({"references": REFERENCES, "left_out": left_out})
+        quality = json.dumps({"references": REFERENCES, "left_out": left_out, "ngram": ngram})
         (path / "quality.json").write_text(quality, encoding="utf-8")
     return directory
