@@ -53,8 +53,8 @@ def speed(ids: NDArray[np.uint8], size: int, rounds: int) -> None:
 
 def characters(text: bytes, rounds: int) -> None:
     """Print the speed and what all baselines reach on the last tenth of an ASCII text."""
-    known, ids = np.unique(np.frombuffer(text, np.uint8), return_inverse=True)
-    ids, cut, size = ids.astype(np.uint8), int(0.9 * len(ids)), len(known)
+    known, inverse = np.unique(np.frombuffer(text, np.uint8), return_inverse=True)
+    ids, cut, size = inverse.astype(np.uint8), int(0.9 * len(inverse)), len(known)
     speed(ids[:cut], size, rounds)
     predicted = len(ids) - cut - 1
 

@@ -55,7 +55,7 @@ def example_run(
     last = 100 * epochs
     with (path / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
         columns = ["step", "epoch", "seconds", "train/loss", "val/loss", "val/bits_per_character", "val/perplexity"]
-        writer = csv.DictWriter(file, [*columns, "train/learning_rate"], lineterminator="\n")
+        writer = csv.DictWriter(file, [*columns, "val/tokens", "train/learning_rate"], lineterminator="\n")
         writer.writeheader()
         for number in range(1, rows + 1):
             step = number * last // rows
@@ -71,7 +71,7 @@ def example_run(
             )
         for epoch, loss in enumerate(losses, 1):
             bits = loss / math.log(2)
-            row = {"step": 100 * epoch, "epoch": epoch, "seconds": 10 * epoch, "val/loss": loss}
+            row = {"step": 100 * epoch, "epoch": epoch, "seconds": 10 * epoch, "val/loss": loss, "val/tokens": 200}
             writer.writerow(row | {"val/bits_per_character": bits, "val/perplexity": math.exp(loss)})
     directory = RunDirectory(path)
     for epoch in range(epochs + 1):
