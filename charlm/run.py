@@ -176,13 +176,53 @@ class Run:
         """How well the model predicts `text`, or a split of the run's own text when none is given."""
         from charlm.evaluation.likelihood import evaluate
         from charlm.text.corpus import no_progress
+
+        stream = self._stream(text, split)
+        model = self.load_model(checkpoint, device)
+        return evaluate(model, stream, lanes=lanes, progress=progress or no_progress)
+
+    def baselines(
+        self,
+        text: str | TokenStream | None = None,
+        *,
+        split: str = "val",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> dict[str, Evaluation]:
+        """How well n-gram models and compressors that have read the training split predict what `evaluate` reads.
+
+        N-gram models are of the run's tokens, so their losses are comparable with that of the network. The last one is
+        tuned on the validation split, if the run has one. Compressors read the text as the tokens spell it, in UTF-8.
+
+        Returns:
+            Evaluations by name: n-gram models, then compressors.
+
+        Raises:
+            CharlmError: the text is the training split, which baselines know by heart, or is too short.
+        """
+        from charlm.evaluation.baselines import MOST_TRAINING, compressor_baselines, ngram_baselines
+        from charlm.evaluation.likelihood import Evaluation
+        from charlm.text.corpus import no_progress
+
+        if text is None and split == "train":
+            raise CharlmError("baselines have read the training split and cannot be judged by it; name another `split`")
+        stream, train = self._stream(text, split), self.directory.stream("train")
+        if stream.predicted.tokens < 1:
+            raise CharlmError("the text is too short to evaluate: it needs at least two tokens")
+        validation = self.directory.stream("val") if self.directory.has_split("val") else None
+        progress = progress or no_progress
+        progress("fitting n-gram models", 0, 1)
+        ngrams = ngram_baselines(train, validation, stream, self.directory.vocab_size)
+        progress("fitting n-gram models", 1, 1)
+        read, written = (self.tokenizer.decode(ids).encode() for ids in (train.ids[:MOST_TRAINING], stream.ids))
+        compressed = compressor_baselines(read, written, progress)
+        return {name: Evaluation(nats, stream.predicted, stream.unknown_tokens, 1) for name, nats in ngrams.items()} | {
+            name: Evaluation(nats, stream.counts, stream.unknown_tokens, 1) for name, nats in compressed.items()
+        }
+
+    def _stream(self, text: str | TokenStream | None, split: str) -> TokenStream:
+        """A text as ids, or a split of the run's own text when none is given."""
         from charlm.text.stream import encode_text
 
         if text is None:
-            stream = self.directory.stream(split)
-        elif isinstance(text, str):
-            stream = encode_text(self.tokenizer, text, self.config.data.unit)
-        else:
-            stream = text
-        model = self.load_model(checkpoint, device)
-        return evaluate(model, stream, lanes=lanes, progress=progress or no_progress)
+            return self.directory.stream(split)
+        return encode_text(self.tokenizer, text, self.config.data.unit) if isinstance(text, str) else text

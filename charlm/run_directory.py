@@ -11,7 +11,7 @@
       checkpoints/         best.ckpt, last.ckpt: what resuming reads
       metrics.csv          every logged number
       samples.jsonl        the sample history, one sample per line
-      quality.json         what real text and n-gram models score on the text metrics
+      quality.json         what real text and n-gram models score on the text metrics; the loss of an n-gram model
       memory.json          how far back the network looks, as it was recorded last
       checksums.json       the checksum of every file that is read back, to find damage
       events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
@@ -94,6 +94,23 @@ class MemoryRecord:
         """Raise ValueError for lists of different lengths."""
         if any(len(layer) != len(self.distances) for layer in self.gradients) or len(self.contexts) != len(self.losses):
             raise ValueError("its lists differ in length")
+
+
+@dataclass(frozen=True)
+class NGramLosses:
+    """How well an n-gram model predicts the validation text of a run.
+
+    Args:
+        name: The model: its order and smoothing.
+        losses: Nats per token by the number of tokens predicted, for every part of the text that validations may read.
+    """
+
+    name: str
+    losses: dict[int, float]
+
+
+NO_QUALITY: dict[str, Any] = {"references": {}, "left_out": {}, "size": 0, "ngram": None}
+"""`RunDirectory.quality` of a run that is compared with nothing."""
 
 
 class RunDirectory:
@@ -349,13 +366,15 @@ class RunDirectory:
 
     @property
     def quality(self) -> dict[str, Any]:
-        """What samples are compared with: `references` (name to scores), `left_out` (metric to reason), `size`.
+        """What a run is compared with: `references`, `left_out`, `size` and `ngram`.
 
-        `size` is the number of characters that are scored. All are empty where the run did not score its samples.
+        The scores of real text and of n-gram text by name, metrics with the reason why they were left out, and the
+        number of characters that are scored: all empty where the run did not score its samples. `NGramLosses`: None
+        where the run has no validation text.
         """
         path = self.path / "quality.json"
         if not path.is_file():
-            return {"references": {}, "left_out": {}, "size": 0}
+            return NO_QUALITY
         self.manifest.verify(path.name, "delete it")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -363,15 +382,19 @@ class RunDirectory:
                 "references": msgspec.convert(found["references"], dict[str, dict[str, float]]),
                 "left_out": msgspec.convert(found["left_out"], dict[str, str]),
                 "size": msgspec.convert(found["size"], int),
+                "ngram": msgspec.convert(found["ngram"], NGramLosses | None, str_keys=True),
             }
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
-    def write_quality(self, references: Mapping[str, Any], left_out: Mapping[str, str], size: int) -> None:
-        """Replace quality.json."""
-        values = {"references": references, "left_out": left_out, "size": size}
+    def write_quality(self, **parts: Any) -> None:
+        """Replace some parts of `quality`; the others stay, and are empty if the file is damaged."""
+        try:
+            kept = self.quality
+        except CharlmError:
+            kept = NO_QUALITY
         with self.manifest.writing("quality.json") as file:
-            json.dump(values, file, indent=2, ensure_ascii=False)
+            json.dump(kept | parts, file, indent=2, ensure_ascii=False, default=dataclasses.asdict)
 
     @property
     def memory(self) -> MemoryRecord | None:

@@ -30,7 +30,7 @@ import lightning
 import numpy as np
 
 import charlm
-from charlm.evaluation.ngram import NGramModel
+from charlm.evaluation.ngram import NGramCounts, NGramModel
 from charlm.files import atomic
 from charlm.generation.sampling import Sampler
 from charlm.generation.stepper import NumpyStepper
@@ -60,7 +60,8 @@ class Bits:
         self.pieces = re.compile(r"\w+|[^\w ]" if words else r"(?s).")
         self.ids = {piece: number for number, piece in enumerate(sorted(set(self.pieces.findall(training))))}
         ids = self._encode(training)
-        self.models = [NGramModel(order, len(self.ids) + 1).fit(ids) for order in ORDERS]
+        counts = NGramCounts(ids, max(ORDERS), len(self.ids) + 1)
+        self.models = [NGramModel(counts, order) for order in ORDERS]
 
     def _encode(self, text: str) -> list[int]:
         return [self.ids.get(piece, len(self.ids)) for piece in self.pieces.findall(text)]

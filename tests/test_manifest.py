@@ -39,7 +39,7 @@ def rewrite(path: Path, data: bytes) -> None:
 @pytest.mark.parametrize("where", [0.02, 0.5, 0.98])
 def test_one_flipped_bit_is_found(charlm: Charlm, run: Path, name: str, where: float) -> None:
     if name == "quality.json":
-        RunDirectory(run).write_quality({}, {}, 0)
+        RunDirectory(run).write_quality(references={}, left_out={}, size=0)
     if name == "memory.json":
         RunDirectory(run).write_memory(MemoryRecord(8, 1.0, [1, 2], [[0.5, 0.25]], [1, 2], [3.0, 2.0]))
     data = bytearray((run / name).read_bytes())

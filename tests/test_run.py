@@ -125,9 +125,9 @@ def test_a_vocabulary_shorter_than_the_network_is_named(run: Path) -> None:
         Run(run).generate()
 
 
-@pytest.mark.parametrize("name", ["references", "left_out", "size"])
+@pytest.mark.parametrize("name", ["references", "left_out", "size", "ngram"])
 def test_references_of_the_wrong_type_are_named(run: Path, name: str) -> None:
-    values: dict[str, object] = {"references": {}, "left_out": {}, "size": 9, name: {"x": 3}}
+    values: dict[str, object] = {"references": {}, "left_out": {}, "size": 9, "ngram": None, name: {"x": 3}}
     (run / "quality.json").write_text(json.dumps(values))
     with pytest.raises(CharlmError, match=r"quality.json is damaged .*; delete it"):
         _ = RunDirectory(run).quality

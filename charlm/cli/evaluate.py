@@ -23,6 +23,7 @@ class EvaluateOptions:
     )
     checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
     device: str = setting("auto", "cpu, cuda or auto")
+    baselines: bool = setting(False, "compare with n-gram models and compressors that have read the training split")
     json: bool = setting(False, "print JSON")
 
 
@@ -37,8 +38,9 @@ def evaluate(
     The state is carried from the first token to the last.
     """
     config = read(EvaluateOptions, options)
+    from charlm.evaluation.baselines import describe_training
     from charlm.run import Run
-    from charlm.views.terminal import Terminal, print_evaluation
+    from charlm.views.terminal import Terminal, print_baselines, print_evaluation
 
     loaded, terminal = Run(run), Terminal()
     stream = None
@@ -62,10 +64,19 @@ def evaluate(
         device=config.device,
         progress=terminal.progress,
     )
+    baselines = None
+    if config.baselines:
+        baselines = loaded.baselines(stream, split=config.split, progress=terminal.progress)
     terminal.close()
     if config.json:
         import json
 
-        print(json.dumps(result.to_dict()))
-    else:
-        print_evaluation(result)
+        values: dict[str, object] = dict(result.to_dict())
+        if baselines is not None:
+            values["baselines_have_read"] = describe_training(loaded.directory.stream("train"))
+            values["baselines"] = {name: baseline.to_dict() for name, baseline in baselines.items()}
+        print(json.dumps(values))
+        return
+    print_evaluation(result)
+    if baselines is not None:
+        print_baselines(result, baselines, describe_training(loaded.directory.stream("train")))

@@ -1,179 +1,378 @@
-"""N-gram models: they predict a text from counts and are fitted in seconds.
+"""N-gram models: they predict a token from the few tokens before it, are fitted in seconds, and serve as baselines.
 
-Their texts are the baselines that the text of a network is compared with.
+1. `NGramCounts` counts the n-grams of a text of every length up to an order.
+2. An `NGramModel` smooths these counts: Kneser-Ney or Witten-Bell, of any order up to that of the counts.
+3. `total_nats` scores a text by several models of the same counts at once, and `tune` finds the best model for a text.
+
+Equations and sources are in the docstrings of the two smoothings, `_kneser_ney` and `_witten_bell`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Ids = NDArray[np.int32]
-Ranks = NDArray[np.int64]  # indices in an ascending list
+Ids = NDArray[np.int64]
+Ranks = NDArray[np.int64]  # indices in an ascending list; -1: it is not in the list
 Numbers = NDArray[np.float64]
 
-WORD = 62  # bits of a number that ids are packed into
+LookedUp = list[tuple[Ranks, Ranks]]  # of some tokens, for each length of the context: the contexts and the pairs
+
+Smoothing = Literal["kneser_ney", "witten_bell"]
+SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
+
 DISCOUNTS = np.array([0, 0.5, 1, 1.5])  # of counts 0, 1, 2, 3 and more, if there are too few counts to estimate them
+CHUNK = 1 << 15  # tokens that are looked up at once: few enough to stay in the processor's cache
+DENSE = 64  # a set of keys is a bitmap if the largest possible key is below this, times the number of keys,
+LARGEST_BITMAP = 1 << 28  # and below this
+BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")  # (256, 8)
+ABSENT = -128
+RANK_IN_BYTE = np.where(BITS, BITS.cumsum(axis=1) - 1, ABSENT).astype(np.int8).ravel()  # (256 * 8,) of each bit
 
 
-@dataclass(frozen=True)
+class _KeySet:
+    """Different keys in ascending order, and a quick way to the rank of a key.
+
+    If the keys are dense, a bitmap with the number of keys before each of its bytes finds a rank; else binary search.
+
+    Args:
+        keys: (keys,), ascending.
+        present: Whether each number is a key; None: only `keys` knows.
+    """
+
+    def __init__(self, keys: Ids, present: NDArray[np.bool_] | None = None) -> None:
+        self.keys = keys
+        self._bitmap = None if present is None else np.packbits(present, bitorder="little")
+        if self._bitmap is not None:
+            per_byte = BITS.sum(axis=1, dtype=np.int32)[self._bitmap]
+            self._before = np.cumsum(per_byte, dtype=np.int32) - per_byte
+
+    @classmethod
+    def of(cls, keys: Ids, size: int) -> tuple[_KeySet, Ranks]:
+        """The different ones of some keys from 0 to below `size`, and the rank of each, (keys,)."""
+        if size >= min(DENSE * len(keys), LARGEST_BITMAP):
+            different, rank = np.unique(keys, return_inverse=True)
+            return cls(different), rank
+        present = np.zeros(size, np.bool_)
+        present[keys] = True
+        found = cls(np.flatnonzero(present), present)
+        parts = [found.ranks(keys[start : start + CHUNK]) for start in range(0, len(keys), CHUNK)]
+        return found, np.concatenate(parts)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def ranks(self, wanted: Ids) -> Ranks:
+        """The rank of each key, (wanted,); -1 for a key that is not in the set, or is negative."""
+        if self._bitmap is None:
+            return ranks(self.keys, wanted)
+        byte = np.maximum(wanted, 0) >> 3
+        inside = RANK_IN_BYTE[(self._bitmap[byte].astype(np.int64) << 3) | (wanted & 7)]
+        return np.where((inside >= 0) & (wanted >= 0), self._before[byte] + inside, -1)
+
+
 class _Level:
     """The n-grams of one length (contexts), and the n-grams one token longer that begin with them (pairs).
 
-    Contexts and pairs are represented by their rank among all n-grams of their length in lexicographic order, so that
-    the pairs of one level are the contexts of the next. The rank of an n-gram that was not seen is -1.
+    A context is represented by its rank among all n-grams of its length, and a pair by the number
+    `rank of the context * vocabulary size + token`. So the ranks of the pairs are the contexts of the next level.
 
     Args:
-        pairs: (pairs,) `rank of the context * (vocabulary + 1) + token + 1`, ascending.
-        kept: (pairs + 1,) probability of the token after the context by its discounted count; the last is 0, for a
-            pair that was not seen.
-        rest: (contexts + 1,) probability that the context passes to the next shorter one; the last is 1, for a
-            context that was not seen.
+        pairs: The numbers of the pairs.
+        vocabulary_size: Number of tokens.
+        contexts: Number of contexts.
+        occurrences: (pairs,) how often each occurs.
+
+    Attributes:
+        predecessors: (pairs,) before how many different tokens each stands, plus how often it stands at the start of an
+            item; not known at the last level.
     """
 
-    pairs: Ranks
-    kept: NDArray[np.float32]
-    rest: NDArray[np.float32]
+    def __init__(self, pairs: _KeySet, vocabulary_size: int, contexts: int, occurrences: Ranks) -> None:
+        self.pairs = pairs
+        self.vocabulary_size = vocabulary_size
+        self.contexts = contexts
+        self.occurrences = occurrences
+        self.predecessors: Ranks | None = None
 
-    @cached_property
-    def cumulative(self) -> Numbers:
-        """(pairs + 1,) the sum of `kept` before each pair, for sampling."""
-        return np.concatenate([[0], np.cumsum(self.kept[:-1], dtype=np.float64)])
+    @property
+    def context_of_pair(self) -> Ranks:
+        """(pairs,) the context that each begins with."""
+        return self.pairs.keys // self.vocabulary_size
 
 
-class NGramModel:
-    """Predicts a token from the `order - 1` tokens before it: an n-gram model with modified Kneser-Ney smoothing.
-
-    A token that followed a context c times gets the probability (c - D(c)) / (sum of the counts of the context). The
-    probability that the discounts D leave is distributed by the next shorter context, whose counts are the numbers of
-    different longer contexts in which a token occurred (Kneser and Ney, 1995; interpolated, with three discounts: Chen
-    and Goodman, 1998). The empty context passes its rest to a uniform distribution, so that no token is impossible.
+class NGramCounts:
+    """How often every n-gram of a text occurs, up to a length.
 
     Args:
-        order: Tokens of the longest n-gram; a model of order 1 has only token frequencies.
+        ids: The text, (tokens,), at least one.
+        order: Tokens of the longest n-gram.
         vocabulary_size: Number of token ids, from 0.
+        starts: (items,) positions of the first token of each item, for a text of items; no n-gram crosses such a token,
+            which is also the last token of the item before (see `TokenStream.starts`). None: the text is one item.
     """
 
-    def __init__(self, order: int, vocabulary_size: int) -> None:
+    def __init__(self, ids: ArrayLike, order: int, vocabulary_size: int, starts: ArrayLike | None = None) -> None:
         if order < 1 or vocabulary_size < 1:
             raise ValueError("an n-gram model needs an order and a vocabulary of at least 1")
         self.order = order
         self.vocabulary_size = vocabulary_size
-        self._base = vocabulary_size + 1  # symbols: 0 is the padding before and after a text, i + 1 is token i
-        self._levels: list[_Level] = []  # by the length of the context: 0, 1, ..., order - 1
+        self.levels: list[_Level] = []  # by the length of the context: 0, 1, ..., order - 1
+        tokens, first = _items(ids, starts, self.vocabulary_size)
+        contexts, count = np.zeros(len(tokens), np.int64), 1
+        shorter = np.empty(0, np.int64)  # the pairs of the level before, by the position of their last token
+        for length in range(order):
+            inside = contexts >= 0  # the others would reach beyond the start of their item
+            pairs, found = _KeySet.of((contexts * vocabulary_size + tokens)[inside], count * vocabulary_size)
+            self.levels.append(_Level(pairs, vocabulary_size, count, np.bincount(found)))
+            rank = np.full(len(tokens), -1)
+            rank[inside] = found
+            if length:
+                examples = np.empty(len(pairs), np.int64)  # a position of each pair
+                examples[found] = np.flatnonzero(inside)
+                known = len(self.levels[-2].pairs)
+                at_start = shorter[~inside & (shorter >= 0)]
+                self.levels[-2].predecessors = np.bincount(shorter[examples], minlength=known) + np.bincount(
+                    at_start, minlength=known
+                )
+            shorter, count = rank, len(pairs)
+            contexts = _next_contexts(rank, first, length, -1)
 
-    def fit(self, ids: ArrayLike) -> Self:
-        """Fit the model to a text, (tokens,); earlier counts are discarded."""
-        symbols = np.append(self._symbols(ids), np.zeros(self.order - 1, np.int32))
-        positions, new = _sorted_ngrams(symbols, self.order, self._base)
-        rank = np.cumsum(new[-1]) - 1
-        inside = positions <= len(symbols) - 2 * self.order + 1  # the others extend past the end
-        counts = np.bincount(rank[inside], minlength=rank[-1] + 1)
-        levels = []
-        for length in reversed(range(self.order)):
-            first = np.flatnonzero(new[length])  # of each pair, among the sorted n-grams
-            starts = positions[first]
-            rank = np.cumsum(new[length - 1]) - 1 if length else np.zeros(len(positions), np.int64)
-            contexts = rank[first]
-            levels.append(self._level(contexts, symbols[starts + length], counts))
-            if length:  # a shorter pair counts the pairs that end with it
-                rank[positions] = rank.copy()  # by position in the text
-                counts = np.bincount(rank[starts[counts > 0] + 1], minlength=contexts[-1] + 1)
-        self._levels = levels[::-1]
-        return self
+    def look_up(self, ids: ArrayLike, starts: ArrayLike | None = None) -> Iterator[LookedUp]:
+        """Find the n-grams of another text, chunk by chunk: for each level the contexts and pairs, (chunk,) each."""
+        tokens, first = _items(ids, starts, self.vocabulary_size)
+        before = [-1] * self.order  # of each level, the context of its first token in the chunk
+        for start in range(0, len(tokens), CHUNK):
+            chunk, first_here = tokens[start : start + CHUNK], first[start : start + CHUNK]
+            contexts, found = np.zeros(len(chunk), np.int64), []
+            for length, level in enumerate(self.levels):
+                pairs = level.pairs.ranks(contexts * self.vocabulary_size + chunk)
+                found.append((contexts, pairs))
+                contexts = _next_contexts(np.append(pairs, 0), np.append(first_here, False), length, before[length])
+                contexts, before[length] = contexts[:-1], int(contexts[-1])
+            yield found
 
-    def _level(self, contexts: Ranks, symbols: Ids, counts: Ranks) -> _Level:
-        off = _discounts(counts)[np.minimum(counts, 3)]
-        totals = np.bincount(contexts, counts)
-        rest = np.divide(np.bincount(contexts, off), totals, out=np.ones(len(totals)), where=totals > 0)
-        kept = (counts - off) / np.maximum(totals, 1)[contexts]
-        pairs = contexts * self._base + symbols
-        return _Level(pairs, np.append(kept, 0).astype(np.float32), np.append(rest, 1).astype(np.float32))
 
-    def log_probabilities(self, ids: ArrayLike) -> Numbers:
-        """ln p(token | the tokens before it) of each token of a text, (tokens,), which starts with an empty context."""
-        symbols = self._symbols(ids)
-        probabilities = np.full(len(symbols) - self.order + 1, 1 / self.vocabulary_size)
-        contexts = np.zeros(len(symbols), np.int64)  # by their start
-        for length, level in enumerate(self._levels):
-            contexts = contexts[: len(symbols) - length]
-            pairs = ranks(level.pairs, contexts * self._base + symbols[length:])
-            before = self.order - 1 - length  # contexts that end before the first token
-            probabilities = level.kept[pairs[before:]] + level.rest[contexts[before:]] * probabilities
-            contexts = pairs
-        return np.log(probabilities)
+def _items(
+    ids: ArrayLike, starts: ArrayLike | None, vocabulary_size: int
+) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+    """The tokens of a text, (tokens,), and whether each is the first of an item."""
+    tokens = np.asarray(ids)
+    if not len(tokens):
+        raise ValueError("a text of no tokens cannot be counted")
+    if tokens.min() < 0 or tokens.max() >= vocabulary_size:
+        raise ValueError(f"the ids of this vocabulary are 0 to {vocabulary_size - 1}, not {tokens.max()}")
+    first = np.zeros(len(tokens), np.bool_)
+    first[0 if starts is None else np.asarray(starts)] = True
+    return tokens, first
+
+
+def _next_contexts(pairs: Ranks, first: NDArray[np.bool_], length: int, before: int) -> Ranks:
+    """The context of each token that is one token longer than `length`: the pair that ends at the token before it.
+
+    Args:
+        pairs: (tokens,) by their last token.
+        first: (tokens,) whether a token is the first of an item; its context is empty and the next token's is itself.
+        length: Tokens of the context of a pair.
+        before: The context of the first of these tokens.
+    """
+    contexts = np.empty_like(pairs)
+    contexts[0] = before
+    contexts[1:] = pairs[:-1]
+    if length:
+        contexts[1:][first[:-1]] = -1
+    return contexts
+
+
+class _Smoothed(NamedTuple):
+    """The probabilities of a level.
+
+    Args:
+        kept: (pairs + 1,) probability of the token after the context by its own count; the last is 0, for a pair that
+            was not seen.
+        rest: (contexts + 1,) probability that the context passes to the next shorter one; the last is 1, for a
+            context that was not seen.
+    """
+
+    kept: Numbers
+    rest: Numbers
+
+    @classmethod
+    def of(cls, kept: NDArray[Any], passed: NDArray[Any], totals: NDArray[Any]) -> _Smoothed:
+        """From the `kept` of the pairs, and the fraction `passed / totals` of each context that it passes on."""
+        rest = np.divide(passed, totals, out=np.ones(len(totals)), where=totals > 0)
+        return cls(np.append(kept, 0), np.append(rest, 1))
+
+
+def _kneser_ney(level: _Level, strength: float, longest: bool) -> _Smoothed:
+    """Interpolated Kneser-Ney smoothing with three discounts.
+
+    A token that followed a context c times gets the probability (c - D(c)) / (sum of the counts of the context). The
+    probability that the discounts D leave is distributed by the next shorter context, whose counts are the numbers of
+    different tokens before the context and the token (Kneser and Ney, 1995; interpolated, with discounts for counts of
+    1, 2, and 3 or more: Chen and Goodman, 1998). `strength` multiplies the estimated discounts.
+    """
+    counts = level.occurrences if longest or level.predecessors is None else level.predecessors
+    contexts = level.context_of_pair
+    discounts = np.minimum(strength * _discounts(counts), range(4))[np.minimum(counts, 3)]
+    totals = np.bincount(contexts, counts, level.contexts)
+    passed = np.bincount(contexts, discounts, level.contexts)
+    return _Smoothed.of((counts - discounts) / totals[contexts], passed, totals)
+
+
+def _witten_bell(level: _Level, strength: float, longest: bool) -> _Smoothed:
+    """Interpolated Witten-Bell smoothing.
+
+    A token that followed a context c times gets the probability c / (n + k), where n tokens of k different kinds
+    followed the context; k / (n + k) is distributed by the next shorter context (Witten and Bell, 1991, method C;
+    interpolated: Chen and Goodman, 1998). `strength` multiplies k.
+    """
+    counts, contexts = level.occurrences, level.context_of_pair
+    passed = strength * np.bincount(contexts, minlength=level.contexts)
+    totals = passed + np.bincount(contexts, counts, level.contexts)
+    return _Smoothed.of(counts / totals[contexts], passed, totals)
+
+
+_SMOOTHINGS: dict[Smoothing, Callable[[_Level, float, bool], _Smoothed]] = {
+    "kneser_ney": _kneser_ney,
+    "witten_bell": _witten_bell,
+}
+
+
+class NGramModel:
+    """Predicts a token from the `order - 1` tokens before it.
+
+    The probability of a token is interpolated from those by all shorter contexts. The empty context passes its rest to
+    a uniform distribution, so that no token is impossible.
+
+    Args:
+        counts: The n-grams of the text that the model is fitted to.
+        order: Tokens of the longest n-gram; a model of order 1 has only token frequencies. None: that of the counts.
+        smoothing: How the probabilities of contexts of different length are combined.
+        strength: How much of its probability a context passes to shorter ones, relative to the smoothing's estimate.
+    """
+
+    def __init__(
+        self,
+        counts: NGramCounts,
+        order: int | None = None,
+        smoothing: Smoothing = "kneser_ney",
+        strength: float = 1.0,
+    ) -> None:
+        self.counts = counts
+        self.order = counts.order if order is None else order
+        self.smoothing = smoothing
+        self.strength = strength
+        self.vocabulary_size = counts.vocabulary_size
+        if not 1 <= self.order <= counts.order or strength <= 0:
+            raise ValueError(f"these counts need an order from 1 to {counts.order} and a strength above 0")
+        self._levels = [
+            _SMOOTHINGS[smoothing](level, strength, length == self.order - 1)
+            for length, level in enumerate(counts.levels[: self.order])
+        ]
+
+    @property
+    def name(self) -> str:
+        """Its order and smoothing in words; the strength is named where it is not 1."""
+        smoothing = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}[self.smoothing]
+        strength = "" if self.strength == 1 else f", strength {self.strength:.2f}"
+        return f"{self.order}-gram, {smoothing}{strength}"
+
+    def log_probabilities(self, ids: ArrayLike, starts: ArrayLike | None = None) -> Numbers:
+        """ln p(token | the tokens before it in its item) of each token of a text, (tokens,)."""
+        return np.concatenate([np.log(self.probabilities(found)) for found in self.counts.look_up(ids, starts)])
+
+    def probabilities(self, found: LookedUp) -> Numbers:
+        """The probability of each token of a chunk of `NGramCounts.look_up`, (chunk,)."""
+        probabilities = np.full(len(found[0][0]), 1 / self.vocabulary_size)
+        for level, (contexts, pairs) in zip(self._levels, found, strict=False):  # the counts may have more levels
+            probabilities = level.kept[pairs] + level.rest[contexts] * probabilities
+        return probabilities
 
     def cross_entropy(self, ids: ArrayLike) -> float:
         """Nats per token of a text of at least one token."""
         return float(-self.log_probabilities(ids).mean())
 
-    def sample(self, length: int, seed: int) -> Ids:
+    def sample(self, length: int, seed: int) -> NDArray[np.int32]:
         """Sample `length` tokens from the start of a text; the same seed gives the same tokens."""
         contexts = [0] + [-1] * (self.order - 1)
-        for _ in range(self.order - 1):
-            contexts = self._longer(contexts, 0)
         tokens = np.empty(length, np.int32)
         for index, number in enumerate(np.random.default_rng(seed).random(length).tolist()):
             tokens[index] = token = self._draw(contexts, number)
-            contexts = self._longer(contexts, token + 1)
+            keys = [context * self.vocabulary_size + token for context in contexts[:-1]]
+            known = zip(self.counts.levels, keys, strict=False)
+            contexts = [0, *(_rank(level.pairs.keys, key) for level, key in known)]
         return tokens
-
-    def _longer(self, contexts: list[int], symbol: int) -> list[int]:
-        """The ranks of the contexts of 0, 1, ... symbols after one more symbol."""
-        known = zip(contexts[:-1], self._levels[:-1], strict=True)
-        return [0, *(_rank(level.pairs, context * self._base + symbol) for context, level in known)]
 
     def _draw(self, contexts: list[int], number: float) -> int:
         """The token that a uniform `number` from 0 to below 1 selects by the inverse cumulative distribution."""
-        for context, level in zip(reversed(contexts), reversed(self._levels), strict=True):
-            kept = 1 - float(level.rest[context])
-            if number < kept:
-                first = int(level.pairs.searchsorted(context * self._base))
-                last = int(level.pairs.searchsorted((context + 1) * self._base)) - 1
-                pair = int(level.cumulative.searchsorted(level.cumulative[first] + number, side="right")) - 1
-                return int(level.pairs[min(pair, last)]) % self._base - 1
+        size = self.vocabulary_size
+        for length in reversed(range(self.order)):
+            context, rest = contexts[length], self._levels[length].rest
+            kept = 1 - float(rest[context])
+            if context >= 0 and number < kept:
+                pairs, cumulative = self.counts.levels[length].pairs.keys, self._cumulative[length]
+                first = int(pairs.searchsorted(context * size))
+                last = int(pairs.searchsorted((context + 1) * size)) - 1
+                pair = int(cumulative.searchsorted(cumulative[first] + number, side="right")) - 1
+                return int(pairs[min(pair, last)]) % size
             number = (number - kept) / (1 - kept)
-        return min(int(number * self.vocabulary_size), self.vocabulary_size - 1)
+        return min(int(number * size), size - 1)
 
-    def _symbols(self, ids: ArrayLike) -> Ids:
-        """The symbols of a text after those of an empty context, (order - 1 + tokens,)."""
-        tokens = np.asarray(ids, np.int32)
-        if not len(tokens):
-            raise ValueError("a text of no tokens cannot be counted")
-        return np.append(np.zeros(self.order - 1, np.int32), tokens + 1)
+    @cached_property
+    def _cumulative(self) -> list[Numbers]:
+        """(pairs + 1,) of each level: the sum of `kept` before each pair."""
+        return [np.concatenate([[0], np.cumsum(level.kept[:-1])]) for level in self._levels]
 
 
-def _sorted_ngrams(ids: Ids, length: int, size: int) -> tuple[Ranks, list[NDArray[np.bool_]]]:
-    """The starts of all n-grams of `length` ids below `size` in lexicographic order, and where they differ.
+def total_nats(models: Sequence[NGramModel], looked_up: Iterable[LookedUp]) -> list[float]:
+    """The summed cross-entropy in nats of a text by several models of the same counts, in one pass.
 
-    Returns:
-        (n-grams,) starts, and for n = 1, 2, ..., `length` whether an n-gram differs from the one before it in its first
-        n ids, (n-grams,) each.
+    The first token is not predicted: it is only context, as for a network (see `TokenStream.predicted`).
+
+    Args:
+        models: The models.
+        looked_up: What `NGramCounts.look_up` found of the text.
     """
-    bits = max(1, (size - 1).bit_length())
-    count, held = len(ids) - length + 1, WORD // bits
-    words, widths = [], []  # of each n-gram: several ids as the digits of one number
-    for first in range(0, length, held):
-        word = np.zeros(count, np.int64)
-        for offset in range(first, min(first + held, length)):
-            word <<= bits
-            word |= ids[offset : offset + count]
-        words.append(word)
-        widths.append(min(held, length - first))
-    positions = np.argsort(words[0], kind="stable") if len(words) == 1 else np.lexsort(words[::-1])
-    new = [np.arange(count) == 0]
-    for word, width in zip(words, widths, strict=True):
-        word = word[positions]
-        for digits in reversed(range(width)):
-            head = word >> (digits * bits)
-            differs = new[-1].copy()
-            differs[1:] |= head[1:] != head[:-1]
-            new.append(differs)
-    return positions, new[1:]
+    nats = [0.0] * len(models)
+    for number, found in enumerate(looked_up):
+        for index, model in enumerate(models):
+            nats[index] -= float(np.log(model.probabilities(found)[number == 0 :]).sum())
+    return nats
+
+
+def tune(counts: NGramCounts, looked_up: Sequence[LookedUp]) -> NGramModel:
+    """The model of these counts that predicts a text best: of every order, with either smoothing and any strength.
+
+    For each smoothing, the search starts at the best order with a strength of 1. It goes to a better neighbour as long
+    as there is one: a neighbour has an order one higher or lower, or a strength `2**step` times as high or low, where
+    `step` is 1, then 1/2, 1/4 and 1/8.
+
+    Args:
+        counts: The n-grams of the training text.
+        looked_up: What `NGramCounts.look_up` found of the text, which must not be the training text.
+    """
+    best: list[tuple[float, NGramModel]] = []
+    for smoothing in SMOOTHINGS:
+        models = [NGramModel(counts, order, smoothing) for order in range(1, counts.order + 1)]
+        lowest = dict(zip([(model.order, 0.0) for model in models], total_nats(models, looked_up), strict=True))
+        place = min(lowest, key=lowest.__getitem__)
+        for step in (1, 1 / 2, 1 / 4, 1 / 8):
+            while True:
+                order, power = place
+                for one in ((order, power + step), (order, power - step), (order + 1, power), (order - 1, power)):
+                    if one not in lowest and 1 <= one[0] <= counts.order:
+                        model = NGramModel(counts, one[0], smoothing, 2 ** one[1])
+                        lowest[one] = total_nats([model], looked_up)[0]
+                place = min(lowest, key=lowest.__getitem__)
+                if place == (order, power):
+                    break
+        best.append((lowest[place], NGramModel(counts, place[0], smoothing, 2 ** place[1])))
+    return min(best, key=lambda found: found[0])[1]
 
 
 def ranks(known: NDArray[Any], wanted: NDArray[Any]) -> Ranks:
@@ -184,7 +383,7 @@ def ranks(known: NDArray[Any], wanted: NDArray[Any]) -> Ranks:
     return np.where(known[index] == wanted, index, -1)
 
 
-def _rank(known: Ranks, wanted: int) -> int:
+def _rank(known: Ids, wanted: int) -> int:
     """The same for a single value."""
     index = int(known.searchsorted(wanted))
     return index if index < len(known) and known[index] == wanted else -1

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.evaluation.ngram import WORD, ranks
+from charlm.evaluation.ngram import ranks
 
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
+WORD = 62  # bits of a number that ids are packed into
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd and well mixed: 2**64 over the golden ratio
 ROW = 1 << 14  # ids whose hashes are computed together
 

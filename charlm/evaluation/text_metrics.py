@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.evaluation.ngram import NGramModel, ranks
+from charlm.evaluation.ngram import NGramCounts, NGramModel, ranks
 from charlm.evaluation.text_statistics import MOST_COUNTED, Alphabet, TextStatistics, has_words, ngrams
 from charlm.registry import Registry
 from charlm.text.items import Unit
@@ -337,9 +337,11 @@ class TextMetrics:
             reason = "they do not apply to the held-out text"
             self.left_out |= {name: reason for name in metrics if name not in self.left_out and name not in real}
         self.references = {REFERENCE: real}
+        characters, highest = self.training.characters[:MOST_COUNTED], max(BASELINE_ORDERS.values())
+        counts = NGramCounts(characters, highest, len(self.alphabet.known))
         for name, order in BASELINE_ORDERS.items():
-            model = NGramModel(order, len(self.alphabet.known)).fit(self.training.characters[:MOST_COUNTED])
-            self.references[name] = self.score(self.alphabet.decode(model.sample(self.size, seed)))
+            sample = NGramModel(counts, order).sample(self.size, seed)
+            self.references[name] = self.score(self.alphabet.decode(sample))
 
     def score(self, text: str) -> dict[str, float]:
         """The scores of a generated text by metric, without the metrics that are left out or do not apply to it."""

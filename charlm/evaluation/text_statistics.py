@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.evaluation.ngram import NGramModel
+from charlm.evaluation.ngram import NGramCounts, NGramModel
 from charlm.evaluation.overlap import Overlap, SubstringIndex
 
 ORDER = 6  # of the character n-gram model of a text
@@ -157,7 +157,7 @@ class TextStatistics:
     @cached_property
     def model(self) -> NGramModel:
         """An n-gram model of its characters, at most the first `MOST_COUNTED`; the text must not be empty."""
-        return NGramModel(ORDER, len(self.alphabet)).fit(self.characters[:MOST_COUNTED])
+        return NGramModel(NGramCounts(self.characters[:MOST_COUNTED], ORDER, len(self.alphabet)))
 
     @cached_property
     def index(self) -> SubstringIndex:

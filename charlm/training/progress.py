@@ -105,7 +105,7 @@ class Progress:
         return self.limits.reached(self.epoch, self.step, self.elapsed, self.stale_validations)
 
     def validated(self, loss: float, bits_per_character: float) -> None:
-        """Take note of a validation; within the first `FEW_STEPS` steps, patience counts none."""
+        """Take note of a validation; those of the first `FEW_STEPS` steps do not count for patience."""
         self.improved = self.best_loss is None or loss < self.best_loss
         if self.improved:
             self.best_loss, self.best_bits_per_character, self.best_epoch = loss, bits_per_character, self.epoch

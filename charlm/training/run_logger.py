@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import io
+import math
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from charlm.config.plain import flat
 from charlm.errors import CharlmError, first_line, nearest
 from charlm.evaluation.text_metrics import Metric, metrics
 from charlm.inspection.gates import CLOSED, OPEN
-from charlm.run_directory import RunDirectory, Sample
+from charlm.run_directory import NGramLosses, RunDirectory, Sample
 from charlm.training.progress import Progress
 from charlm.views.text import wrap
 
@@ -48,6 +49,9 @@ CLOCK = ("seconds", "train/tokens_per_second", "train/seconds_per_epoch")
 
 REFERENCES = "text_metrics of references"
 """Tag under which TensorBoard shows the metrics of the reference texts: a constant, logged beside each score."""
+
+NGRAM = "n-gram model"
+"""Tag under which TensorBoard shows the loss of an n-gram model: a constant, logged beside each validation."""
 
 COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
 """Settings by which runs are compared in the HParams tab."""
@@ -121,13 +125,21 @@ class RunLogger(Logger):
         step: Where training begins: what was logged of later steps is dropped, because it will come again.
         tensorboard: Whether to write TensorBoard's events.
         others: Further loggers.
+        ngram: The n-gram model whose loss is shown beside that of the network.
     """
 
     def __init__(
-        self, directory: RunDirectory, step: int = 0, *, tensorboard: bool = True, others: Collection[Logger] = ()
+        self,
+        directory: RunDirectory,
+        step: int = 0,
+        *,
+        tensorboard: bool = True,
+        others: Collection[Logger] = (),
+        ngram: NGramLosses | None = None,
     ) -> None:
         super().__init__()
         self.directory = directory
+        self.ngram = ngram
         self.others = list(others)
         self.table = directory.path / "metrics.csv"
         directory.drop_metrics_after(step or -1, HEADER)  # step 0 is measured again
@@ -164,7 +176,7 @@ class RunLogger(Logger):
 
     # -- what the training logs
 
-    def add(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def add(self, progress: Progress, values: dict[str, float]) -> None:
         """Log numbers of a step under the names in `COLUMNS`."""
         row = {"step": progress.step, "epoch": round(progress.epoch, 4), "seconds": round(progress.elapsed, 3)}
         line = io.StringIO()
@@ -173,10 +185,18 @@ class RunLogger(Logger):
         )
         with self.table.open("a", encoding="utf-8", newline="") as file:
             file.write(line.getvalue())  # one write: a row is there or it is not
-        for name, value in values.items():
+        for name, value in (values | self._beside_validation(values)).items():
             self.add_scalar(name, value, progress.step)
         for other in self.others:
             other.log_metrics(dict(values), progress.step)
+
+    def _beside_validation(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The loss of the n-gram model on the same part of the text as a validation, in each of its units."""
+        loss = self.ngram.losses.get(int(values.get("val/tokens", 0))) if self.ngram else None
+        if loss is None or not values.get("val/loss"):
+            return {}
+        bits = loss * values.get("val/bits_per_character", math.nan) / values["val/loss"]
+        return {f"{NGRAM}/loss": loss, f"{NGRAM}/bits_per_character": bits, f"{NGRAM}/perplexity": math.exp(loss)}
 
     def add_scores(
         self, progress: Progress, scores: Mapping[str, float], references: Mapping[str, Mapping[str, float]]
@@ -266,9 +286,11 @@ def layout(scored: Collection[str]) -> dict[str, dict[str, list[Any]]]:
 
     return {
         "Learning": {
-            "loss (nats per token): training and validation": chart("train/loss", "val/loss"),
-            "bits per character": chart("train/bits_per_character", "val/bits_per_character"),
-            "perplexity per token": chart("train/perplexity", "val/perplexity"),
+            "loss (nats per token): training and validation": chart("train/loss", "val/loss", f"{NGRAM}/loss"),
+            "bits per character": chart(
+                "train/bits_per_character", "val/bits_per_character", f"{NGRAM}/bits_per_character"
+            ),
+            "perplexity per token": chart("train/perplexity", "val/perplexity", f"{NGRAM}/perplexity"),
         },
         "Text metrics": {
             _title(metrics[name]): chart(f"text_metrics/{name}", f"{REFERENCES}/{name}/.*")

@@ -103,7 +103,7 @@ class SampleLogger(StepCallback):
             self._text("train"), held_out, unit=self.unit, seed=self.config.seed, size=self.config.scored
         )
         self.reporter.progress(what, 1, 1)
-        self.directory.write_quality(found.references, found.left_out, found.size)
+        self.directory.write_quality(references=found.references, left_out=found.left_out, size=found.size)
         return found
 
     def _text(self, split: str) -> str:

@@ -34,6 +34,7 @@ from charlm.training.interruption import describe_interruption
 from charlm.training.lock import locked
 from charlm.training.machine import build_trainer, fast_matmul, has_gpu, quiet
 from charlm.training.module import LanguageModule
+from charlm.training.ngram_losses import ngram_losses
 from charlm.training.preparation import check_memory, check_prompts, prepare
 from charlm.training.pretrained import load_pretrained
 from charlm.training.processes import (
@@ -247,7 +248,8 @@ def _open_logger(
     others = [*other_loggers(config.trainer.logger, directory), *loggers]
     directory.drop_samples_after(step or -1)  # at the start the initialisation is sampled again
     tensorboard = "tensorboard" in logger_names(config.trainer.logger)
-    run_logger = RunLogger(directory, step, tensorboard=tensorboard, others=others)
+    ngram = ngram_losses(directory, reporter)
+    run_logger = RunLogger(directory, step, tensorboard=tensorboard, others=others, ngram=ngram)
     for line in directory.left_out.values():
         reporter.say(f"warning: {line}")
     run_logger.add_settings(config)

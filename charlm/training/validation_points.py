@@ -93,6 +93,15 @@ def halved(length: int, most: int) -> int:
     return length
 
 
+def parts(stream: TokenStream) -> list[TokenStream]:
+    """Every part of a validation text that a run may read, the longest first."""
+    length, found = len(stream), [stream]
+    while length // 2 >= LEAST_TOKENS:
+        length //= 2
+        found.append(beginning(stream, length))
+    return found
+
+
 def beginning(stream: TokenStream, tokens: int) -> TokenStream:
     """The first tokens of a text, or all of it if that is little more.
 

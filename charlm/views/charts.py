@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from charlm.evaluation.comparison import label
-from charlm.evaluation.text_metrics import REFERENCE, metrics
+from charlm.evaluation.text_metrics import metrics
 from charlm.views.plots import CONTEXT, DISTANCE, Chart, Curve
 from charlm.views.ranking import RunGroup
 from charlm.views.summary import Summary
@@ -21,14 +21,17 @@ Points = Sequence[tuple[float, float]]
 
 def training_charts(summary: Summary) -> list[Chart]:
     """Loss, bits per character and learning rate over the epochs, as far as they were logged."""
-    ngram = summary.levels("ngram_bits").get(REFERENCE)
-    level = {} if ngram is None else {"6-gram model": ngram}
+    losses, best = summary.ngram_losses, summary.best or {}
+    bits_per_nat = best.get("val/bits_per_character", 0.0) / (best.get("val/loss") or 1.0)  # per character, per token
+    in_bits = {name: loss * bits_per_nat for name, loss in losses.items() if bits_per_nat}
     marks = [point.epoch for point in summary.shown_points]
     training, validation = summary.curve("train/loss"), summary.curve("val/loss")
     bits, rate = summary.curve("val/bits_per_character"), summary.curve("train/learning_rate")
     charts = [
-        Chart("Loss", "epochs", "nats per token", _curves(training=training, validation=validation), marks=marks),
-        Chart("Bits per character", "epochs", "bits", _curves(validation=bits), level, marks=marks),
+        Chart(
+            "Loss", "epochs", "nats per token", _curves(training=training, validation=validation), losses, marks=marks
+        ),
+        Chart("Bits per character", "epochs", "bits", _curves(validation=bits), in_bits, marks=marks),
         Chart("Learning rate", "epochs", "", _curves(rate=rate), marks=marks),
     ]
     return [chart for chart in charts if chart.curves]

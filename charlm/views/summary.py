@@ -17,7 +17,7 @@ from charlm.evaluation.comparison import describe_size, label
 from charlm.evaluation.text_metrics import COMPARED
 from charlm.evaluation.verdict import Evidence, Verdict, verdict
 from charlm.network.summary import parameter_count
-from charlm.run_directory import MemoryRecord, RunDirectory, Sample
+from charlm.run_directory import MemoryRecord, NGramLosses, RunDirectory, Sample
 from charlm.views.samples import HEADLINES, point_name
 
 T = TypeVar("T")
@@ -67,6 +67,7 @@ class Summary:
         self.references: dict[str, dict[str, float]] = {name: found[name] for name in COMPARED if name in found}
         self.left_out: dict[str, str] = quality["left_out"]
         self.scored_size: int = quality["size"]
+        self._ngram: NGramLosses | None = quality["ngram"]
 
     def curve(self, column: str) -> list[tuple[float, float]]:
         """A column of the logged numbers over the epochs; numbers that are not finite are left out."""
@@ -243,6 +244,12 @@ class Summary:
         """Name, value and default of each setting that differs from its default."""
         defaults = {setting.name: setting.value for setting in settings(Config)}
         return [(name, value, defaults[name]) for name, value in self.settings.items() if value != defaults[name]]
+
+    @property
+    def ngram_losses(self) -> dict[str, float]:
+        """The loss of an n-gram model by its name, in nats per token, on the part of the text that validations read."""
+        loss = self._ngram.losses.get(int(self.newest("val/tokens"))) if self._ngram else None
+        return {} if self._ngram is None or loss is None else {self._ngram.name: loss}
 
     def levels(self, name: str) -> dict[str, float]:
         """The scores of the reference and the baselines by a text metric."""

@@ -260,6 +260,31 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print("the state is carried from the first token to the last")
 
 
+def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation], read: str) -> None:
+    """Print how well a run and baselines predicted the same text, as a table on standard output; the best is marked.
+
+    Args:
+        evaluation: The result of the run.
+        baselines: Those of the baselines by name.
+        read: What the baselines have read, in words.
+    """
+    best = min(baselines, key=lambda name: baselines[name].bits_per_character)
+    width = max(map(len, baselines))
+    heads = ["bits per character", "bits per byte", "perplexity per token", "per word"]
+    print("\n" + "  ".join(["".ljust(width), *heads]).rstrip())
+    for name, one in {"this run": evaluation, **baselines}.items():
+        values = [f"{one.bits_per_character:.4f}", f"{one.bits_per_byte:.4f}"]
+        values += [f"{one.perplexity:.4g}", f"{one.word_perplexity:.4g}"]
+        cells = [value.rjust(len(head)) for value, head in zip(values, heads, strict=True)]
+        print("  ".join([name.ljust(width), *cells]) + "  best baseline" * (name == best))
+    print(f"the baselines have read {read}")
+    if evaluation.unknown:
+        print(
+            f"{evaluation.unknown:,} tokens are unknown: the run and the baselines predict one symbol in place of "
+            "each, so the bits of how it is written are missing"
+        )
+
+
 def print_cells(
     chosen: Mapping[str, type[Cell]], features: int, hidden: int, speeds: Mapping[str, float] | None = None
 ) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.evaluation import text_metrics as module
-from charlm.evaluation.ngram import NGramModel
+from charlm.evaluation.ngram import NGramCounts, NGramModel
 from charlm.evaluation.text_metrics import BASELINE, COMPARED, REFERENCE, WEAK_BASELINE, Metric, TextMetrics, metrics
 from charlm.evaluation.text_statistics import TextStatistics
 
@@ -272,9 +272,9 @@ def test_bits_are_those_of_ngram_models(english: TextMetrics) -> None:
     size, text = len(english.alphabet), OTHER[:500]
     assert size == len(set(TRAINING + english.held_out.text)) + 1
     ids, training, held_out = (english.alphabet.encode(one) for one in (text, TRAINING, english.held_out.text[:50_000]))
-    bits = NGramModel(6, size).fit(training).cross_entropy(ids) / math.log(2)
+    bits = NGramModel(NGramCounts(training, 6, size)).cross_entropy(ids) / math.log(2)
     assert value("ngram_bits", text, english) == pytest.approx(bits)
-    reverse = NGramModel(6, size).fit(ids).cross_entropy(held_out) / math.log(2)
+    reverse = NGramModel(NGramCounts(ids, 6, size)).cross_entropy(held_out) / math.log(2)
     assert value("reverse_ngram_bits", text, english) == pytest.approx(reverse)
 
 

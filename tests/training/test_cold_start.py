@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from charlm.config import Config
-from charlm.evaluation.ngram import NGramModel
+from charlm.evaluation.ngram import NGramCounts, NGramModel
 from charlm.reporter import Reporter
 from charlm.run_directory import RunDirectory
 from charlm.text.stream import TokenStream
@@ -70,7 +70,7 @@ def test_text_without_a_prompt_is_not_noise_before_training(tmp_path: Path) -> N
     ids = random.choice(700, 20_000, p=weights / weights.sum())
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(0x4E00 + int(id)) for id in ids), encoding="utf-8")
-    model = NGramModel(1, 701).fit(ids)
+    model = NGramModel(NGramCounts(ids, 1, 701))
     config = small_settings(text, samples={"length": 1000, "temperature": 1.0}, trainer={"max_steps": 1})
     sample = fit(prepare(config, tmp_path / "run", Reporter()), Reporter()).samples[0]
     assert sample.step == 0

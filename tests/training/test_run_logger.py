@@ -13,7 +13,7 @@ from charlm.run import Run
 from charlm.run_directory import RunDirectory, Sample
 from charlm.training.preparation import prepare
 from charlm.training.progress import Progress
-from charlm.training.run_logger import REFERENCES, WIDTH, RunLogger, layout
+from charlm.training.run_logger import NGRAM, REFERENCES, WIDTH, RunLogger, layout
 from charlm.views.text import wrap
 from conftest import small_settings
 
@@ -64,6 +64,27 @@ def test_tensorboard_has_curves_layout_samples_and_settings(tiny_run: Path) -> N
     for text, sample in zip(texts, samples, strict=True):
         assert f"```text\n{wrap(sample.text, WIDTH)}\n```" in text
     assert len(list(tiny_run.glob("events.out.tfevents*"))) == 1
+
+
+def test_the_loss_of_an_ngram_model_is_drawn_beside_the_validation(tiny_run: Path) -> None:
+    events = EventAccumulator(str(tiny_run), size_guidance={"scalars": 0})
+    events.Reload()
+    ngram = RunDirectory(tiny_run).quality["ngram"]
+    rows = [row for row in Run(tiny_run).metrics if "val/loss" in row]
+    assert len(rows) > 2
+    losses = [ngram.losses[int(row["val/tokens"])] for row in rows]
+    characters = [row["val/bits_per_character"] / row["val/loss"] for row in rows]
+    expected = {
+        "loss": losses,
+        "bits_per_character": [loss * ratio for loss, ratio in zip(losses, characters, strict=True)],
+        "perplexity": [math.exp(loss) for loss in losses],
+    }
+    charts = {pattern for title, chart in layout(())["Learning"].items() for pattern in chart[1]}
+    for name, values in expected.items():
+        line = events.Scalars(f"{NGRAM}/{name}")
+        assert [event.step for event in line] == [row["step"] for row in rows]
+        assert [event.value for event in line] == pytest.approx(values, rel=1e-5)
+        assert f"{NGRAM}/{name}$" in charts
 
 
 def test_charts_draw_their_tags_and_no_others() -> None:

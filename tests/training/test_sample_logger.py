@@ -99,7 +99,7 @@ def test_without_validation_text_only_what_needs_none_is_measured(tmp_path: Path
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     done = train(settings(tmp_path, samples={"every": 0}), tmp_path / "run")
     assert done.samples == []
-    assert not (done.path / "quality.json").exists()
+    assert done.directory.quality["references"] == {}
 
 
 def test_in_a_run_bound_by_time_costly_points_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

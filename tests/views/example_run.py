@@ -55,7 +55,7 @@ def example_run(
     last = 100 * epochs
     with (path / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
         columns = ["step", "epoch", "seconds", "train/loss", "val/loss", "val/bits_per_character", "val/perplexity"]
-        writer = csv.DictWriter(file, [*columns, "train/learning_rate"], lineterminator="\n")
+        writer = csv.DictWriter(file, [*columns, "val/tokens", "train/learning_rate"], lineterminator="\n")
         writer.writeheader()
         for number in range(1, rows + 1):
             step = number * last // rows
@@ -71,7 +71,7 @@ def example_run(
             )
         for epoch, loss in enumerate(losses, 1):
             bits = loss / math.log(2)
-            row = {"step": 100 * epoch, "epoch": epoch, "seconds": 10 * epoch, "val/loss": loss}
+            row = {"step": 100 * epoch, "epoch": epoch, "seconds": 10 * epoch, "val/loss": loss, "val/tokens": 200}
             writer.writerow(row | {"val/bits_per_character": bits, "val/perplexity": math.exp(loss)})
     directory = RunDirectory(path)
     for epoch in range(epochs + 1):
@@ -82,7 +82,8 @@ def example_run(
             written = text(prompt, epoch)
             directory.add_sample(Sample(epoch, 100 * epoch, prompt, 1, 0.8, written, scores if scored else {}))
     if references:
+        ngram = {"name": "8-gram, Kneser-Ney", "losses": {"100": 2.1, "200": 2.2}}
         left_out = dict.fromkeys(["zipf_exponent", "heaps_exponent"], "this text has fewer than 100 different words")
-        quality = json.dumps({"references": REFERENCES, "left_out": left_out, "size": 10_000})
+        quality = json.dumps({"references": REFERENCES, "left_out": left_out, "size": 10_000, "ngram": ngram})
         (path / "quality.json").write_text(quality, encoding="utf-8")
     return directory

@@ -18,6 +18,7 @@ from charlm.errors import CharlmError
 from charlm.evaluation.comparison import label
 from charlm.run_directory import MemoryRecord, RunDirectory, Sample
 from charlm.views import report, summary
+from charlm.views.charts import training_charts
 from charlm.views.ranking import smallest
 from charlm.views.summary import Summary, spread
 from charlm.views.svg import _curve_colour
@@ -500,3 +501,14 @@ def test_a_report_needs_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
     loaded = set(done.stdout.split())
     assert "jinja2" in loaded
     assert not loaded & {"matplotlib", "torch", "lightning", "tensorboard"}
+
+
+def test_the_loss_charts_have_the_line_of_an_ngram_model(tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run")  # it was validated on 200 tokens, with one token per character
+    loss, bits, rate = (chart.levels for chart in training_charts(Summary(run)))
+    assert loss == {"8-gram, Kneser-Ney": 2.2}
+    assert bits == {"8-gram, Kneser-Ney": pytest.approx(2.2 / math.log(2))}
+    assert rate == {}
+    assert ">8-gram, Kneser-Ney<" in report.html([run])
+    (run.path / "quality.json").unlink()
+    assert all(chart.levels == {} for chart in training_charts(Summary(run)))

@@ -1,0 +1,46 @@
+"""The loss of a tuned n-gram model on the validation text of a run: a line in its loss charts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from charlm.errors import CharlmError
+from charlm.evaluation.baselines import count_ngrams, describe_training, tuned_model
+from charlm.reporter import Reporter
+from charlm.run_directory import NGramLosses, RunDirectory
+from charlm.training.validation_points import parts
+
+MOST_TRAINING = 2_000_000  # tokens of the training text that the model reads, so that it takes seconds
+MOST_VALIDATION = 2_000_000  # tokens of the longest part of the validation text that it is judged by
+
+
+def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | None:
+    """The losses that a run has stored, or else computed and stored now; None without a validation text.
+
+    Only the numbers of tokens limit what is read, never a clock, so that a resumed run finds the same numbers.
+    """
+    if not directory.has_split("val"):
+        return None
+    try:
+        stored: NGramLosses | None = directory.quality["ngram"]
+    except CharlmError:  # damaged; it is written anew
+        stored = None
+    if stored is not None:
+        return stored
+    train, validation = directory.stream("train"), directory.stream("val")
+    what = "fitting an n-gram model to compare with"
+    reporter.progress(what, 0, 1)
+    model = tuned_model(count_ngrams(train, directory.vocab_size, MOST_TRAINING), validation)
+    read = [len(part) for part in parts(validation) if len(part) <= MOST_VALIDATION]
+    starts = None if validation.starts is None else validation.starts[validation.starts < max(read)]
+    nats = np.cumsum(-model.log_probabilities(validation.ids[: max(read)], starts))
+    found = NGramLosses(model.name, {size - 1: float(nats[size - 1] - nats[0]) / (size - 1) for size in read})
+    reporter.progress(what, 1, 1)
+    for stream in (train, validation):
+        stream.release()
+    directory.write_quality(ngram=found)
+    reporter.say(
+        f"to compare with: {model.name}, of {describe_training(train, MOST_TRAINING)}, has "
+        f"{found.losses[max(read) - 1]:.3f} nats per token on the validation text"
+    )
+    return found
