@@ -703,12 +703,12 @@ MUTANTS = [
     Mutant(
         "nothing is said about unknown tokens", "charlm/training/preparation.py",
         "    if total:\n        seen",
-        "    if total < 0:\n        seen", ("tests/training/test_trainer.py", "tests/cli/test_train.py"),
+        "    if total < 0:\n        seen",
     ),
     Mutant(
         "the memory of the optimiser is left out", "charlm/training/preparation.py",
         "4 * parameters * (1 if gpu else 4)",
-        "4 * parameters", ("tests/training/test_trainer.py", "tests/cli/test_train.py"),
+        "4 * parameters",
     ),
     Mutant(
         "weights of another vocabulary are copied in their order", "charlm/training/pretrained.py",
@@ -760,23 +760,22 @@ MUTANTS = [
     Mutant(
         "an hour has 6,000 seconds", "charlm/config/durations.py",
         '"h": 3600',
-        '"h": 6000', ("tests/config/test_config.py", "tests/config/test_settings.py"),
+        '"h": 6000', ("tests/config/test_settings.py",),
     ),
     Mutant(
         "seconds after minutes lack their zero", "charlm/config/durations.py",
         "{minutes}m{rest:02}s",
-        "{minutes}m{rest}s", ("tests/config/test_config.py", "tests/config/test_settings.py"),
+        "{minutes}m{rest}s", ("tests/config/test_settings.py",),
     ),
     Mutant(
         "in a group, the lower settings win", "charlm/config/plain.py",
         "merge(merged[key], value) if both",
-        "merge(value, merged[key]) if both", ("tests/config/test_config.py", "tests/config/test_settings.py"),
+        "merge(value, merged[key]) if both", ("tests/config/test_settings.py",),
     ),
     Mutant(
         "a dropout of 1 is allowed", "charlm/config/fields.py",
         "Fraction = Annotated[float, Meta(ge=0, lt=1)]",
-        "Fraction = Annotated[float, Meta(ge=0, le=1)]",
-        ("tests/config/test_config.py", "tests/config/test_settings.py"),
+        "Fraction = Annotated[float, Meta(ge=0, le=1)]", ("tests/config/test_config.py",),
     ),
     Mutant(
         "trained weights take the learning rate of new ones", "charlm/config/resolve.py",
@@ -791,7 +790,7 @@ MUTANTS = [
     Mutant(
         "a command is not quoted for the shell", "charlm/config/shell.py",
         "shlex.join(words)",
-        '" ".join(words)', ("tests/config/test_config.py", "tests/config/test_settings.py"),
+        '" ".join(words)', ("tests/config/test_settings.py",),
     ),
     # -- cli
     Mutant(

@@ -165,18 +165,18 @@ def test_a_training_is_its_definition(text_file: Path, tmp_path: Path, unit: str
     torch.manual_seed(7)
     model = LanguageModel(directory.model_config, directory.vocab_size)
     model.initialise_output_bias(torch.from_numpy(stream.token_counts(directory.vocab_size)))
-    state, norms, tokens = None, [], 0
+    state, norms, tokens = None, list[float](), 0
     for batch in islice(batches(stream, data.batch_size, data.seq_length, seed=7, state_reset=0.3), 12):
         if state is not None:
             state = torch.where(batch.reset_mask[:, None], 0.0, state.detach())
         logits, state = model(batch.inputs, state)
         loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())  # the mean, without padding
         gradients = torch.autograd.grad(loss, list(model.parameters()))
-        norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+        norms.append(float(torch.cat([gradient.flatten() for gradient in gradients]).norm()))
         tokens += int((batch.targets >= 0).sum())
         with torch.no_grad():
             for weight, gradient in zip(model.parameters(), gradients, strict=True):
-                weight -= gradient * min(1.0, clip / norms[-1])
+                weight.sub_(gradient * min(1.0, clip / norms[-1]))
     assert max(norms) > 2 * clip
     run = fit(directory, Reporter())
     weights = {name: torch.from_numpy(value) for name, value in run.directory.read_weights("last").items()}
@@ -261,9 +261,7 @@ class Clock(StepCallback):
         self.now += 8
 
 
-def test_the_speed_is_that_of_training_alone(
-    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_speed_is_that_of_training_alone(text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     run = prepare(small_settings(text_file), tmp_path / "run", Reporter())
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
