@@ -95,10 +95,10 @@ def test_changes_are_noticed_or_survive(script: Any, project: Path, tmp_path: Pa
     assert "| noticed | text | `tests/text/test_double.py::test_double` | " in written
 
 
-def test_a_change_that_hangs_is_noticed(script: Any, project: Path, tmp_path: Path) -> None:
-    campaign = script.Campaign(project, tmp_path / "work", 1)
+def test_a_change_that_hangs_is_noticed(script: Any, project: Path) -> None:
     hangs = change(script, "hangs", "return double(x) if __import__('time').sleep(60) else 0")
-    outcome = campaign._changed(hangs, ["tests/text/test_double.py"], limit=2.0)
+    with script.mutated(hangs, project):
+        outcome = script.run_tests(project, ["tests/text/test_double.py"], limit=2.0)
     assert outcome.noticed_by == "time limit"
     assert outcome.seconds < 30
 
