@@ -257,6 +257,7 @@ class Campaign:
             copy_checkout(root, files, copy := work / f"copy-{number}")
             check_import(copy)
             self._copies.put(copy)
+            self._tests = copy  # as they are run, whatever happens to the checkout meanwhile
 
     def judge(self, mutants: Sequence[Mutant], tests: Callable[[Mutant], list[str]]) -> dict[str, Outcome]:
         """The outcome of the tests of each change, by its name, after the same tests have passed without any."""
@@ -285,7 +286,7 @@ class Campaign:
 
     def _kept(self, change: list[str], tests: list[str], run: Callable[[Path], Outcome], name: str) -> Outcome:
         """The outcome of some tests: that of an earlier call with the same code and the same tests, or a new one."""
-        what = [*change, *tests, *((self.root / test).read_text(encoding="utf-8") for test in tests)]
+        what = [*change, *tests, *((self._tests / test).read_text(encoding="utf-8") for test in tests)]
         key = hashlib.blake2b(json.dumps(what).encode(), digest_size=8).hexdigest()
         outcome = self.results.get(key)
         if outcome is None:
