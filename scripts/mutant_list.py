@@ -14,7 +14,7 @@ class Mutant:
         file: The file that is changed.
         text: What is replaced; it occurs once in the file.
         replacement: What it is replaced by.
-        tests: Test files that most likely notice the change; none: the one that mirrors the file.
+        tests: Test files, or tests of them, that most likely notice the change; none: the file that mirrors `file`.
         reason: Why no test can notice the change, where none does.
     """
 
@@ -33,7 +33,12 @@ class Mutant:
 
 
 CELLS = ("tests/network/test_cells.py",)
-TRAINER = ("tests/training/test_trainer.py",)
+DEFINITION = ("tests/training/test_module.py::test_a_training_is_its_definition",)
+SPEED = ("tests/training/test_module.py::test_the_speed_is_that_of_training_alone",)
+PATIENCE = ("tests/training/test_module.py::test_patience",)
+RECOVERY = ("tests/training/test_recovery.py::test_after_a_divergence_the_run_recovers_with_a_lower_rate",)
+RESUME = ("tests/training/test_resume.py::test_resumed_is_unbroken",)
+CHECKPOINTS = ("tests/test_run.py::test_each_checkpoint_has_its_own_weights",)
 
 # fmt: off
 MUTANTS = [
@@ -282,12 +287,13 @@ MUTANTS = [
     Mutant(
         "a model is in training mode after an evaluation", "charlm/network/model.py",
         "model.train(training)",
-        "model.train()",
+        "model.train()", ("tests/network/test_model.py::test_a_model_is_in_its_former_mode_after_an_evaluation",),
     ),
     Mutant(
         "a tied matrix learns as embedding only", "charlm/network/model.py",
         "weight = self.embedding.weight if self.config.tie",
         "weight = self.embedding.weight.detach() if self.config.tie",
+        ("tests/network/test_model.py::test_a_tied_matrix_learns_as_embedding_and_as_output",),
     ),
     Mutant(
         "a token that never occurs is impossible at the start", "charlm/network/model.py",
@@ -409,6 +415,7 @@ MUTANTS = [
         "dropout is active in generation", "charlm/generation/stepper.py",
         "with torch.no_grad(), evaluating(self.model):\n            if self._step is None",
         "with torch.no_grad():\n            if self._step is None",
+        ("tests/generation/test_stepper.py::test_a_torch_stepper_leaves_a_model_training",),
     ),
     # -- evaluation
     Mutant(
@@ -496,22 +503,22 @@ MUTANTS = [
     Mutant(
         "the state is not carried from window to window", "charlm/training/module.py",
         "batch.enter(self.state)",
-        "batch.enter(None)",
+        "batch.enter(None)", DEFINITION,
     ),
     Mutant(
         "the state is not detached between windows", "charlm/training/module.py",
         "self.state, self._batch = state.detach(), batch",
-        "self.state, self._batch = state, batch",
+        "self.state, self._batch = state, batch", DEFINITION,
     ),
     Mutant(
         "the loss is divided by padding as well", "charlm/training/module.py",
         "loss = nats / batch.targets_per_process",
-        "loss = nats / batch.targets.numel()",
+        "loss = nats / batch.targets.numel()", DEFINITION,
     ),
     Mutant(
         "gradients are not clipped", "charlm/training/module.py",
         "clip_gradients(self.model.parameters(), trainer.gradient_clip_val, trainer",
-        "clip_gradients(self.model.parameters(), 0.0, trainer",
+        "clip_gradients(self.model.parameters(), 0.0, trainer", DEFINITION,
     ),
     Mutant(
         "gradients are clipped after the step", "charlm/training/module.py",
@@ -537,7 +544,7 @@ MUTANTS = [
         "                optimizer.step()\n"
         "            self.norm = clip_gradients(\n"
         "                self.model.parameters(), trainer.gradient_clip_val, trainer.gradient_clip_algorithm\n"
-        "            )\n",
+        "            )\n", DEFINITION,
     ),
     Mutant(
         "a step is taken although its gradient is not finite", "charlm/training/module.py",
@@ -547,35 +554,32 @@ MUTANTS = [
     Mutant(
         "the learning rate is not lowered after a divergence", "charlm/training/module.py",
         "self.optimizer_config.lr * factor * self.progress.learning_rate_factor",
-        "self.optimizer_config.lr * factor", ("tests/training/test_recovery.py",),
+        "self.optimizer_config.lr * factor", RECOVERY,
     ),
     Mutant(
         "tokens are counted in lanes", "charlm/training/module.py",
         "progress.tokens += int(batch.targets_per_process * self.trainer.world_size)",
-        "progress.tokens += len(batch.targets)",
-        ("tests/training/test_module.py",),
+        "progress.tokens += len(batch.targets)", DEFINITION,
     ),
     Mutant(
         "a checkpoint lacks the recurrent state", "charlm/training/module.py",
         '"state": self._all_lanes(),',
-        '"state": None,', ("tests/training/test_resume.py",),
+        '"state": None,', RESUME,
     ),
     Mutant(
         "random numbers start anew on resume", "charlm/training/module.py",
         'torch.set_rng_state(self._random["cpu"][rank].clone())  # torch crashes on a view',
-        "pass", ("tests/training/test_resume.py",),
+        "pass", RESUME,
     ),
     Mutant(
         "patience is forgotten on resume", "charlm/training/progress.py",
         "stale_validations: int = 0",
-        'stale_validations: int = field(default=0, metadata={"stored": False})',
-        ("tests/training/test_progress.py", "tests/training/test_resume.py"),
+        'stale_validations: int = field(default=0, metadata={"stored": False})', ("tests/training/test_progress.py",),
     ),
     Mutant(
         "the time before an interruption is forgotten", "charlm/training/progress.py",
         'return state | {"elapsed_before": self.elapsed}',
-        "return state",
-        ("tests/training/test_progress.py", "tests/training/test_resume.py"),
+        "return state", ("tests/training/test_progress.py",),
     ),
     Mutant(
         "the worst validation counts as the best", "charlm/training/progress.py",
@@ -592,58 +596,61 @@ MUTANTS = [
         '                self.directory.write_weights(weights, "best")\n'
         '            self.directory.write_weights(weights, "last")',
         '                self.directory.write_weights(weights, "last")\n'
-        '            self.directory.write_weights(weights, "best")',
-        ("tests/training/test_validation.py", *TRAINER),
+        '            self.directory.write_weights(weights, "best")', PATIENCE,
     ),
     Mutant(
         "training bits per character are per token", "charlm/training/callbacks.py",
         "loss / math.log(2) * self.tokens_per_character",
-        "loss / math.log(2)", ("tests/training/test_run_logger.py",),
+        "loss / math.log(2)",
+        ("tests/training/test_run_logger.py::test_bits_per_character_of_words_are_not_those_per_token",),
     ),
     Mutant(
         "the training perplexity is a power of 2", "charlm/training/callbacks.py",
         "math.exp(loss) if loss < 700",
-        "2**loss if loss < 700", ("tests/training/test_run_logger.py",),
+        "2**loss if loss < 700",
+        ("tests/training/test_run_logger.py::test_training_is_logged_in_bits_a_character_and_perplexity_too",),
     ),
     Mutant(
         "tokens per second are those since the beginning", "charlm/training/callbacks.py",
         "speed = (progress.tokens - self._tokens) /",
-        "speed = progress.tokens /", ("tests/training/test_module.py",),
+        "speed = progress.tokens /", SPEED,
     ),
     Mutant(
         "validation counts as time of training in the speed", "charlm/training/callbacks.py",
         "training = (now - self._logged) - (progress.paused - self._paused)",
-        "training = now - self._logged", ("tests/training/test_module.py",),
+        "training = now - self._logged", SPEED,
     ),
     Mutant(
         "seconds per epoch are epochs times seconds", "charlm/training/callbacks.py",
         "seconds = (progress.elapsed - self._epoch_start[0]) /",
-        "seconds = (progress.elapsed - self._epoch_start[0]) *", ("tests/training/test_module.py",),
+        "seconds = (progress.elapsed - self._epoch_start[0]) *", SPEED,
     ),
     Mutant(
         "training ends one validation too late", "charlm/training/callbacks.py",
         "progress.stale_validations >= progress.limits.patience",
-        "progress.stale_validations > progress.limits.patience", ("tests/training/test_validation.py", *TRAINER),
+        "progress.stale_validations > progress.limits.patience", PATIENCE,
     ),
     Mutant(
         "validation lanes are shorter than `VALIDATION_TOKENS`", "charlm/training/callbacks.py",
         "lanes = max(1, min(lanes, stream.predicted.tokens // VALIDATION_TOKENS))",
-        "lanes = max(1, min(lanes, stream.predicted.tokens))", ("tests/training/test_validation.py", *TRAINER),
+        "lanes = max(1, min(lanes, stream.predicted.tokens))",
+        ("tests/training/test_validation.py::test_lanes_of_validation_are_long",),
     ),
     Mutant(
         "the optimiser keeps its state after a divergence", "charlm/training/recovery.py",
         "trainer.strategy.load_optimizer_state_dict(saved)",
-        "pass",
+        "pass", RECOVERY,
     ),
     Mutant(
         "the recurrent state of diverged weights is kept", "charlm/training/recovery.py",
         "module.state = None  # the state of diverged weights",
-        "pass",
+        "pass", RECOVERY,
     ),
     Mutant(
         "a run returns to its checkpoint again and again", "charlm/training/recovery.py",
         "if progress.rollbacks:",
         "if progress.rollbacks > 9:",
+        ("tests/training/test_recovery.py::test_a_diverged_run_ends_in_words_with_its_last_good_weights",),
     ),
     Mutant(
         "biases are decayed", "charlm/training/optimizers.py",
@@ -713,32 +720,35 @@ MUTANTS = [
     Mutant(
         "weights of another vocabulary are copied in their order", "charlm/training/pretrained.py",
         "weight[to] = old[name][from_]",
-        "weight[to] = old[name][: len(to)]", TRAINER,
+        "weight[to] = old[name][: len(to)]",
+        ("tests/training/test_trainer.py::test_tokens_that_both_know_keep_their_rows",),
     ),
     Mutant(
         "the seed of the samples is ignored", "charlm/training/sample_logger.py",
         "range(config.seed, config.seed + config.count)",
         "range(1, 1 + config.count)",
+        ("tests/training/test_sample_logger.py::test_seeds_of_samples_count_from_the_one_that_is_named",),
     ),
     Mutant(
         "`data.state_reset` is ignored", "charlm/training/data.py",
         "state_reset=self.data.state_reset,",
-        "state_reset=0.0,", ("tests/training/test_module.py",),
+        "state_reset=0.0,", DEFINITION,
     ),
     Mutant(
         "the seed of the batches is ignored", "charlm/training/data.py",
         "seed=self.seed,",
-        "seed=0,", ("tests/training/test_module.py",),
+        "seed=0,", DEFINITION,
     ),
     Mutant(
         "the seed of the initial weights is ignored", "charlm/training/trainer.py",
         "torch.manual_seed(config.seed)",
-        "torch.manual_seed(1)", ("tests/training/test_module.py",),
+        "torch.manual_seed(1)", DEFINITION,
     ),
     Mutant(
         "a resumed run may change its optimiser", "charlm/training/trainer.py",
         'RESUMABLE = ("trainer",',
-        'RESUMABLE = ("trainer", "optimizer",', ("tests/training/test_resume.py", *TRAINER),
+        'RESUMABLE = ("trainer", "optimizer",',
+        ("tests/training/test_resume.py::test_what_was_learned_cannot_change_when_a_run_is_resumed",),
     ),
     Mutant(
         "logged numbers have two digits", "charlm/training/run_logger.py",
@@ -838,7 +848,7 @@ MUTANTS = [
         "the table of evaluate prints bits per character as bits per byte", "charlm/views/terminal.py",
         '("bits per byte", f"{evaluation.bits_per_byte:.4f}")',
         '("bits per byte", f"{evaluation.bits_per_character:.4f}")',
-        ("tests/views/test_terminal.py", "tests/cli/test_evaluate.py"),
+        ("tests/views/test_terminal.py::test_an_evaluation_has_every_number_in_its_unit",),
     ),
     Mutant(
         "a validation prints bits per token as nats", "charlm/views/terminal.py",
@@ -853,7 +863,7 @@ MUTANTS = [
     Mutant(
         "millions of tokens are printed as thousands", "charlm/views/terminal.py",
         "{number / 1e6:.2f}M",
-        "{number / 1e3:.2f}M",
+        "{number / 1e3:.2f}M", ("tests/views/test_terminal.py::test_speeds_are_short",),
     ),
     Mutant(
         "the best validation is the worst", "charlm/views/summary.py",
@@ -884,12 +894,12 @@ MUTANTS = [
     Mutant(
         "generation uses the best weights, whatever `checkpoint` says", "charlm/run.py",
         "weights, directory = self.directory.read_weights(checkpoint), self.directory",
-        "weights, directory = self.directory.read_weights(), self.directory",
+        "weights, directory = self.directory.read_weights(), self.directory", CHECKPOINTS,
     ),
     Mutant(
         "evaluation uses the best weights, whatever `checkpoint` says", "charlm/run.py",
         "model = self.load_model(checkpoint, device)\n        return evaluate",
-        "model = self.load_model('best', device)\n        return evaluate",
+        "model = self.load_model('best', device)\n        return evaluate", CHECKPOINTS,
     ),
     Mutant(
         "`generate` draws at a temperature of 1", "charlm/run.py",

@@ -85,13 +85,20 @@ def complaints(mutants: Sequence[Mutant], root: Path) -> list[str]:
         other = seen.setdefault((mutant.file, changed), mutant.name)
         if other is not mutant.name:
             found.append(f"{mutant.name!r} is the same change as {other!r}")
-        found += [f"{mutant.name!r}: there is no {test}" for test in mutant.tests if not (root / test).exists()]
+        found += [
+            f"{mutant.name!r}: there is no {test}" for test in mutant.tests if not test_file(test, root).is_file()
+        ]
     names = [mutant.name for mutant in mutants]
     return found + [f"two changes are called {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
 
 
+def test_file(test: str, root: Path) -> Path:
+    """The file of a test, which may be named by a file or by `file::function`."""
+    return root / test.partition("::")[0]
+
+
 def first_tests(mutant: Mutant, root: Path) -> list[str]:
-    """The test files that most likely notice a change: those that it names, or the one that mirrors its file."""
+    """The tests that most likely notice a change: those that it names, or the one that mirrors its file."""
     if mutant.tests:
         return list(mutant.tests)
     path = Path(mutant.file)
@@ -286,7 +293,7 @@ class Campaign:
 
     def _kept(self, change: list[str], tests: list[str], run: Callable[[Path], Outcome], name: str) -> Outcome:
         """The outcome of some tests: that of an earlier call with the same code and the same tests, or a new one."""
-        what = [*change, *tests, *((self._tests / test).read_text(encoding="utf-8") for test in tests)]
+        what = [*change, *tests, *(test_file(test, self._tests).read_text(encoding="utf-8") for test in tests)]
         key = hashlib.blake2b(json.dumps(what).encode(), digest_size=8).hexdigest()
         outcome = self.results.get(key)
         if outcome is None:

@@ -49,7 +49,7 @@ def test_the_list_fits_the_code(script: Any) -> None:
     assert {mutant.package for mutant in script.MUTANTS} == packages | {"files", "manifest", "run"}
     for mutant in script.MUTANTS:
         tests = [*script.first_tests(mutant, ROOT), *script.package_tests(mutant, ROOT)]
-        assert all((ROOT / test).is_file() for test in tests), mutant.name
+        assert all(script.test_file(test, ROOT).is_file() for test in tests), mutant.name
 
 
 def test_what_is_wrong_with_a_list_is_said(script: Any, project: Path) -> None:
@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_list_is_said(script: Any, project: Path) -> None:
         change(script, "idle", "return 2 * x"),
         change(script, "good", "return x"),
         change(script, "again", "return x"),
-        change(script, "again", "return 0", tests=("tests/test_nothing.py",)),
+        change(script, "again", "return 0", tests=("tests/test_nothing.py::test_it",)),
     ]
     found = script.complaints(wrong, project)
     assert found[0] == "stale: 'old': its text occurs 0 times in charlm/text/double.py, not once"
@@ -69,7 +69,7 @@ def test_what_is_wrong_with_a_list_is_said(script: Any, project: Path) -> None:
     assert found[3:] == [
         "'idle' changes nothing",
         "'again' is the same change as 'good'",
-        "'again': there is no tests/test_nothing.py",
+        "'again': there is no tests/test_nothing.py::test_it",
         "two changes are called 'again'",
     ]
 
