@@ -812,6 +812,7 @@ MUTANTS = [
         "every text without a seed is the same", "charlm/cli/generate.py",
         'int.from_bytes(os.urandom(4), "little") if config.seed is None',
         "1 if config.seed is None",
+        ("tests/cli/test_generate.py::test_a_seed_that_was_not_named_is_told",),
     ),
     Mutant(
         "an interrupted command ends with status 0", "charlm/cli/__init__.py",
