@@ -308,13 +308,17 @@ class Campaign:
 
 
 def table(mutants: Sequence[Mutant], outcomes: dict[str, Outcome]) -> str:
-    """A Markdown table with a row for each change, those that survive first."""
-    rows = sorted(mutants, key=lambda mutant: outcomes[mutant.name].noticed_by != SURVIVED)
-    lines = ["| change | package | noticed by | CPU seconds |", "|---|---|---|---|"]
-    for mutant in rows:
+    """Two Markdown tables: how many changes of each package are noticed, and all changes, those that survive first."""
+    survive = [mutant for mutant in mutants if outcomes[mutant.name].noticed_by == SURVIVED]
+    lines = ["| package | changes | noticed |", "|---|---|---|"]
+    for package in dict.fromkeys(mutant.package for mutant in mutants):
+        count, lost = (sum(mutant.package == package for mutant in some) for some in (mutants, survive))
+        lines.append(f"| {package} | {count} | {count - lost} |")
+    lines += ["", "| change | package | noticed by | CPU seconds |", "|---|---|---|---|"]
+    for mutant in [*survive, *(mutant for mutant in mutants if mutant not in survive)]:
         by, _, cpu = outcomes[mutant.name]
         noticed = f"nothing: {mutant.reason or 'no reason is given'}" if by == SURVIVED else f"`{by}`"
-        lines.append(f"| {mutant.name} | {mutant.package} | {noticed.replace('|', '/')} | {cpu:.0f} |")
+        lines.append(f"| {mutant.name} | {mutant.package} | {noticed} | {cpu:.0f} |")
     return "\n".join(lines)
 
 
@@ -343,14 +347,14 @@ def main() -> None:
     for name, second in campaign.judge(left, lambda mutant: others[mutant.name]).items():
         first = outcomes[name]
         outcomes[name] = Outcome(second.noticed_by, first.seconds + second.seconds, first.cpu + second.cpu)
-    print(table(mutants, outcomes))
     noticed = sum(outcome.noticed_by != SURVIVED for outcome in outcomes.values())
     used = campaign.results.used.values()
     minutes, cpu = (sum(one) / campaign.workers / 60 for one in ([o.seconds for o in used], [o.cpu for o in used]))
     print(
-        f"\n{noticed} of {len(mutants)} changes are noticed ({noticed / len(mutants):.1%}); each of {campaign.workers} "
-        f"workers took {minutes:.0f} minutes, {cpu:.0f} minutes of CPU time"
+        f"**{noticed} of {len(mutants)} changes are noticed ({noticed / len(mutants):.1%}).** Each of {campaign.workers} "
+        f"workers took {minutes:.0f} minutes, {cpu:.0f} minutes of CPU time.\n"
     )
+    print(table(mutants, outcomes))
     if any(outcomes[mutant.name].noticed_by == SURVIVED and not mutant.reason for mutant in mutants):
         raise SystemExit(1)
 
