@@ -351,8 +351,8 @@ def main() -> None:
     used = campaign.results.used.values()
     minutes, cpu = (sum(one) / campaign.workers / 60 for one in ([o.seconds for o in used], [o.cpu for o in used]))
     print(
-        f"**{noticed} of {len(mutants)} changes are noticed ({noticed / len(mutants):.1%}).** Each of {campaign.workers} "
-        f"workers took {minutes:.0f} minutes, {cpu:.0f} minutes of CPU time.\n"
+        f"**{noticed} of {len(mutants)} changes are noticed ({noticed / len(mutants):.1%}).** "
+        f"Each of {campaign.workers} workers took {minutes:.0f} minutes, {cpu:.0f} minutes of CPU time.\n"
     )
     print(table(mutants, outcomes))
     if any(outcomes[mutant.name].noticed_by == SURVIVED and not mutant.reason for mutant in mutants):
