@@ -110,7 +110,7 @@ def test_lanes_of_validation_are_long(tmp_path: Path, characters: int, lanes: in
     path = tmp_path / "text.txt"
     path.write_text(small_text(characters), encoding="utf-8")
     reporter = Evaluations()
-    trainer = {"max_steps": 1, "val_check_interval": 1.0}  # all of the text is read
+    trainer: dict[str, object] = {"max_steps": 1, "val_check_interval": 1.0}  # all of the text is read
     train(small_settings(path, trainer=trainer, samples={"every": 0}), tmp_path / "run", reporter)
     (found,) = reporter.found
     assert found.lanes == lanes  # of at least VALIDATION_TOKENS tokens, and at most as many as in training
