@@ -215,8 +215,8 @@ class Run:
         progress("fitting n-gram models", 1, 1)
         read, written = (self.tokenizer.decode(ids).encode() for ids in (train.ids[:MOST_TRAINING], stream.ids))
         compressed = compressor_baselines(read, written, progress)
-        return {name: Evaluation(nats, stream.predicted, stream.unknown_tokens, 1) for name, nats in ngrams.items()} | {
-            name: Evaluation(nats, stream.counts, stream.unknown_tokens, 1) for name, nats in compressed.items()
+        return {name: Evaluation(nats, stream.predicted, stream.unknown_tokens) for name, nats in ngrams.items()} | {
+            name: Evaluation(nats, stream.counts, stream.unknown_tokens) for name, nats in compressed.items()
         }
 
     def _stream(self, text: str | TokenStream | None, split: str) -> TokenStream:

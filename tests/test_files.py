@@ -7,13 +7,14 @@ import os
 import socket
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from charlm.errors import CharlmError
-from charlm.files import atomic, describe_os_error, drop_leftovers, link, output, temporary_path
+from charlm.files import READ, atomic, checksum, describe_os_error, drop_leftovers, link, output, temporary_path
 
 
 def test_the_file_is_there_when_the_block_ends(tmp_path: Path) -> None:
@@ -171,3 +172,10 @@ def test_leftovers_of_killed_processes_go_and_others_stay(tmp_path: Path) -> Non
     drop_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted([ours.name, ".a.tmp", ".hidden", "a.txt", ".a.00000000-1-aa.tmp"])
     drop_leftovers(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("size", [0, 5, READ, READ + 5])
+def test_a_checksum_covers_the_whole_file(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(size - 1) + b"x" if size else b"")
+    assert checksum(path) == zlib.crc32(path.read_bytes())

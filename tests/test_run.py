@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import charlm.run
 from charlm.errors import CharlmError
@@ -34,6 +37,19 @@ def test_numpy_and_torch_generate_the_same_texts(tiny_run: Path, monkeypatch: py
             ["".join(rows) for rows in zip(*run.stream_text(length=20, samples=16, temperature=0.0), strict=True)]
         )
     assert texts[0] == texts[1]
+
+
+def test_each_checkpoint_has_its_own_weights(run: Path) -> None:
+    directory = Run(run).directory
+    flat = {name: torch.from_numpy(0 * weight) for name, weight in directory.read_weights("last").items()}
+    directory.write_weights(flat, "last")
+    found, uniform = Run(run), math.log(directory.vocab_size)
+    assert found.evaluate(checkpoint="last").loss == pytest.approx(uniform, rel=1e-6)
+    assert found.evaluate().loss == found.evaluate(checkpoint="best").loss < 0.9 * uniform
+    best, last = (found.load_stepper(checkpoint) for checkpoint in ("best", "last"))
+    state = best.initial_state(1)
+    assert not last.step(np.array([1]), state)[0].any()
+    assert best.step(np.array([1]), state)[0].any()
 
 
 def test_text_is_generated_at_the_temperature_of_the_samples(tiny_run: Path) -> None:

@@ -40,6 +40,7 @@ def test_a_seed_that_was_not_named_is_told(charlm: Charlm, tiny_run: Path) -> No
     told = re.fullmatch(r"charlm: --seed (\d+) generates this text again\n", done.err)
     assert told
     assert charlm("generate", tiny_run, "--length", "40", "--seed", told[1]).out == done.out
+    assert charlm("generate", tiny_run, "--length", "40").err != done.err  # another one of 2^32
 
 
 def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:

@@ -143,3 +143,9 @@ def test_trained_weights_take_a_lower_learning_rate_with_a_reason() -> None:
         "would undo what the weights have learnt" in {choice.name: choice.reason for choice in choices}["optimizer.lr"]
     )
     assert resolve(config_of(init_from="runs/x", optimizer__lr=0.01), facts).config.optimizer.lr == 0.01
+
+
+@pytest.mark.parametrize(("processes", "lanes"), [(1, 32), (3, 33), (5, 35), (40, 40)])
+def test_lanes_are_shared_equally(processes: int, lanes: int) -> None:
+    facts = Facts(tokens=1_000_000, vocab_size=60, processes=processes)
+    assert resolve(Config(), facts).config.data.batch_size == lanes

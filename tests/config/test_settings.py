@@ -37,7 +37,7 @@ def test_times(text: str, value: float) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.4, "0s"), (45, "45s"), (59.6, "1m"), (90, "1m30s"), (180, "3m"), (3600, "1h"), (7500, "2h05m")],
+    [(0.4, "0s"), (45, "45s"), (59.6, "1m"), (65, "1m05s"), (90, "1m30s"), (180, "3m"), (3600, "1h"), (7500, "2h05m")],
 )
 def test_durations(value: float, text: str) -> None:
     assert duration(value) == text

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
+import pytest
 import torch
 
-from charlm.evaluation.speed import training_speed
+from charlm.evaluation.speed import LANES, WINDOW, training_speed
 from charlm.network.cells import cells
 
 
@@ -17,3 +21,9 @@ def test_every_cell_has_a_speed() -> None:
     assert reported[0] == (0, 2 * len(cells))
     assert reported[-1] == (1, 1)
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_speed_is_in_tokens_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) * 0.25)  # from one call to the next
+    assert training_speed(["rnn"], 8, rounds=3) == {"rnn": LANES * WINDOW / 0.25}

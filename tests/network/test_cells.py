@@ -147,6 +147,23 @@ def test_gru_cho_by_hand() -> None:
     assert h == pytest.approx((1 - update) * candidate + update * 0.5, rel=1e-14)
 
 
+@pytest.mark.parametrize("name", ["gru", "gru_cho"])
+def test_where_the_reset_gate_works(name: str) -> None:
+    """With one unit it makes no difference whether the reset gate works before or after the recurrent product."""
+    x, h = np.array([0.1, -0.4, 0.2, 0.3, 0.3, -0.2]), np.array([0.5, -0.3])
+    U, V, b = np.arange(-3, 5).reshape(4, 2) / 4, np.array([[1.0, 2.0], [-3.0, 4.0]]), np.array([0.1, 0.2])
+    whole = U if name == "gru_cho" else np.concatenate([U, V])
+    w = SimpleNamespace(U=lambda h: h @ whole.T, V=lambda h: h @ V.T, b_u=b)
+    (new,) = cells[name]().step(NumpyFunctions, w, x, h)
+    gates = [sigmoid(x[i] + sum(U[i, j] * h[j] for j in range(2))) for i in range(4)]
+    for i in range(2):
+        if name == "gru":
+            candidate = tanh(x[4 + i] + gates[i] * (sum(V[i, j] * h[j] for j in range(2)) + b[i]))
+        else:
+            candidate = tanh(x[4 + i] + sum(V[i, j] * gates[j] * h[j] for j in range(2)))
+        assert new[i] == pytest.approx((1 - gates[2 + i]) * candidate + gates[2 + i] * h[i], rel=1e-12)
+
+
 def test_min_gru_by_hand() -> None:
     (h,) = one_unit("min_gru", [0.2, 0.3], [0.5])
     assert h == pytest.approx(sigmoid(0.2) * 0.5 + (1 - sigmoid(0.2)) * 0.3, rel=1e-14)

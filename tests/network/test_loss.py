@@ -72,3 +72,13 @@ def test_logits_of_bf16_are_summed_in_fp32() -> None:
         actual = summed_cross_entropy(model, features, targets)
     assert actual.dtype == torch.float32
     assert float(actual.detach()) == pytest.approx(float(expected(model, features, targets).detach()), rel=1e-2)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_the_loss_of_bf16_weights_is_not_rounded_to_bf16(gradients: bool) -> None:
+    model, (features, targets) = make_model().bfloat16(), make_inputs(torch.bfloat16)
+    with torch.set_grad_enabled(gradients):
+        logits = model.project(features)
+        assert logits.dtype == torch.bfloat16
+        exact = F.cross_entropy(logits.double(), targets, reduction="sum").item()
+        assert summed_cross_entropy(model, features, targets).item() == pytest.approx(exact, rel=1e-6)

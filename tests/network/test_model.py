@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from charlm.config import ModelConfig
 from charlm.network.cells import cells
-from charlm.network.model import LanguageModel
+from charlm.network.model import LanguageModel, evaluating
 
 VARIANTS: list[dict[str, Any]] = [
     {"tie": tie, "residual": residual, "layer_norm": layer_norm}
@@ -187,3 +187,22 @@ def test_every_parameter_learns_under_mixed_precision(cell: str, options: dict[s
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_is_in_its_former_mode_after_an_evaluation(training: bool) -> None:
+    model = make_model(dropout=0.5).train(training)
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert all(module.training is training for module in model.modules())
+
+
+def test_a_tied_matrix_learns_as_embedding_and_as_output() -> None:
+    model, ids = make_model(tie=True).double(), torch.zeros(1, 2, dtype=torch.long)
+    logits, _ = model(ids)
+    logits[0, -1, 7].backward()
+    gradient = model.embedding.weight.grad
+    assert gradient is not None
+    assert gradient[0].any()  # it was read
+    assert gradient[7].any()  # it was predicted
+    assert not gradient[3].any()

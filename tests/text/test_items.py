@@ -35,6 +35,8 @@ def test_blocks_hold_whole_lines_whatever_the_pieces(pieces: list[str]) -> None:
 
 def test_lines_as_items_lose_their_ends_and_empty_ones_are_dropped() -> None:
     assert list(items.items(["em", "ma\r\nolivia\n\n  \n av", "a"], "line")) == ["emma", "olivia", " ava"]
+    assert list(items.items(["emma \t\r\n ava "], "line")) == ["emma \t", " ava "]
+    assert list(items.items(["emma \n\nava \t\n"], "document")) == ["emma ", "ava \t"]
 
 
 def test_documents_are_separated_by_blank_lines() -> None:

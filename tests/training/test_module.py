@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning
 import pytest
 import torch
+from torch.nn import functional as F
 
 from charlm.config import Config
 from charlm.errors import CharlmError
+from charlm.network.model import LanguageModel
 from charlm.reporter import Reporter
 from charlm.run import Run
 from charlm.run_directory import RunDirectory
+from charlm.text.batching import batches
 from charlm.training.callbacks import StepCallback
 from charlm.training.module import PATIENCE
 from charlm.training.preparation import prepare
@@ -142,6 +146,46 @@ def test_accumulation_averages_the_gradients_of_windows(text_file: Path, tmp_pat
     assert len(summed) == 2
 
 
+# -- the loop
+
+
+@pytest.mark.parametrize(("unit", "clip"), [("stream", 0.05), ("line", 0.0)])
+def test_a_training_is_its_definition(text_file: Path, tmp_path: Path, unit: str, clip: float) -> None:
+    """The weights are those of the loop of a textbook: the state carried and detached, a mean, clipping, a step."""
+    config = small_settings(
+        text_file,
+        data={"unit": unit, "state_reset": 0.3},
+        model={"dropout": 0.0},
+        optimizer={"name": "sgd", "lr": 0.5, "schedule": "constant", "warmup": 0, "weight_decay": 0.0},
+        trainer={"max_steps": 12, "gradient_clip_val": clip},
+    )
+    directory = prepare(replace(config, seed=7), tmp_path / "run", Reporter())
+    stream, data = directory.stream("train"), directory.config.data
+    torch.manual_seed(7)
+    model = LanguageModel(directory.model_config, directory.vocab_size)
+    model.initialise_output_bias(torch.from_numpy(stream.token_counts(directory.vocab_size)))
+    state, norms, tokens, padded = None, list[float](), 0, 0
+    for batch in islice(batches(stream, data.batch_size, data.seq_length, seed=7, state_reset=0.3), 12):
+        if state is not None:
+            state = torch.where(batch.reset_mask[:, None], 0.0, state.detach())
+        logits, state = model(batch.inputs, state)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())  # the mean, without padding
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        norms.append(float(torch.cat([gradient.flatten() for gradient in gradients]).norm()))
+        tokens += int((batch.targets >= 0).sum())
+        padded += batch.targets.numel()
+        with torch.no_grad():
+            for weight, gradient in zip(model.parameters(), gradients, strict=True):
+                weight.sub_(0.5 * gradient * (min(1.0, clip / norms[-1]) if clip else 1.0))
+    assert max(norms) > 2 * clip
+    assert unit == "stream" or tokens < padded
+    run = fit(directory, Reporter())
+    weights = {name: torch.from_numpy(value) for name, value in run.directory.read_weights("last").items()}
+    torch.testing.assert_close(weights, dict(model.state_dict()), rtol=1e-4, atol=1e-6)
+    saved = torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["charlm"]["progress"]["tokens"] == tokens
+
+
 # -- how long
 
 
@@ -206,15 +250,28 @@ def test_precision(text_file: Path, tmp_path: Path, precision: str) -> None:
     assert len(run.generate("The", length=5, seed=1)) == 5
 
 
-class Slow(StepCallback):
-    """Takes its time between steps."""
+class Clock(StepCallback):
+    """A clock on which a step takes half a second, and what follows it eight seconds."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.now += 0.5
 
     def stepped(self, *arguments: Any) -> None:
-        time.sleep(0.1)
+        self.now += 8
 
 
-def test_what_happens_between_steps_does_not_count_as_slow_training(text_file: Path, tmp_path: Path) -> None:
-    run = prepare(small_settings(text_file, trainer={"max_epochs": 1}), tmp_path / "run", Reporter())
-    fit(run, Reporter(), callbacks=[Slow()])
+def test_the_speed_is_that_of_training_alone(text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    run = prepare(small_settings(text_file), tmp_path / "run", Reporter())
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    fit(run, Reporter(), callbacks=[clock])
     speeds = [row["train/tokens_per_second"] for row in rows(run, "train/tokens_per_second")]
-    assert statistics.median(speeds) > 4 * 16 / 0.1  # what it would be if nothing else took any time
+    windows = run.config.data.batch_size * run.config.data.seq_length
+    assert len(speeds) > 4
+    assert speeds[:4] == [windows / 0.5] * 4  # the last window of an epoch is shorter
+    steps = run.metrics[-1]["step"] // 2
+    epochs = [row["train/seconds_per_epoch"] for row in rows(run, "train/seconds_per_epoch")]
+    assert epochs == [pytest.approx(8.5 * steps - 8), pytest.approx(8.5 * steps)]

@@ -65,6 +65,29 @@ def test_vectors_do_not_decay(name: str) -> None:
             torch.testing.assert_close(value, 0.95 * before[key])
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "muon"])
+def test_every_weight_follows_the_schedule(name: str) -> None:
+    model = small_model()
+    optimizer = build_optimizer(model, optimizer_config(name=name, lr=0.1, weight_decay=0.5))
+    for step in range(2):
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0 if step == 0 else 0.1
+        optimizer.step()
+        moved = [key for key, value in model.state_dict().items() if not torch.equal(value, before[key])]
+        assert moved == ([] if step == 0 else list(before))
+
+
+def test_each_decay_goes_to_its_average() -> None:
+    for name in ("adamw", "adam", "rmsprop", "muon"):
+        optimizer = build_optimizer(small_model(), optimizer_config(name=name, lr=0.1, beta1=0.8, beta2=0.95))
+        groups = optimizer.adamw.param_groups if isinstance(optimizer, MuonWithAdamW) else optimizer.param_groups
+        expected = {"alpha": 0.95} if name == "rmsprop" else {"betas": (0.8, 0.95)}
+        assert all(group | expected == group for group in groups), name
+
+
 def test_muon_steps_each_gate_by_an_orthogonal_matrix() -> None:
     model = small_model()
     optimizer = build_optimizer(model, optimizer_config(name="muon", lr=0.1, weight_decay=0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -202,9 +203,21 @@ def test_a_finished_run_says_that_nothing_is_left(unbroken: Run, changes: dict[s
     assert {path: path.read_bytes() for path in unbroken.path.rglob("*") if path.is_file()} == before
 
 
-def test_what_was_learned_cannot_change_when_a_run_is_resumed(unbroken: Run) -> None:
-    with pytest.raises(CharlmError, match=r"`model.hidden` cannot change when a run is resumed; train a new run"):
-        resume(unbroken.path, {"model.hidden": 99})
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("model.hidden", 12, "train a new run"),
+        ("tokenizer.kind", "word", "train a new run"),
+        ("optimizer.lr", 0.5, "start a new one with `init_from`"),
+        ("data.batch_size", 2, "start a new one with `init_from`"),
+        ("seed", 2, "start a new one with `init_from`"),
+    ],
+)
+def test_what_was_learned_cannot_change_when_a_run_is_resumed(
+    unbroken: Run, name: str, value: Any, instead: str
+) -> None:
+    with pytest.raises(CharlmError, match=re.escape(f"`{name}` cannot change when a run is resumed; {instead}")):
+        resume(unbroken.path, {name: value})
 
 
 def test_until_the_first_validation_the_newest_weights_are_the_best(config: Config, tmp_path: Path) -> None:

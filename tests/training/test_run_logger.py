@@ -14,6 +14,7 @@ from charlm.run_directory import RunDirectory, Sample
 from charlm.training.preparation import prepare
 from charlm.training.progress import Progress
 from charlm.training.run_logger import NGRAM, REFERENCES, WIDTH, RunLogger, layout
+from charlm.training.trainer import fit
 from charlm.views.text import wrap
 from conftest import small_settings
 
@@ -109,6 +110,18 @@ def test_training_is_logged_in_bits_a_character_and_perplexity_too(tiny_run: Pat
         assert row["train/perplexity"] == pytest.approx(math.exp(row["train/loss"]), rel=1e-4)
     epochs = [row["epoch"] for row in Run(tiny_run).metrics if row.get("train/seconds_per_epoch", 0) > 0]
     assert epochs == [1.0, 2.0]
+
+
+def test_bits_per_character_of_words_are_not_those_per_token(text_file: Path, tmp_path: Path) -> None:
+    config = small_settings(
+        text_file, tokenizer={"kind": "word", "min_frequency": 1}, trainer={"max_steps": 5}, samples={"every": 0}
+    )
+    run = fit(prepare(config, tmp_path / "run", Reporter()), Reporter())
+    predicted = run.directory.stream("train").predicted
+    assert predicted.characters > 3 * predicted.tokens
+    (row,) = [row for row in run.metrics if "train/loss" in row]
+    bits = row["train/loss"] / math.log(2) * predicted.tokens / predicted.characters
+    assert row["train/bits_per_character"] == pytest.approx(bits, rel=1e-4)
 
 
 def test_a_fence_is_longer_than_any_in_the_sample(directory: RunDirectory) -> None:

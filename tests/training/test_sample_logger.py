@@ -139,3 +139,12 @@ def test_interrupted_it_has_the_sample_history_of_an_unbroken_run(
         for finished in (other, run)
     ]
     assert tables[0] == tables[1]
+
+
+def test_seeds_of_samples_count_from_the_one_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(small_text(3000), encoding="utf-8")
+    samples = {"seed": 5, "count": 2, "prompts": ["The", "A"]}
+    run = train(small_settings(path, samples=samples, trainer={"max_steps": 1}), tmp_path / "run")
+    first = [(sample.prompt, sample.seed) for sample in run.samples if sample.step == 0]
+    assert first == [("The", 5), ("The", 6), ("A", 5), ("A", 6)]

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from charlm.errors import CharlmError
+from charlm.evaluation.likelihood import Evaluation
 from charlm.reporter import Reporter
 from charlm.training.machine import quiet
 from charlm.training.trainer import resume, train
@@ -92,3 +93,24 @@ def test_more_than_an_epoch_is_one_line(text: Path, tmp_path: Path) -> None:
     assert "\n" not in str(end.value)
     done = resume(tmp_path / "run", {"trainer.val_check_interval": 1.0}, Reporter())
     assert [row["epoch"] for row in done.metrics if "val/loss" in row] == [1.0, 2.0]
+
+
+class Evaluations(Reporter):
+    """Keeps what validations found."""
+
+    def __init__(self) -> None:
+        self.found: list[Evaluation] = []
+
+    def on_validation(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
+        self.found.append(evaluation)
+
+
+@pytest.mark.parametrize(("characters", "lanes"), [(4000, 1), (2 * 5120 + 100, 2), (40_000, 4)])
+def test_lanes_of_validation_are_long(tmp_path: Path, characters: int, lanes: int) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(small_text(characters), encoding="utf-8")
+    reporter = Evaluations()
+    trainer: dict[str, object] = {"max_steps": 1, "val_check_interval": 1.0}  # all of the text is read
+    train(small_settings(path, trainer=trainer, samples={"every": 0}), tmp_path / "run", reporter)
+    (found,) = reporter.found
+    assert found.lanes == lanes  # of at least VALIDATION_TOKENS tokens, and at most as many as in training

@@ -390,7 +390,7 @@ def test_metrics_of_a_short_text_have_a_caveat(tmp_path: Path) -> None:
     run = example_run(tmp_path / "run")
     assert "Computed from 10,000 characters of each text." in report.html([run])
     quality = run.quality
-    run.write_quality(quality["references"], quality["left_out"], 211)
+    run.write_quality(references=quality["references"], left_out=quality["left_out"], size=211)
     for text in (report.html([run]), report.markdown([run])):
         assert text.count("computed from only 211 characters") == 2, "in the verdict, and beside the table"
 

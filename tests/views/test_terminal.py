@@ -21,7 +21,7 @@ from charlm.run import Run
 from charlm.run_directory import Sample
 from charlm.text.stream import Counts
 from charlm.views import terminal
-from charlm.views.terminal import HISTORY, History, Terminal, sparkline
+from charlm.views.terminal import HISTORY, History, Terminal, print_evaluation, sparkline
 
 SAMPLE = Sample(
     1.5, 30, "The ", 7, 0.8, "\x1b[31mred\x07 \u202eright\u202c 海辺 [bold]no[/bold]\x9b1m\r\nend\x7f\x00\tx"
@@ -107,6 +107,49 @@ def test_at_the_end_there_is_a_verdict(tmp_path: Path) -> None:
 )
 def test_sparkline(values: list[float], width: int, line: str) -> None:
     assert sparkline(values, width) == line
+
+
+@pytest.mark.parametrize(
+    ("speed", "shown"),
+    [
+        (999.0, "999"),
+        (1000.0, "1.0k"),
+        (12_345.0, "12.3k"),
+        (999_499.0, "999.5k"),
+        (999_500.0, "1.00M"),
+        (25e6, "25.00M"),
+    ],
+)
+def test_speeds_are_short(monkeypatch: pytest.MonkeyPatch, speed: float, shown: str) -> None:
+    monkeypatch.setattr(terminal, "PLAIN_EVERY", -1.0)
+    view = Terminal(Console(file=io.StringIO(), soft_wrap=True))
+    view.on_step(1.0, 10, 0.5, 30.0, None, speed)
+    assert isinstance(view.console.file, io.StringIO)
+    assert view.console.file.getvalue() == f"epoch 0.50  0s left  step 10  {shown} tokens/s\n"
+
+
+@pytest.mark.parametrize(
+    ("lanes", "method"),
+    [
+        (1, "exact: the text was read in one pass with the state carried"),
+        (3, "approximate: 3 lanes, of which all but the first start from the zero state"),
+    ],
+)
+def test_an_evaluation_has_every_number_in_its_unit(
+    capsys: pytest.CaptureFixture[str], lanes: int, method: str
+) -> None:
+    print_evaluation(Evaluation(nats=20.0, predicted=Counts(10, 2000, 4000, 5), unknown=7, lanes=lanes))
+    assert capsys.readouterr().out.splitlines() == [
+        "nats per token         2.0000",
+        "bits per token         2.8854",  # 2 / ln 2
+        "bits per character     0.0144",
+        "bits per byte          0.0072",
+        "perplexity per token   7.3891",  # exp(2)
+        "perplexity per word    54.6",  # exp(4)
+        "tokens predicted       10 (2,000 characters, 5 words)",
+        "unknown tokens         7",
+        method,
+    ]
 
 
 def test_history_keeps_few_losses_and_the_newest() -> None:
