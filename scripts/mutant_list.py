@@ -306,6 +306,26 @@ MUTANTS = [
         "x + y if residual else y",
     ),
     Mutant(
+        "all lanes of a text start from the state before the first", "charlm/network/recurrence.py",
+        "    now[:, :, 1:] = 0\n",
+        "",
+    ),
+    Mutant(
+        "lanes of a text are not read again from the state before them", "charlm/network/recurrence.py",
+        "while rows := [row for row in range(1, lanes) if _differ(last[:, :, row - 1], first[:, :, row])]:",
+        "while rows := []:",
+    ),
+    Mutant(
+        "a lane that is read again keeps its old end", "charlm/network/recurrence.py",
+        "            before[number + 1][:, :, rows] = now\n",
+        "",
+    ),
+    Mutant(
+        "the losses of windows are attributed to the next window", "charlm/evaluation/likelihood.py",
+        "numbers = np.array(starts) // window",
+        "numbers = (np.array(starts) // window + 1) % len(sums)",
+    ),
+    Mutant(
         "the gradient of a recurrent matrix is that of one time step", "charlm/network/deferred_linear.py",
         "ctx.pending[ctx.call] = x, gradient",
         "ctx.pending[0] = x, gradient",
@@ -445,8 +465,8 @@ MUTANTS = [
     ),
     Mutant(
         "n-gram counts are not discounted", "charlm/evaluation/ngram.py",
-        "kept = (counts - off) /",
-        "kept = counts /",
+        "return _Smoothed.of((counts - discounts) / totals[contexts], passed, totals)",
+        "return _Smoothed.of(counts / totals[contexts], passed, totals)",
     ),
     Mutant(
         "a copied span lacks its last character", "charlm/evaluation/overlap.py",

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from charlm.errors import CharlmError
-from charlm.evaluation.likelihood import Evaluation
+from charlm.evaluation.likelihood import Evaluation, evaluate_lanes
 from charlm.reporter import Reporter
 from charlm.training.machine import quiet
 from charlm.training.trainer import resume, train
@@ -111,6 +111,10 @@ def test_lanes_of_validation_are_long(tmp_path: Path, characters: int, lanes: in
     path.write_text(small_text(characters), encoding="utf-8")
     reporter = Evaluations()
     trainer: dict[str, object] = {"max_steps": 1, "val_check_interval": 1.0}  # all of the text is read
-    train(small_settings(path, trainer=trainer, samples={"every": 0}), tmp_path / "run", reporter)
+    run = train(small_settings(path, trainer=trainer, samples={"every": 0}), tmp_path / "run", reporter)
     (found,) = reporter.found
-    assert found.lanes == lanes  # of at least VALIDATION_TOKENS tokens, and at most as many as in training
+    model, stream = run.load_model("last"), run.directory.stream("val")
+    by_lanes = {count: evaluate_lanes(model, stream, lanes=count).nats for count in range(1, 6)}
+    # Of at least VALIDATION_TOKENS tokens, and at most as many as in training.
+    assert min(by_lanes, key=lambda count: abs(by_lanes[count] - found.nats)) == lanes
+    assert found.nats == pytest.approx(by_lanes[lanes], rel=1e-6)
