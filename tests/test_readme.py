@@ -120,7 +120,7 @@ def test_every_option_of_the_documentation_exists() -> None:
     known = {option.name for option in docs_reference().options()}
     others = {"extra-index-url", "logdir", "samples_per_plugin", "nproc_per_node", "help", "install-completion"}
     others |= {"nnodes", "node_rank", "master_addr", "nodes", "ntasks-per-node"}  # of torchrun and srun
-    others |= {"steps", "seeds", "folder"}  # of scripts
+    others |= {"steps", "seeds", "folder", "check", "minutes", "case", "work"}  # of scripts
     others |= {"import"}  # of every command, read before its options
     others |= {"typical_p", "model.embedding_scale"}  # of the processor and of the setting that the guide adds
     named = set(re.findall(r"--([a-z][\w.-]*\w)", TEXT))

@@ -68,8 +68,9 @@ def test_a_long_text_is_read_in_part_and_that_is_said(
 
 def test_it_is_kept_when_references_are_written_and_made_again_when_damaged(run: Path) -> None:
     found = RunDirectory(run).quality["ngram"]
-    RunDirectory(run).write_quality(references={"held-out text": {"x": 1.0}}, left_out={})
-    assert RunDirectory(run).quality == {"references": {"held-out text": {"x": 1.0}}, "left_out": {}, "ngram": found}
+    written = {"references": {"held-out text": {"x": 1.0}}, "left_out": {}, "size": 9}
+    RunDirectory(run).write_quality(**written)
+    assert RunDirectory(run).quality == {**written, "ngram": found}
     (run / "quality.json").write_text("{")
     resume(run, {"trainer.max_epochs": 3})
     assert json.loads((run / "quality.json").read_text())["ngram"]["name"] == found.name

@@ -30,7 +30,7 @@ def test_heading() -> None:
 def test_at_most_one_plain_sentence_precedes_a_sample() -> None:
     """Before, two or three lines of terms such as "bits per character by a 6-gram model" did."""
     assert in_a_sentence(SCORES) == "50% of the generated words occur in the training text."
-    assert in_a_sentence({"lines_in_training_text": 0.1}).startswith("10% of the lines ")
+    assert in_a_sentence({"lines_in_training_text": 0.1}).startswith("10% of the generated lines ")
     assert in_a_sentence({"compression_ratio": 2.0}) == in_a_sentence({}) == ""
 
 
