@@ -36,7 +36,7 @@ from charlm.config import Config, ModelConfig
 from charlm.config.plain import from_plain, to_plain
 from charlm.config.shell import command
 from charlm.errors import CharlmError, first_line
-from charlm.files import atomic, checksum, drop_leftovers
+from charlm.files import atomic, checksum, drop_leftovers, kind
 from charlm.manifest import Manifest
 from charlm.network.cells import cells
 from charlm.network.summary import parameter_count
@@ -337,30 +337,35 @@ class RunDirectory:
 
     def _metric_rows(self) -> tuple[list[str], list[tuple[str, dict[str, Any]]]]:
         """The names of the columns of metrics.csv, and its intact rows, each as a line and as numbers by name."""
-        header, *lines = self._lines("metrics.csv") or [""]
+        found = self._lines("metrics.csv")
+        header, *lines = found or [""]
         names = header.rstrip("\r\n").split(",")
         rows = []
         for line in lines:
             try:
-                cells = zip(names, line.rstrip("\r\n").split(","), strict=True)
+                cells = zip(names, _whole(line).rstrip("\r").split(","), strict=True)
                 values: dict[str, Any] = {name: float(cell) for name, cell in cells if cell}
                 values["step"] = int(line.partition(",")[0] if names[0] == "step" else "")
                 rows.append((line, values))
             except ValueError:
                 pass
-        self._leave_out("metrics.csv", len(lines) - len(rows), "row")
+        empty = not found and (self.path / "metrics.csv").is_file()
+        self._leave_out("metrics.csv", len(lines) - len(rows) + empty, "row")
         return names, rows
 
     def _lines(self, name: str) -> list[str]:
-        """The lines of a file that grows line by line; none of a missing file, and without a last one that is cut."""
+        """The lines of a file that grows line by line, their ends kept; none of a file that is missing."""
         path = self.path / name
-        if not path.is_file():
-            return []
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            return [line for line in file if line.endswith("\n")]
+        found = kind(path) or (None if path.exists() else "missing")
+        if found is None:
+            with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+                return list(file)
+        if found != "missing" or (self.path / WEIGHTS["last"]).exists():  # a run that has trained had it
+            self.left_out[name] = f"{path} is {found}, and left out"
+        return []
 
     def _leave_out(self, name: str, count: int, what: str) -> None:
-        if count:
+        if count and name not in self.left_out:
             some = f"{count:,} damaged {what}{'s' if count > 1 else ''}"
             self.left_out[name] = f"left {some} of {self.path / name} out"
 
@@ -373,9 +378,9 @@ class RunDirectory:
         where the run has no validation text.
         """
         path = self.path / "quality.json"
-        if not path.is_file():
+        self.manifest.verify(path.name, RESTORE)
+        if not path.exists():
             return NO_QUALITY
-        self.manifest.verify(path.name, "delete it")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return {
@@ -400,9 +405,9 @@ class RunDirectory:
     def memory(self) -> MemoryRecord | None:
         """How far back the network looks; None where it was not recorded."""
         path = self.path / "memory.json"
-        if not path.is_file():
+        self.manifest.verify(path.name, RESTORE)
+        if not path.exists():
             return None
-        self.manifest.verify(path.name, "delete it")
         try:
             return msgspec.json.decode(path.read_bytes(), type=MemoryRecord)
         except (ValueError, RecursionError) as error:
@@ -420,8 +425,9 @@ class RunDirectory:
 
     def add_sample(self, sample: Sample) -> None:
         """Append a sample to samples.jsonl."""
-        with (self.path / "samples.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n")
+        line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
+        with (self.path / "samples.jsonl").open("ab", buffering=0) as file:
+            file.write(line.encode())  # one write: who reads meanwhile sees the line or does not
 
     def drop_samples_after(self, step: int) -> None:
         """Delete damaged lines, and samples of later steps, which a resumed run generates again."""
@@ -434,13 +440,20 @@ class RunDirectory:
         lines, found = self._lines("samples.jsonl"), []
         for line in lines:
             try:
-                sample = msgspec.convert(json.loads(line), Sample)
+                sample = msgspec.convert(json.loads(_whole(line)), Sample)
                 (sample.prompt + sample.text).encode()  # half of a surrogate pair cannot be shown
                 found.append((line, sample))
             except (ValueError, RecursionError):
                 pass
         self._leave_out("samples.jsonl", len(lines) - len(found), "line")
         return found
+
+
+def _whole(line: str) -> str:
+    """A line without its end; ValueError if it has none, because the file was cut within it."""
+    if not line.endswith("\n"):
+        raise ValueError("the line is cut")
+    return line[:-1]
 
 
 def _dump_config(file: IO[str], config: Config) -> None:

@@ -146,3 +146,13 @@ def test_a_run_that_lost_its_validation_text_does_not_train_without(charlm: Char
     done = charlm("train", "--resume", run, "--trainer.max_epochs", "3")
     assert done.status == 2
     assert "val.ids is missing" in done.err or "val.ids is damaged (it is a directory)" in done.err
+
+
+@pytest.mark.parametrize(("name", "value"), [("characters", 0), ("bytes", 0), ("tokens", 1), ("characters", -1)])
+def test_counts_that_no_text_has_are_named(charlm: Charlm, run: Path, name: str, value: int) -> None:
+    (run / "checksums.json").unlink()
+    path = run / "tokens" / "streams.json"
+    facts = json.loads(path.read_text())
+    facts["splits"]["val"]["predicted"][name] = value
+    rewrite(path, json.dumps(facts).encode())
+    assert "val.ids is damaged" in charlm("evaluate", run).mistake

@@ -166,3 +166,32 @@ def test_a_memory_record_that_is_none_is_named(run: Path, text: str) -> None:
     (run / "memory.json").write_text(text)
     with pytest.raises(CharlmError, match=r"memory.json is damaged .*; delete it"):
         _ = RunDirectory(run).memory
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "samples.jsonl"])
+def test_a_file_to_look_at_that_is_missing_or_no_file_is_said(run: Path, name: str) -> None:
+    path = run / name
+    directory = RunDirectory(run)
+    path.write_bytes(path.read_bytes()[:-5])  # cut within its last line
+    assert len(directory.metrics) + len(directory.samples) > 0
+    assert "1 damaged" in directory.left_out.pop(name)
+    path.unlink()
+    assert [] in (directory.metrics, directory.samples)
+    assert directory.left_out.pop(name) == f"{path} is missing, and left out"
+    path.mkdir()
+    assert [] in (directory.metrics, directory.samples)
+    assert directory.left_out[name] == f"{path} is a directory, and left out"
+
+
+def test_an_empty_table_is_said(run: Path) -> None:
+    (run / "metrics.csv").write_text("")
+    directory = RunDirectory(run)
+    assert directory.metrics == []
+    assert "metrics.csv" in directory.left_out
+
+
+def test_references_that_are_missing_are_named(run: Path) -> None:
+    RunDirectory(run).write_quality(references={}, left_out={})
+    (run / "quality.json").unlink()
+    with pytest.raises(CharlmError, match=r"quality.json is missing; restore it"):
+        _ = RunDirectory(run).quality

@@ -32,6 +32,7 @@ from charlm.cli.options import (
 from charlm.errors import CharlmError, Interrupted
 from charlm.files import describe_os_error
 from charlm.interruptible import abandoned
+from charlm.views.text import visible
 
 GROUPS = {
     "Train": ["train"],
@@ -224,7 +225,7 @@ def _run(app: App, command: App | None, arguments: list[str]) -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
+    print(f"charlm: {visible(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -15,6 +15,7 @@ from charlm.config.fields import PositiveInteger, Seed, setting
 from charlm.errors import CharlmError
 from charlm.generation.processors import processors
 from charlm.generation.prompts import adapt_prompt
+from charlm.views.text import json_line, shown
 
 CHANGES = 8  # changes of the prompt that are listed
 
@@ -92,11 +93,8 @@ def _write(run: Any, config: GenerateOptions, values: dict[str, float]) -> None:
     if changes:
         print(f"charlm: the vocabulary lacks parts of the prompt: {_listed(changes)}", file=sys.stderr)
     if config.samples == 1 and not config.json:
-        from charlm.views.text import visible
-
         out = sys.stdout
         live = out.isatty()
-        shown = visible if live else str  # a pipe gets the text unchanged
         out.write(shown(prompt + first[0]))
         out.flush()
         for piece in pieces:
@@ -122,13 +120,11 @@ def _listed(changes: dict[str, str]) -> str:
 
 def _print_texts(run: Any, prompt: str, texts: list[str], seed: int, as_json: bool) -> None:
     if as_json:
-        import json
-
         for number, text in enumerate(texts):
-            print(json.dumps({"prompt": prompt, "text": text, "seed": seed, "sample": number}, ensure_ascii=False))
+            print(json_line({"prompt": prompt, "text": text, "seed": seed, "sample": number}))
     elif run.config.data.unit == "line":
         for text in texts:
-            print(prompt + text)
+            print(shown(prompt + text))
     else:
         for number, text in enumerate(texts, 1):
-            print(f"--- {number}\n{prompt}{text}")
+            print(shown(f"--- {number}\n{prompt}{text}"))

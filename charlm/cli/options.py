@@ -226,7 +226,8 @@ def option_names(app: App) -> list[str]:
 
 def group_names(app: App) -> list[str]:
     """The names of the groups of options with hyphens, such as `--model`."""
-    return [name for argument in app.assemble_argument_collection() if argument.children for name in argument.names]
+    names = [name for argument in app.assemble_argument_collection() if argument.children for name in argument.names]
+    return [name for name in names if name.startswith("--")]  # a collection of options is called *
 
 
 def unknown_option(app: App, word: str) -> CharlmError:

@@ -38,13 +38,14 @@ def report(
     from charlm.files import atomic, output
     from charlm.run_directory import RunDirectory
     from charlm.views import report as views
+    from charlm.views.text import shown, visible
 
     runs = [RunDirectory(path) for path in run]
     written = views.html(runs) if config.format == "html" else views.markdown(runs)
     for line in (line for directory in runs for line in directory.left_out.values()):
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {visible(line)}", file=sys.stderr)
     if config.output == "-":
-        sys.stdout.write(written)
+        sys.stdout.write(shown(written))
         return
     folder = runs[0].path if len(runs) == 1 else Path()
     path = Path(config.output) if config.output else folder / f"report.{config.format}"
@@ -52,5 +53,5 @@ def report(
         raise CharlmError(f"cannot write {path}: it needs a folder that exists, and the name of a file in it")
     with (output if config.output else atomic)(path) as file:  # a FIFO that nobody named has no reader
         file.write(written)
-    print(f"wrote {path.resolve()}; open it in a browser", file=sys.stderr)
-    print(path)
+    print(f"wrote {visible(str(path.resolve()))}; open it in a browser", file=sys.stderr)
+    print(shown(str(path)))

@@ -32,6 +32,7 @@ def samples(
     """Show the sample history of a run: what it generated at initialisation, after each epoch, and at the end."""
     config = read(SamplesOptions, options)
     from charlm.run_directory import RunDirectory
+    from charlm.views.text import json_line, visible
 
     def shown(epoch: float) -> str:  # as headings have it, and people type it
         return f"{epoch:.4g}"
@@ -39,7 +40,7 @@ def samples(
     directory = RunDirectory(run)
     history = directory.samples
     for line in directory.left_out.values():
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {visible(line)}", file=sys.stderr)
     chosen = [
         sample
         for sample in history
@@ -53,10 +54,9 @@ def samples(
         raise CharlmError(f"{run} has no such samples{have}")
     if config.json:
         import dataclasses
-        import json
 
         for sample in chosen:
-            print(json.dumps(dataclasses.asdict(sample), ensure_ascii=False))
+            print(json_line(dataclasses.asdict(sample)))
     else:
         from charlm.views.samples import print_sample_history, print_side_by_side
 

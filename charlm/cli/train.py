@@ -19,6 +19,7 @@ from charlm.config.shell import command
 from charlm.errors import CharlmError, Interrupted
 from charlm.reporter import Reporter
 from charlm.training.processes import is_first_process
+from charlm.views.text import shown
 
 if TYPE_CHECKING:
     from charlm.run import Run
@@ -125,7 +126,7 @@ def _report(work: Callable[[], Run], reporter: Reporter) -> None:
     reporter.say(f"done; generate with: {generate}")
     reporter.say(f"make a report with: {report}")
     if is_first_process():
-        print(run.path)
+        print(shown(str(run.path)))
 
 
 class _Leave:

@@ -113,9 +113,16 @@ def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
             tidied[key] = [value]
         elif hints[key] is str and isinstance(value, int | float) and not isinstance(value, bool):
             tidied[key] = str(value)
+        elif isinstance(value, str) and hints[key] is not str and not value.isascii() and not _is_unicode(value):
+            raise CharlmError(f"`{full}` is {_short(value)}, with bytes that are not UTF-8; type it again")
         else:
             tidied[key] = value
     return tidied
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text is free of lone surrogates, which stand for bytes of the command line that are not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:

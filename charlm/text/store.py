@@ -145,6 +145,8 @@ def check_ids(stream: TokenStream, vocab_size: int, path: Path) -> None:
     try:
         counts, predicted = (msgspec.convert(asdict(one), Counts) for one in (stream.counts, stream.predicted))
         fits = fits and all(0 <= part <= whole for part, whole in zip(astuple(predicted), astuple(counts), strict=True))
+        fits = fits and predicted.tokens == max(0, len(ids) - 1)
+        fits = fits and bool(predicted.characters and predicted.bytes or not predicted.tokens)
         msgspec.convert((stream.unknown, stream.unknown_tokens), tuple[dict[str, int], int])
     except ValueError:
         fits = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
         missing = {"state_dict", "global_step", OURS} - checkpoint.keys()
         if missing:
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        for name in checkpoint.keys() - {"callbacks"}:  # the callbacks of a user may store anything
+            # Settings of an optimiser may be negative: a coefficient of Muon is.
+            _check_numbers(checkpoint[name], name, -math.inf if name == "optimizer_states" else 0)
     except Exception as error:  # a damaged file can make the reader raise anything
         # What follows torch's first sentence tells how to make it run the code in the file.
         line = str(error).strip().split(". ")[0].splitlines()[0] if str(error).strip() else type(error).__name__
@@ -50,3 +54,18 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
             f"the checkpoint {path} is damaged ({line}); start a new run from the weights with `init_from`"
         ) from None
     return checkpoint
+
+
+def _check_numbers(value: Any, name: str, least: float) -> None:
+    """Raise ValueError for a number that no training saves: one that is not finite, or outside of tensors too small."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(inner, f"{name}.{key}", least)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _check_numbers(inner, f"{name}.{number}", least)
+    elif isinstance(value, torch.Tensor):
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} has numbers that are not finite")
+    elif isinstance(value, int | float) and not least <= value < math.inf:
+        raise ValueError(f"{name} is {value:g}")

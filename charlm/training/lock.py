@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from charlm.errors import CharlmError
+from charlm.files import kind
 from charlm.training.processes import is_first_process
 
 try:
@@ -43,6 +44,8 @@ def locked(run: Path) -> Iterator[None]:
         yield
         return
     try:
+        if (found := kind(run / LOCK)) is not None:
+            raise CharlmError(f"{run / LOCK} is {found} and not a file; delete it")
         # Programs that this one starts do not inherit the descriptor, so that none of them keeps the lock.
         descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:

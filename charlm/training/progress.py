@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+import typing
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import msgspec
+
+from charlm.config.fields import NonNegativeInteger, NonNegativeNumber
 from charlm.config.limits import Limit, Limits
 from charlm.evaluation.verdict import FEW_STEPS
 
@@ -40,18 +44,18 @@ class Progress:
     """
 
     limits: Limits
-    step: int = 0
-    epoch: float = 0.0
-    tokens: int = 0
-    skipped_steps: int = 0
-    bad_steps: int = 0
-    rollbacks: int = 0
-    best_loss: float | None = None
-    best_bits_per_character: float = 0.0
-    best_epoch: float = 0.0
-    stale_validations: int = 0
-    validation_tokens: int = 0
-    elapsed_before: float = 0.0
+    step: NonNegativeInteger = 0
+    epoch: NonNegativeNumber = 0.0
+    tokens: NonNegativeInteger = 0
+    skipped_steps: NonNegativeInteger = 0
+    bad_steps: NonNegativeInteger = 0
+    rollbacks: NonNegativeInteger = 0
+    best_loss: NonNegativeNumber | None = None
+    best_bits_per_character: NonNegativeNumber = 0.0
+    best_epoch: NonNegativeNumber = 0.0
+    stale_validations: NonNegativeInteger = 0
+    validation_tokens: NonNegativeInteger = 0
+    elapsed_before: NonNegativeNumber = 0.0
     batches_per_epoch: int = field(default=1, metadata={"stored": False})
     accumulate: int = field(default=1, metadata={"stored": False})
     batch: int = field(default=0, metadata={"stored": False})
@@ -118,9 +122,14 @@ class Progress:
         return state | {"elapsed_before": self.elapsed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where another process stood."""
+        """Continue where another process stood.
+
+        Raises:
+            ValueError, KeyError: a value that no training stores.
+        """
         for name in _STORED:
-            setattr(self, name, state[name])
+            setattr(self, name, msgspec.convert(state[name], _TYPES[name]))
 
 
 _STORED = [one.name for one in fields(Progress) if one.metadata.get("stored", True) and one.name != "limits"]
+_TYPES = typing.get_type_hints(Progress, include_extras=True)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
+from typing import Any
+
 # C0 controls and DEL have Unicode symbols, C1 controls have none; new lines and tabs keep their effect.
 _SYMBOLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
 _SYMBOLS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
@@ -10,6 +15,16 @@ _SYMBOLS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
 def visible(text: str) -> str:
     """A text whose control characters are replaced by symbols (ESC by ␛), so that it cannot control a terminal."""
     return text.replace("\r\n", "\n").translate(_SYMBOLS)
+
+
+def shown(text: str) -> str:
+    """A text for standard output: on a terminal its control characters are visible, a pipe gets it unchanged."""
+    return visible(text) if sys.stdout.isatty() else text
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON in one line without control characters, not even those that JSON allows."""
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def wrap(text: str, width: int) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,3 +152,45 @@ def test_damaged_lines_are_said_by_what_shows_them(charlm: Charlm, run: Path) ->
     assert resumed.status == 0
     assert set(said) <= set(resumed.err.splitlines())
     assert "damage" not in (run / "metrics.csv").read_text() + (run / "samples.jsonl").read_text()
+
+
+@pytest.mark.parametrize("place", [["generate", "{run}", "*"], ["cells", "*"], ["samples", "{run}", "*"]])
+def test_a_star_that_the_shell_left(charlm: Charlm, tiny_run: Path, place: list[str]) -> None:
+    assert charlm(*(word.format(run=tiny_run) for word in place)).mistake
+
+
+@pytest.mark.parametrize(
+    "arguments", [["generate", "{run}", "--temperature"], ["train", "{text}", "--model.hidden"], ["cells", "--hidden"]]
+)
+def test_a_number_with_bytes_that_are_not_utf_8(
+    charlm: Charlm, tiny_run: Path, text: Path, arguments: list[str]
+) -> None:
+    named = [word.format(run=tiny_run, text=text) for word in arguments]
+    assert f"{named[-1]} is '\\udc80', with bytes that are not UTF-8" in charlm(*named, "\udc80").mistake
+
+
+def test_a_message_cannot_control_a_terminal(charlm: Charlm, tiny_run: Path) -> None:
+    for arguments in (["samples", "\x1b]0;x\x07"], ["samples", tiny_run, "--\x1b[31m"], ["\x9b31m"]):
+        mistake = charlm(*arguments).mistake
+        assert not [character for character in mistake if ord(character) < 32 or 0x7F <= ord(character) < 0xA0]
+
+
+def test_texts_side_by_side_cannot_control_a_terminal(tiny_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    definition = json.loads((run / "tokenizer.json").read_text())
+    vocabulary = definition["model"]["vocab"]
+    vocabulary["\x1b"] = vocabulary.pop("e")
+    (run / "tokenizer.json").write_text(json.dumps(definition))
+    (run / "checksums.json").unlink()
+    for options, harmless in ((["--samples", "2"], "␛"), (["--json"], "u001b")):
+        master, slave = pty.openpty()
+        command = [sys.executable, "-m", "charlm", "generate", str(run), "--seed", "1", "--length", "200", *options]
+        subprocess.run(command, stdout=slave, check=True)
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while data := os.read(master, 1 << 16):
+                shown += data
+        os.close(master)
+        assert "\x1b" not in shown.decode()
+        assert harmless in shown.decode()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,10 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(CharlmError, match=r"\.lock is not a file \(.*delete it"), locked(tmp_path / "run"):
         pass
     assert (tmp_path / "precious").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("make", "what"), [(os.mkfifo, "a FIFO"), (os.mkdir, "a directory")])
+def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None], what: str) -> None:
+    make(tmp_path / LOCK)
+    with pytest.raises(CharlmError, match=rf"\.lock is {what} and not a file; delete it"), locked(tmp_path):
+        pass

@@ -169,3 +169,11 @@ def test_a_checkpoint_keeps_what_cannot_be_learned_anew() -> None:
     other = Progress(Limits(1, 2, 3, 4))
     other.load_state_dict(progress.state_dict())
     assert other == Progress(Limits(1, 2, 3, 4), **counted)
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": -1}, {"step": True}, {"step": 1.5}, {"epoch": -0.5}, {"best_loss": math.nan}, {"tokens": "7"}]
+)
+def test_a_value_that_no_training_stores_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        Progress(NONE).load_state_dict(Progress(NONE).state_dict() | change)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from charlm.views.text import visible, wrap
+from charlm.views.text import json_line, visible, wrap
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,11 @@ def test_visible(text: str, shown: str) -> None:
 )
 def test_long_lines_are_wrapped(text: str, expected: str) -> None:
     assert wrap(text, 10) == expected
+
+
+def test_json_has_no_control_characters() -> None:
+    text = "\x00\x1b\x7f\x9b é 日本 \\"
+    line = json_line({"text": text})
+    assert not [character for character in line if ord(character) < 32 or 0x7F <= ord(character) < 0xA0]
+    assert "é 日本" in line
+    assert json.loads(line) == {"text": text}
