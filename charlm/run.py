@@ -87,7 +87,8 @@ class Run:
         """The network one token at a time: numpy on a CPU, torch on a GPU.
 
         On a CPU torch is imported only for many `rows` side by side with many `tokens` in all, where its products are
-        faster by more than its import takes, and for a `prompt` of many tokens where torch has a kernel for the cell.
+        faster by more than its import takes, and for a `prompt` of many tokens where torch has a kernel for the cell
+        or computes all of them at once.
         One row always takes the same path.
         """
         if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
@@ -98,7 +99,7 @@ class Run:
             weights, directory = self.directory.read_weights(checkpoint), self.directory
             config, vocab_size = directory.model_config, directory.vocab_size
             try:
-                if prompt >= LONG_PROMPT and cells[config.cell]().path("cpu", config.hidden) == "fused":
+                if prompt >= LONG_PROMPT and cells[config.cell].path("cpu", config.hidden) in ("fused", "parallel"):
                     return LongPromptStepper(weights, config, vocab_size, self.load_model(checkpoint))
                 return NumpyStepper(weights, config, vocab_size)
             except (KeyError, ValueError) as error:

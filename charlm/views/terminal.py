@@ -266,7 +266,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 
 def print_cells(
-    chosen: Mapping[str, type[Cell]], features: int, hidden: int, speeds: Mapping[str, float] | None = None
+    chosen: Mapping[str, Cell], features: int, hidden: int, speeds: Mapping[str, float] | None = None
 ) -> None:
     """Print cells on standard output: implementation, speed, number of parameters, equations.
 
