@@ -130,7 +130,7 @@ def _model(model: ModelConfig, facts: Facts, chosen: _Choices, *, timed: bool) -
     model = chosen.fill(model, "model.layers", layers, size)
     model = chosen.fill(model, "model.hidden", hidden, f"{size}, on {'a GPU' if gpu else 'a CPU'}")
     if facts.context and not model.context:
-        reason = f"tokens that a layer of the cell {model.cell} sees, unless you set it"
+        reason = f"tokens that a layer sees; the default of the cell {model.cell}"
         model = chosen.set(model, "model.context", facts.context, reason)
     if facts.raw_input:
         reason = f"{model.cell} reads its input as wide as its hidden units"

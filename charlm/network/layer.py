@@ -65,7 +65,7 @@ class TorchFunctions:
 
     @staticmethod
     def attention(q: Tensor, keys: Tensor, values: Tensor, count: Tensor, heads: int) -> Tensor:
-        past = len(keys) - len(q)
+        past, exact = len(keys) - len(q), torch.promote_types(q.dtype, torch.float32)
 
         def split(x: Tensor) -> Tensor:  # (time, [batch,] n) to (batch, heads, time, n / heads)
             return x.to(q.dtype).reshape(len(x), -1, heads, x.shape[-1] // heads).permute(1, 2, 0, 3)
@@ -77,8 +77,8 @@ class TorchFunctions:
             time, place = (torch.arange(r.start, r.stop, device=q.device) for r in (block, seen))
             distance = time[:, None] + past - place
             farthest = (count.reshape(-1, 1, 1, 1) + time[:, None]).clamp(max=past)
-            slope = 2.0 ** (-8.0 / heads * torch.arange(1, heads + 1, dtype=q.dtype, device=q.device)[:, None, None])
-            bias = (-slope * distance).masked_fill((distance < 0) | (distance > farthest), -math.inf)
+            slope = 2.0 ** (-8.0 / heads * torch.arange(1, heads + 1, dtype=exact, device=q.device)[:, None, None])
+            bias = (-slope * distance).to(q.dtype).masked_fill((distance < 0) | (distance > farthest), -math.inf)
             y = F.scaled_dot_product_attention(split(q[block]), split(keys[seen]), split(values[seen]), bias)
             outputs.append(y.permute(2, 0, 1, 3).reshape(q[block].shape))
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
