@@ -3,7 +3,7 @@
 The package in the order of the data:
 
     text/        text to tokens, ids on disk, batches
-    network/     ids to logits, through layers of recurrent cells
+    network/     ids to logits, through layers of cells
     training/    the network is trained (Lightning)
     generation/  logits to text, one token at a time
     evaluation/  likelihood, text metrics, verdict;  inspection/  gates, gradients, memory

@@ -1,4 +1,4 @@
-"""charlm cells: the recurrent cells, with their equations."""
+"""charlm cells: the cells, with their equations."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class CellsOptions:
 
     hidden: PositiveInteger = setting(256, "hidden units of the layer")
     embedding: NonNegativeInteger = setting(0, "width of the layer's input (0: as wide as the layer)")
+    context: NonNegativeInteger = setting(0, "tokens that a window or a transformer sees (0: the cell's own number)")
     time: bool = setting(False, "measure how fast each cell trains on this machine (some seconds)")
     device: str = setting("cpu", "where to measure: cpu, cuda or auto")
 
@@ -25,12 +26,14 @@ def cells(
     *cell: Annotated[str, Parameter(help="cells to list (default: all)")],
     options: Options[CellsOptions] = None,
 ) -> None:
-    """List the recurrent cells: their equations, their sizes, and how each runs over a window."""
+    """List the cells: their equations, their sizes, and how each runs over a window."""
     config = read(CellsOptions, options)
+    from charlm.config import ModelConfig
     from charlm.network.cells import cells as registry
     from charlm.views.terminal import Terminal, print_cells
 
-    chosen = {name: registry[name] for name in cell or registry}
+    settings = ModelConfig(context=config.context)
+    chosen = {name: registry[name](settings) for name in cell or registry}
     speeds = {}
     if config.time:
         from charlm.evaluation.speed import training_speed

@@ -74,8 +74,8 @@ class TokenizerConfig:
 class ModelConfig:
     """The network."""
 
-    cell: str = setting("lstm", "the recurrent cell", role="shapes weights", choices="cells")
-    layers: Auto[PositiveInteger] = setting(None, "recurrent layers, stacked", role="shapes weights")
+    cell: str = setting("lstm", "the cell of the layers", role="shapes weights", choices="cells")
+    layers: Auto[PositiveInteger] = setting(None, "layers, stacked", role="shapes weights")
     hidden: Auto[PositiveInteger] = setting(None, "hidden units per layer", role="shapes weights")
     embedding: Auto[PositiveInteger] = setting(None, "width of the token embedding", role="shapes weights")
     dropout: Auto[Fraction] = setting(None, "fraction of each layer's outputs dropped in training", role="regularises")
@@ -89,6 +89,14 @@ class ModelConfig:
     layer_norm: bool = setting(
         False, "layer normalisation before the second and later layers and before the output", role="shapes weights"
     )
+    context: NonNegativeInteger = setting(
+        0, "tokens that a layer of the cells window and transformer sees, the current one included "
+        "(0: window 8, transformer 64)", role="shapes weights",
+    )  # fmt: skip
+    heads: NonNegativeInteger = setting(
+        0, "attention heads of the cell transformer, a divisor of hidden (0: heads of at least 32 units)",
+        role="shapes weights",
+    )  # fmt: skip
     zoneout: Fraction = setting(
         0.0, "probability that a unit keeps its state for one time step in training", role="regularises"
     )

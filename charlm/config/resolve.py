@@ -40,6 +40,7 @@ class Facts:
         processes: How many share the lanes of a batch.
         raw_input: Whether the cell reads its input unprojected, so that it must be as wide as the layer.
         gated: Whether the cell has gates.
+        context: Tokens that a layer of the cell sees unless a setting says otherwise; 0: no fixed number.
     """
 
     tokens: int
@@ -49,6 +50,7 @@ class Facts:
     processes: int = 1
     raw_input: bool = False
     gated: bool = True
+    context: int = 0
 
 
 class Choice(NamedTuple):
@@ -127,6 +129,9 @@ def _model(model: ModelConfig, facts: Facts, chosen: _Choices, *, timed: bool) -
         layers, hidden, dropout = 2, 1024, 0.1
     model = chosen.fill(model, "model.layers", layers, size)
     model = chosen.fill(model, "model.hidden", hidden, f"{size}, on {'a GPU' if gpu else 'a CPU'}")
+    if facts.context and not model.context:
+        reason = f"tokens that a layer sees; the default of the cell {model.cell}"
+        model = chosen.set(model, "model.context", facts.context, reason)
     if facts.raw_input:
         reason = f"{model.cell} reads its input as wide as its hidden units"
         model = chosen.fill(model, "model.embedding", model.hidden, reason)

@@ -7,8 +7,9 @@ a GPU, and for many rows. Both give the same logits, to rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from charlm.config import ModelConfig
 from charlm.network.cells import Cell, Step, cells, with_zoneout
 from charlm.network.recurrence import run_in_lanes, run_over_layers, run_over_time
-from charlm.network.summary import has_projection
+from charlm.network.summary import has_projection, has_residual
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,36 @@ class NumpyFunctions:
         centred = x - x.mean(-1, keepdims=True)
         return centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + x.dtype.type(1e-5)) * gain + bias
 
+    concatenate = staticmethod(np.concatenate)
+    stack = staticmethod(np.stack)
+
+    @staticmethod
+    def gelu(x: Array) -> Array:
+        return x * (HALF + HALF * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+    @staticmethod
+    def attention(q: Array, keys: Array, values: Array, count: Array, heads: int) -> Array:
+        def split(x: Array) -> Array:  # (time, [batch,] n) to ([batch,] heads, time, n / heads)
+            parts = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+            return np.moveaxis(parts, 0, -2)
+
+        past = len(keys) - len(q)
+        slope, distance = _linear_bias(heads, len(q), past, q.dtype)
+        farthest = np.minimum(count[..., None, None, None] + np.arange(len(q))[:, None], past)
+        scores = split(q) @ split(keys).swapaxes(-1, -2) / q.dtype.type(math.sqrt(q.shape[-1] // heads))
+        scores = np.where((distance < 0) | (distance > farthest), -np.inf, scores - slope * distance)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        y = (weights / weights.sum(-1, keepdims=True)) @ split(values)
+        return np.moveaxis(y, -2, 0).reshape(q.shape)
+
+
+@cache
+def _linear_bias(heads: int, time: int, past: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """The slope of each head (heads, 1, 1), and the distance of each key from each query (time, past + time)."""
+    slope = 2.0 ** (-8.0 / heads * np.arange(1, heads + 1))
+    distance = np.arange(time)[:, None] + past - np.arange(past + time)
+    return slope[:, None, None].astype(dtype), distance.astype(dtype)
+
 
 class NumpyStepper:
     """A trained network on a CPU, from its weights, for every cell.
@@ -108,8 +139,9 @@ class NumpyStepper:
     def __init__(self, weights: Mapping[str, Array], config: ModelConfig, vocab_size: int) -> None:
         self.config = config
         hidden, take = config.hidden, _Weights(weights)
-        cell = self.cell = cells[config.cell]()
-        step = with_zoneout(cell.step, lambda: 1.0 - config.zoneout) if config.zoneout else cell.step
+        cell = self.cell = cells[config.cell](config)
+        zoneout = 0.0 if cell.context else config.zoneout
+        step = with_zoneout(cell.step, lambda: 1.0 - zoneout) if zoneout else cell.step
         embedding = take("embedding.weight", vocab_size, config.embedding)
         self.dtype = embedding.dtype
         widths = [config.embedding] + [hidden] * (config.layers - 1)
@@ -164,7 +196,7 @@ class NumpyStepper:
         def run_layer(index: int, x: Array, state: Array) -> tuple[Array, _State]:
             return run(self._layers[index], self._projections[index](self._norms[index](x)), state)
 
-        x, states = run_over_layers(run_layer, self._table[ids], state, residual=self.config.residual)
+        x, states = run_over_layers(run_layer, self._table[ids], state, residual=has_residual(self.config))
         return x, np.concatenate([part for new in states for part in new]).reshape(shape)
 
     def _logits(self, features: Array) -> Array:
@@ -186,7 +218,8 @@ class _Layer:
         if cell.gates:
             self._W = take(prefix + "W", cell.gates * hidden, features).T
             self._b = take(prefix + "b", cell.gates * hidden)
-        products = {name: take(prefix + name, rows * hidden, hidden) for name, rows in cell.products.items()}
+        sizes = cell.sizes().items()
+        products = {name: take(prefix + name, rows * hidden, columns * hidden) for name, (rows, columns) in sizes}
         vectors = {name: take(prefix + name, width * hidden) for name, width in cell.vectors.items()}
         w = SimpleNamespace(**{name: _product(matrix) for name, matrix in products.items()}, **vectors)
         self._step = partial(step, NumpyFunctions, w)
@@ -314,7 +347,7 @@ class TorchStepper:
             return new[0], new
 
         def step(ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-            x, states = run_over_layers(run_layer, table[ids], state, residual=config.residual)
+            x, states = run_over_layers(run_layer, table[ids], state, residual=has_residual(config))
             features = model.projection(model.norm(x)).to(dtype)
             return (features @ output).to(state.dtype) + bias, torch.stack(states)
 

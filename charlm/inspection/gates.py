@@ -38,6 +38,8 @@ def gate_activations(model: LanguageModel, ids: Tensor, state: Tensor | None = N
     Returns:
         For each layer the gates by name, each (lanes, time, units); empty for a cell without gates.
     """
+    if not model.cell.gated:
+        return [{} for _ in model.layers]
     entered: list[tuple[Tensor, ...]] = []
     keep = partial(_keep, entered)
     hooks = [layer.register_forward_pre_hook(keep) for layer in model.layers]

@@ -1,6 +1,6 @@
 """From token ids to the logits of the next token (torch, but for `cells`, `recurrence` and `summary`).
 
-1. `cells` holds the recurrences, one file per family: a cell is the equations of one time step.
+1. `cells` holds the equations, one file per family: a cell is the equations of one time step.
 2. `layer.Layer` owns the parameters of a cell and runs it over a window of time.
 3. `model.LanguageModel` looks ids up in an embedding, runs them through stacked layers and projects to logits:
    `(batch, time)` ids and a state go in, `(batch, time, vocab_size)` logits and the next state come out.

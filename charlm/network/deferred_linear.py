@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 def deferred_linear(weight: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """The function x -> x W^T, (batch, in) to (batch, out), for the time steps of one window.
+    """The function x -> x W^T, (..., in) to (..., out), for the time steps of one window.
 
     Autograd would compute the gradient of W at each step and add the results: with a batch of 64 that is most of the
     time of the backward pass. Here the backward pass of each step only stores its input and its output's gradient;
@@ -55,7 +55,8 @@ class _SharedWeight(torch.autograd.Function):
             return None, None, None
         inputs, gradients = zip(*ctx.pending.values(), strict=True)
         ctx.pending.clear()
-        return (torch.cat(gradients).T @ torch.cat(inputs)).to(ctx.dtype), None, None
+        of_all, to_all = (torch.cat([part.flatten(0, -2) for part in parts]) for parts in (gradients, inputs))
+        return (of_all.T @ to_all).to(ctx.dtype), None, None
 
 
 class _Product(torch.autograd.Function):

@@ -14,7 +14,7 @@ def initialise(layer: Layer, config: ModelConfig) -> None:
     """Draw the initial parameters of a layer.
 
     W and products of the input are normal of variance 1 / features (LeCun et al. 1998) times the square of the cell's
-    `input_scale`; biases are 0; other vectors follow the cell's `vector_init`.
+    `input_scale`, or of its `product_scale`; biases are 0; other vectors follow the cell's `vector_init`.
 
     Args:
         layer: Its parameters are set in place.
@@ -38,7 +38,8 @@ def initialise(layer: Layer, config: ModelConfig) -> None:
                 _start_recurrent(block, how)
                 block *= config.recurrent_scale
             else:
-                nn.init.normal_(block, std=cell.input_scale * block.shape[1] ** -0.5)
+                scale = cell.product_scale.get(name, 1.0) if name in cell.products else cell.input_scale
+                nn.init.normal_(block, std=scale * block.shape[1] ** -0.5)
             if part not in cell.candidates.get(name, ()):
                 block *= config.gate_scale
     if cell.gates:

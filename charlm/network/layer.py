@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.config import ModelConfig
-from charlm.network.cells import Cell, Functions, LinearCell, Weights, WindowPath, with_zoneout
+from charlm.network.cells import Cell, Functions, LinearCell, ParallelCell, Weights, WindowPath, with_zoneout
 from charlm.network.cuda_graph import CudaGraph, WindowFunction, can_capture
 from charlm.network.deferred_linear import deferred_linear
 from charlm.network.precision import cpu_lstm_runs_in
@@ -26,6 +27,10 @@ KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "RNN_TANH": torch._VF.rnn_tanh,
     "RNN_RELU": torch._VF.rnn_relu,
 }
+
+
+QUERIES = 128
+"""Tokens whose attention is computed at once: each sees W keys, and all of them together W - 1 more."""
 
 
 class TorchFunctions:
@@ -46,19 +51,52 @@ class TorchFunctions:
     def norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], gain, bias)
 
+    @staticmethod
+    def concatenate(arrays: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(arrays))
+
+    @staticmethod
+    def stack(arrays: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(arrays))
+
+    @staticmethod
+    def gelu(x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    @staticmethod
+    def attention(q: Tensor, keys: Tensor, values: Tensor, count: Tensor, heads: int) -> Tensor:
+        past, exact = len(keys) - len(q), torch.promote_types(q.dtype, torch.float32)
+
+        def split(x: Tensor) -> Tensor:  # (time, [batch,] n) to (batch, heads, time, n / heads)
+            return x.to(q.dtype).reshape(len(x), -1, heads, x.shape[-1] // heads).permute(1, 2, 0, 3)
+
+        outputs = []
+        for start in range(0, len(q), QUERIES):
+            block = slice(start, min(start + QUERIES, len(q)))
+            seen = slice(start, block.stop + past)
+            time, place = (torch.arange(r.start, r.stop, device=q.device) for r in (block, seen))
+            distance = time[:, None] + past - place
+            farthest = (count.reshape(-1, 1, 1, 1) + time[:, None]).clamp(max=past)
+            slope = 2.0 ** (-8.0 / heads * torch.arange(1, heads + 1, dtype=exact, device=q.device)[:, None, None])
+            bias = (-slope * distance).to(q.dtype).masked_fill((distance < 0) | (distance > farthest), -math.inf)
+            y = F.scaled_dot_product_attention(split(q[block]), split(keys[seen]), split(values[seen]), bias)
+            outputs.append(y.permute(2, 0, 1, 3).reshape(q[block].shape))
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
 
 class Layer(nn.Module):
-    """One recurrent layer: a cell's parameters under the cell's own names, run over windows of time.
+    """One layer: a cell's parameters under the cell's own names, run over windows of time.
 
-    A window is computed in one of three ways, equal to rounding: by torch's fused kernel, if it has one with the cell's
-    equations; by a scan, if the cell has no recurrent product; else by the cell's own step, called for each token.
+    A window is computed in one of four ways, equal to rounding: by torch's fused kernel, if it has one with the cell's
+    equations; by a scan, if the recurrence is linear; all at once, if the cell is not recurrent; else by the cell's
+    own step, called for each token.
 
     Args:
         cell: The equations.
         features: Width of the input.
         config: The settings of the network. Of them a layer uses hidden and, in training,
-            zoneout: a unit keeps its state for a time step with this probability; outside training the expected state
-                is computed (Krueger et al. 2017);
+            zoneout: a unit of a recurrent cell keeps its state for a time step with this probability; outside training
+                the expected state is computed (Krueger et al. 2017);
             recurrent_dropout: this fraction of the state is set to zero in front of the recurrent products, the same
                 units for a whole window (Gal and Ghahramani 2016);
             weight_drop: this fraction of the recurrent weights is zero for a window (DropConnect; Wan et al. 2013,
@@ -66,7 +104,7 @@ class Layer(nn.Module):
 
     Attributes:
         W: (gates * hidden, features) and b: (gates * hidden,), the projection of the input.
-        further parameters: (rows * hidden, hidden) for each product, (width * hidden,) for each vector.
+        further parameters: (rows * hidden, columns * hidden) for each product, (width * hidden,) for each vector.
         stepped: Use the cell's own step even where there is a faster path.
         cuda_graph: The captured steps, once there are any.
     """
@@ -75,15 +113,15 @@ class Layer(nn.Module):
         super().__init__()
         hidden = config.hidden
         self.cell, self.features, self.hidden = cell, features, hidden
-        self.zoneout, self.weight_drop = config.zoneout, config.weight_drop
+        self.zoneout, self.weight_drop = 0.0 if cell.context else config.zoneout, config.weight_drop
         self.recurrent_dropout = config.recurrent_dropout
         self.stepped = False
         self.cuda_graph: CudaGraph | None = None
         if cell.gates:
             self.W = nn.Parameter(torch.zeros(cell.gates * hidden, features))
             self.b = nn.Parameter(torch.zeros(cell.gates * hidden))
-        for name, rows in cell.products.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(rows * hidden, hidden)))
+        for name, (rows, columns) in cell.sizes().items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(rows * hidden, columns * hidden)))
         for name, width in cell.vectors.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden)))
 
@@ -99,6 +137,8 @@ class Layer(nn.Module):
                 return f"torch's {self.cell.fused} kernel"
             case "scan":
                 return "a scan over the whole window"
+            case "parallel":
+                return "all tokens of a window at once"
         faster = self.cell.path(device, self.hidden) != "stepped"
         reason = f": {'zoneout' if self.zoneout else 'recurrent dropout'} acts in every step" if faster else ""
         return f"the cell's own step, once per token{reason}"
@@ -118,9 +158,10 @@ class Layer(nn.Module):
         weights = next(self.parameters()).dtype
         double = weights == torch.float64
         device = inputs.device.type
-        state = state.to(weights).contiguous()
         mixed = torch.is_autocast_enabled(device) and not double
         path = self.path(device)
+        if path != "parallel":  # which numbers its state, so that it needs all digits
+            state = state.to(weights).contiguous()
         if path == "fused":
             if ids is not None:
                 inputs = F.embedding(ids, inputs)
@@ -133,9 +174,12 @@ class Layer(nn.Module):
         else:
             dtype = torch.get_autocast_dtype(device) if mixed else weights
             with torch.autocast(device, enabled=False):  # `project` and `namespace` round once per window, not per step
-                projected = self.project(inputs, ids, dtype)
-                run = self._run_scan if path == "scan" else self._graph_or_steps(projected)
-                outputs, state = run(projected, state)
+                if path == "parallel":
+                    outputs, state = self._run_parallel(inputs, state, ids, dtype)
+                else:
+                    projected = self.project(inputs, ids, dtype)
+                    run = self._run_scan if path == "scan" else self._graph_or_steps(projected)
+                    outputs, state = run(projected, state)
         return outputs, state.to(torch.float64 if double else torch.float32)
 
     def project(self, inputs: Tensor, ids: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -181,6 +225,17 @@ class Layer(nn.Module):
         a, b = self.cell.coefficients(TorchFunctions, self.namespace(), projected.to(state.dtype))
         outputs = scan(a, b, state[0])
         return outputs.transpose(0, 1), outputs[-1:]
+
+    def _run_parallel(
+        self, inputs: Tensor, state: Tensor, ids: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """All time steps of a cell that is not recurrent at once; arguments as for `forward`, and as for `project`."""
+        assert isinstance(self.cell, ParallelCell)
+        # A raw input is added to what is computed from it: it keeps its digits.
+        projected = self.project(inputs, ids, inputs.dtype if self.cell.raw_input else dtype)
+        products = {name: _linear(self._matrix(name), dtype) for name in self.cell.products}
+        outputs, new = self.cell.whole(TorchFunctions, self._weights(products), projected, state)
+        return outputs.transpose(0, 1), new
 
     def _graph_or_steps(self, projected: Tensor) -> WindowFunction:
         """`run_stepped`, captured as a CUDA graph in training on a GPU."""
@@ -253,6 +308,10 @@ class Layer(nn.Module):
                 ones = self.get_parameter(name).new_ones(batch, self.hidden)
                 product = partial(_masked, product, F.dropout(ones, self.recurrent_dropout))
             products[name] = product
+        return self._weights(products)
+
+    def _weights(self, products: dict[str, Callable[[Tensor], Tensor]]) -> Weights:
+        """The parameters `w` of the cell's step, of which the products are given."""
         return SimpleNamespace(**products, **{name: self.get_parameter(name) for name in self.cell.vectors})
 
     def _matrix(self, name: str) -> Tensor:
@@ -270,6 +329,11 @@ class _SteppedLayer(nn.Module):
 
     def forward(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return self.layer.run_stepped(projected, state)
+
+
+def _linear(matrix: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    rounded = matrix.to(dtype)
+    return lambda x: F.linear(x.to(dtype), rounded)
 
 
 def _masked(product: Callable[[Tensor], Tensor], mask: Tensor, x: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from charlm.network.cells import cells
 from charlm.network.initialisation import initialise
 from charlm.network.layer import Layer
 from charlm.network.recurrence import run_over_layers
-from charlm.network.summary import Row, check_model, has_projection, parameter_table
+from charlm.network.summary import Row, check_model, has_projection, has_residual, parameter_table
 
 
 class LanguageModel(nn.Module):
-    """An embedding, stacked recurrent layers, and a projection to one logit for each token of the vocabulary.
+    """An embedding, stacked layers, and a projection to one logit for each token of the vocabulary.
 
     The state is one tensor (layers, states, batch, hidden), float32 (float64 in a float64 model) for every cell and in
     every precision: `state.detach()` between windows is truncated back-propagation through time.
@@ -37,7 +37,7 @@ class LanguageModel(nn.Module):
         check_model(config)
         self.config = config
         self.vocab_size = vocab_size
-        cell = self.cell = cells[config.cell]()
+        cell = self.cell = cells[config.cell](config)
         widths = [config.embedding] + [config.hidden] * (config.layers - 1)
         self.embedding = nn.Embedding(vocab_size, config.embedding)
         self.layers = nn.ModuleList(Layer(cell, width, config) for width in widths)
@@ -113,7 +113,7 @@ class LanguageModel(nn.Module):
             y, new = self.layers[index](self.norms[index](x), state, ids if lookup and not index else None)
             return self.dropout(y), new
 
-        x, states = run_over_layers(run_layer, x, state, residual=self.config.residual)
+        x, states = run_over_layers(run_layer, x, state, residual=has_residual(self.config))
         return self.norm(x), torch.stack(states)
 
     def output_inputs(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,12 +13,12 @@ Row = tuple[str, str, int]
 
 
 def check_model(config: ModelConfig) -> None:
-    """Raise CharlmError for an unknown cell, or for widths that do not fit the cell.
+    """Raise CharlmError for an unknown cell, or for widths or heads that do not fit the cell.
 
     A width that is not chosen yet (None) fits.
     """
-    raw = cells[config.cell].raw_input
-    if raw and None not in (config.embedding, config.hidden) and config.embedding != config.hidden:
+    cell = cells[config.cell](config)
+    if cell.raw_input and None not in (config.embedding, config.hidden) and config.embedding != config.hidden:
         raise CharlmError(
             f"the cell {config.cell!r} needs an input as wide as its hidden units; set `model.embedding` "
             f"to {config.hidden} (it is {config.embedding})"
@@ -30,17 +30,21 @@ def has_projection(config: ModelConfig) -> bool:
     return config.tie and config.embedding != config.hidden
 
 
+def has_residual(config: ModelConfig) -> bool:
+    """Whether the input of each layer is added to its output, from the second layer on."""
+    return config.residual and not cells[config.cell].residual
+
+
 def parameter_table(config: ModelConfig, vocab_size: int) -> list[Row]:
     """One row for each part of the network: its name, its shape in words, its number of parameters."""
-    embedding, hidden = config.embedding, config.hidden
+    embedding, hidden, cell = config.embedding, config.hidden, cells[config.cell](config)
+    seen = f", {cell.context} tokens" if cell.context else ""
     rows = [("embedding", f"{vocab_size} x {embedding}", vocab_size * embedding)]
     for layer in range(config.layers):
         features = hidden if layer else embedding
         if layer and config.layer_norm:
             rows.append((f"norm {layer + 1}", f"{hidden}", 2 * hidden))
-        rows.append(
-            (f"{config.cell} {layer + 1}", f"{features} -> {hidden}", cells[config.cell].parameters(features, hidden))
-        )
+        rows.append((f"{config.cell} {layer + 1}", f"{features} -> {hidden}{seen}", cell.parameters(features, hidden)))
     if config.layer_norm:
         rows.append(("norm", f"{hidden}", 2 * hidden))
     if has_projection(config):
@@ -60,7 +64,7 @@ def parameter_count(config: ModelConfig, vocab_size: int) -> int:
 
 def unused_settings(config: ModelConfig) -> list[str]:
     """Settings that differ from their defaults but do nothing for this cell, each with the reason."""
-    cell = cells[config.cell]
+    cell = cells[config.cell](config)
     forgets = cell.forget_gate is not None
     no_recurrent, no_gate = "no recurrent matrix", "no forget gate"
     needs = {
@@ -68,6 +72,10 @@ def unused_settings(config: ModelConfig) -> list[str]:
         "weight_drop": (cell.recurrent, no_recurrent),
         "recurrent_init": (cell.recurrent, no_recurrent),
         "recurrent_scale": (cell.recurrent, no_recurrent),
+        "residual": (not cell.residual, "residual connections of its own"),
+        "zoneout": (not cell.context, "no recurrent state"),
+        "context": (cell.context, "no fixed context"),
+        "heads": (cell.attends, "no attention heads"),
         "gate_scale": (cell.gated, "no gates"),
         "chrono": (forgets or cell.input_gate is not None, no_gate),
         "forget_bias": (forgets or config.chrono, no_gate),

@@ -144,6 +144,7 @@ def _facts(config: Config, tokenizer: Tokenizer, train: TokenStream, processes: 
         processes=processes,
         raw_input=cell.raw_input,
         gated=cell.gated,
+        context=cell.context,
     )
 
 

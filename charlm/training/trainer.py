@@ -338,7 +338,7 @@ def _introduce(
     precision, reason = choose_precision(config.trainer.precision, gpu)
     reporter.say(f"precision: {precision} ({reason})")
     reporter.parameter_table(model.table())
-    reporter.say(f"recurrence: {model.config.cell}, {model.describe('cuda' if gpu else 'cpu')}")
+    reporter.say(f"cell: {model.config.cell}, {model.describe('cuda' if gpu else 'cpu')}")
     for line in unused_settings(model.config):
         reporter.say(f"warning: nothing is changed by {line}")
 

@@ -286,7 +286,7 @@ def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation],
 
 
 def print_cells(
-    chosen: Mapping[str, type[Cell]], features: int, hidden: int, speeds: Mapping[str, float] | None = None
+    chosen: Mapping[str, Cell], features: int, hidden: int, speeds: Mapping[str, float] | None = None
 ) -> None:
     """Print cells on standard output: implementation, speed, number of parameters, equations.
 

@@ -30,7 +30,7 @@ VOCABULARY, HIDDEN, TIME = 20, 8, 9
 def make_model(cell: str, **options: Any) -> LanguageModel:
     """A model of random parameters, biases and gains included."""
     torch.manual_seed(1)
-    sizes = {"layers": 3, "hidden": HIDDEN, "embedding": HIDDEN, "dropout": 0.0, "tie": False}
+    sizes = {"layers": 3, "hidden": HIDDEN, "embedding": HIDDEN, "dropout": 0.0, "tie": False, "context": 4}
     model = LanguageModel(ModelConfig(cell, **{**sizes, **options}), VOCABULARY).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)

@@ -29,20 +29,22 @@ TEXTBOOK = {
     "min_gru": 2 * (n * m + n),
     "min_lstm": 3 * (n * m + n),
     "rglru": 3 * (n * m + n) + n,
+    "window": 8 * (n * m + n),  # a matrix and a bias for each of eight tokens
+    "transformer": 3 * n**2 + n**2 + 2 * 4 * n**2 + 2 * 2 * n,  # its input is as wide as its output
 }
 
 
 @pytest.mark.parametrize("name", TEXTBOOK)
 def test_parameters_by_the_textbook(name: str) -> None:
-    assert cells[name].parameters(m, n) == TEXTBOOK[name]
+    assert cells[name]().parameters(m, n) == TEXTBOOK[name]
 
 
 @pytest.mark.parametrize("name", cells)
 def test_the_formula_is_the_count(name: str) -> None:
-    terms = [term.split() for term in cells[name].formula().split(" + ")]
+    terms = [term.split() for term in cells[name]().formula().split(" + ")]
     values = {"nm": n * m, "n^2": n**2, "n": n}
     counted = sum(int(term[0] if len(term) > 1 else 1) * values[term[-1]] for term in terms)
-    assert counted == cells[name].parameters(m, n)
+    assert counted == cells[name]().parameters(m, n)
 
 
 def sigmoid(x: float) -> float:
@@ -52,10 +54,13 @@ def sigmoid(x: float) -> float:
 tanh = math.tanh
 
 
-def one_unit(name: str, x: list[float], state: list[float], **weights: float | list[float]) -> list[float]:
-    """One step of one unit: x is W x + b of each gate, a list is the weight of each part of a product."""
+def one_unit(name: str, x: list[float], state: list[float], **weights: float | list[Any]) -> list[float]:
+    """One step of one unit: x is W x + b of each gate, a list is the weight of each part of a product.
+
+    A list of lists is the transpose of a product of several columns.
+    """
     w = {
-        key: (lambda h, u=value: h @ np.array([u])) if isinstance(value, list) else np.array([value])
+        key: (lambda h, u=value: h @ np.atleast_2d(u)) if isinstance(value, list) else np.array([value])
         for key, value in weights.items()
     }
     new = cells[name]().step(NumpyFunctions, SimpleNamespace(**w), np.array(x), *(np.array([part]) for part in state))
@@ -181,6 +186,35 @@ def test_rglru_by_hand() -> None:
     assert h == pytest.approx(a * 0.5 + math.sqrt(1 - a * a + 1e-6) * sigmoid(0.2) * 0.3, rel=1e-12)
 
 
+def test_window_by_hand() -> None:
+    x, waiting = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], [-2.0, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+    h, *sums = one_unit("window", x, waiting)
+    assert h == pytest.approx(tanh(0.1 + 0.7), rel=1e-14)  # the last output, -2, is not read
+    assert sums == pytest.approx([0.2 + 0.6, 0.3 + 0.5, 0.4 + 0.4, 0.5 + 0.3, 0.6 + 0.2, 0.7 + 0.1, 0.8], rel=1e-14)
+
+
+def test_transformer_by_hand() -> None:
+    """One unit: its norm is the bias. Of the 63 places of the state, three hold a token."""
+    empty = [7.0] * 60  # never read
+    h, count, *rest = one_unit(
+        "transformer", [0.8], [9.0, 3.0, *empty, 0.1, 0.2, 0.3, *empty, 1.0, 2.0, 3.0],
+        gain=5.0, bias=0.5, mlp_gain=5.0, mlp_bias=-0.3,
+        QKV=[1.0, 2.0, 3.0], O=[0.5], E=[0.6, -0.2, 3.0, 0.0], D=[[0.7], [0.4], [-0.1], [9.0]],
+    )  # fmt: skip
+    q, k, v = 0.5, 1.0, 1.5
+    slope = 2.0**-8
+    weights = [math.exp(q * key - slope * distance) for key, distance in ((0.1, 3), (0.2, 2), (0.3, 1), (k, 0))]
+    read = sum(w * value for w, value in zip(weights, (1.0, 2.0, 3.0, v), strict=True)) / sum(weights)
+
+    def gelu(z: float) -> float:
+        return 0.5 * z * (1 + tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+
+    y = 0.8 + 0.5 * read
+    mlp = 0.7 * gelu(0.6 * -0.3) + 0.4 * gelu(-0.2 * -0.3) - 0.1 * gelu(3.0 * -0.3)
+    assert [h, count] == pytest.approx([y + mlp, 4.0], rel=1e-12)
+    assert rest == pytest.approx([*empty[1:], 0.1, 0.2, 0.3, k, *empty[1:], 1.0, 2.0, 3.0, v], rel=1e-14)
+
+
 def test_every_cell_of_the_package_has_a_step_by_hand() -> None:
     """A cell added from elsewhere need not."""
     assert {f"test_{name}_by_hand" for name in TEXTBOOK} <= set(globals())
@@ -200,8 +234,8 @@ def test_a_cell_is_consistent_with_what_it_declares(name: str) -> None:
     cell = cells[name]()
     hidden = 3
     weights: dict[str, Any] = {
-        product: lambda h, width=width: np.zeros((*h.shape[:-1], width * hidden))
-        for product, width in cell.products.items()
+        product: lambda h, rows=rows, columns=columns: h @ np.zeros((columns * hidden, rows * hidden))
+        for product, (rows, columns) in cell.sizes().items()
     }
     weights |= {vector: np.zeros(width * hidden) for vector, width in cell.vectors.items()}
     state = np.full((cell.states, 2, hidden), 0.5)
@@ -213,5 +247,6 @@ def test_a_cell_is_consistent_with_what_it_declares(name: str) -> None:
     assert cell.input_gate is None or cell.input_gate < max(cell.gates, cell.vectors.get("b", 0))
     assert set(cell.vector_init) <= set(cell.vectors)
     assert set(cell.input_products) <= set(cell.products)
-    widths = {"W": cell.gates} | dict(cell.products)
+    assert set(cell.product_scale) <= set(cell.input_products)
+    widths = {"W": cell.gates} | {product: rows for product, (rows, _) in cell.sizes().items()}
     assert all(part < widths[name] for name, parts in cell.candidates.items() for part in parts)

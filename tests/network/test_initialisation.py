@@ -20,7 +20,7 @@ GATED = [name for name in cells if cells[name].forget_gate is not None]
 def start(name: str, **options: Any) -> Layer:
     torch.manual_seed(4)
     config = ModelConfig(name, hidden=HIDDEN, **options)
-    layer = Layer(cells[name](), HIDDEN, config)
+    layer = Layer(cells[name](config), HIDDEN, config)
     initialise(layer, config)
     return layer
 
@@ -32,7 +32,8 @@ def test_matrices(name: str) -> None:
     for product in cell.products:
         for block in layer.get_parameter(product).split(HIDDEN):
             if product in cell.input_products:
-                assert abs(block.std().item() * math.sqrt(HIDDEN) - 1) < 0.1
+                scale = cell.product_scale.get(product, 1.0)
+                assert abs(block.std().item() * math.sqrt(block.shape[1]) / scale - 1) < 0.1
             else:
                 torch.testing.assert_close(block @ block.T, torch.eye(HIDDEN), rtol=0, atol=1e-5)
     if cell.gates:

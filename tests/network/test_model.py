@@ -30,6 +30,7 @@ def make_model(cell: str = "lstm", vocab_size: int = VOCABULARY, **options: Any)
         "embedding": HIDDEN if not cells[cell].gates else 6,
         "dropout": 0.0,
         "tie": False,
+        "context": 4,  # where a layer sees a fixed number of tokens: less than TIME
     }
     return LanguageModel(ModelConfig(cell, **{**sizes, **options}), vocab_size)
 
@@ -44,7 +45,7 @@ def test_whole_is_chunked_is_stepwise(cell: str, options: dict[str, Any]) -> Non
     model, ids = make_model(cell, **options).double(), make_ids()
     whole, last = model(ids)
     assert whole.shape == (BATCH, TIME, VOCABULARY)
-    assert last.shape == (3, cells[cell].states, BATCH, HIDDEN)
+    assert last.shape == (3, model.cell.states, BATCH, HIDDEN)
     for size in (1, 4):
         state, parts = model.initial_state(BATCH), []
         for window in ids.split(size, dim=1):

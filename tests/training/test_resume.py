@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from charlm.config import Config
 from charlm.errors import CharlmError, Interrupted
+from charlm.network.cells import cells
 from charlm.reporter import Reporter
 from charlm.run import Run
 from charlm.run_directory import RunDirectory
@@ -82,6 +84,15 @@ def interrupted(config: Config, path: Path, step: int, number: int = signal.SIGI
 @pytest.mark.parametrize("step", [1, 10, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS, 3 * STEPS - 1])
 def test_resumed_is_unbroken(config: Config, unbroken: Run, tmp_path: Path, step: int) -> None:
     run = interrupted(config, tmp_path / "run", step)
+    assert_same(resume(run.path), unbroken)
+
+
+@pytest.mark.parametrize("cell", [name for name in cells if cells[name].context])
+def test_a_state_that_is_a_window_is_resumed(config: Config, tmp_path: Path, cell: str) -> None:
+    model = replace(config.model, cell=cell, context=20, embedding=config.model.hidden)  # more than a training window
+    config = replace(config, model=model, trainer=replace(config.trainer, max_epochs=1))
+    unbroken = train(config, tmp_path / "unbroken")
+    run = interrupted(config, tmp_path / "run", 5)
     assert_same(resume(run.path), unbroken)
 
 

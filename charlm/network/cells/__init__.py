@@ -12,7 +12,7 @@ all gates together, `gates` times n rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from charlm.registry import Registry
@@ -20,7 +20,9 @@ from charlm.registry import Registry
 if TYPE_CHECKING:
     from typing import Self
 
-WindowPath = Literal["fused", "scan", "stepped"]
+    from charlm.config import ModelConfig
+
+WindowPath = Literal["fused", "scan", "parallel", "stepped"]
 
 FUSED_ON_CPU = {"LSTM": math.inf, "GRU": 320, "RNN_TANH": 320, "RNN_RELU": 320}
 """Hidden units up to which torch's kernels are faster than our own loop over time on a CPU (measured with
@@ -28,7 +30,10 @@ scripts/benchmark_cells.py): the LSTM's is oneDNN's, the others are loops of tor
 
 
 class Arithmetic(Protocol):
-    """What torch tensors and numpy arrays have in common: operators that work element by element."""
+    """What torch tensors and numpy arrays have in common: slices, and operators that work element by element."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
 
     def __add__(self, other: Any, /) -> Self: ...
     def __sub__(self, other: Any, /) -> Self: ...
@@ -37,6 +42,8 @@ class Arithmetic(Protocol):
     def __radd__(self, other: Any, /) -> Self: ...
     def __rsub__(self, other: Any, /) -> Self: ...
     def __rmul__(self, other: Any, /) -> Self: ...
+    def __getitem__(self, place: Any, /) -> Self: ...
+    def __setitem__(self, place: Any, value: Any, /) -> None: ...
 
 
 Array = TypeVar("Array", bound=Arithmetic)
@@ -56,8 +63,39 @@ class Functions(Protocol[Array]):
         """Equal parts of the last axis."""
         ...
 
+    def concatenate(self, arrays: Sequence[Array], /) -> Array:
+        """Arrays one after the other along the first axis."""
+        ...
+
+    def stack(self, arrays: Sequence[Array], /) -> Array:
+        """Arrays of one shape along a new first axis."""
+        ...
+
     def norm(self, x: Array, gain: Array, bias: Array, /) -> Array:
         """Layer normalisation over the last axis, with an epsilon of 1e-5."""
+        ...
+
+    def gelu(self, x: Array, /) -> Array:
+        """x times the normal distribution function of x (Hendrycks and Gimpel 2016), in its approximation by tanh."""
+        ...
+
+    def attention(self, q: Array, keys: Array, values: Array, count: Array, heads: int, /) -> Array:
+        """Causal attention of several heads over a sliding window, with a linear bias (Vaswani et al. 2017; ALiBi:
+        Press et al. 2022).
+
+        Each query q_t sees keys k_s of the last W tokens, itself included:
+        y_t = sum over s of p_ts v_s, where p_t = softmax over s of (q_t k_s / sqrt(d) - m (t - s)).
+        Head i of H heads has d = n / H units of each vector and the slope m = 2^(-8 i / H).
+
+        Args:
+            q: (time, ..., n).
+            keys, values: (W - 1 + time, ..., n): those of the W - 1 tokens before the window come first.
+            count: (...): how many of these W - 1 tokens there are; those that are missing are not seen.
+            heads: Number of heads, a divisor of n.
+
+        Returns:
+            (time, ..., n).
+        """
         ...
 
 
@@ -75,15 +113,27 @@ Step = Callable[..., tuple[Any, ...]]
 
 
 class Cell:
-    """One time step of one recurrent layer; it holds no parameters and imports neither torch nor numpy."""
+    """One time step of one layer; it holds no parameters and imports neither torch nor numpy.
 
-    gates: ClassVar[int] = 1
+    Args:
+        config: The settings of the network, for a cell whose state or parameters depend on them; None: the defaults.
+    """
+
+    gates: int = 1
     """Rows of the input's projection W x + b, in units of hidden; 0: the step reads the input itself, and the layer
     has no W and b."""
-    states: ClassVar[int] = 1
+    states: int = 1
     """Number of arrays in the state."""
-    products: ClassVar[Mapping[str, int]] = {}
-    """Matrices that are multiplied by vectors as wide as hidden: name to rows in units of hidden."""
+    context: int = 0
+    """Number of tokens that a layer sees, the current one included; 0: the state carries what all of them left."""
+    attends: ClassVar[bool] = False
+    """Whether the cell has attention heads."""
+    residual: ClassVar[bool] = False
+    """Whether the cell itself adds its input to its output."""
+    products: ClassVar[Mapping[str, int | tuple[int, int]]] = {}
+    """Matrices that are multiplied by vectors: name to rows, or to rows and columns, in units of hidden (1 column)."""
+    product_scale: ClassVar[Mapping[str, float]] = {}
+    """Initial scales of products of the input that do not start at 1: name to scale."""
     input_products: ClassVar[tuple[str, ...]] = ()
     """Names of the products that are applied to the input; the others are recurrent."""
     vectors: ClassVar[Mapping[str, int]] = {}
@@ -94,9 +144,9 @@ class Cell:
     """Which part of the bias belongs to the gate that keeps the past: it starts at `forget_bias`."""
     input_gate: ClassVar[int | None] = None
     """Which part of the bias belongs to a separate gate that lets new input in: `chrono` starts it closed."""
-    candidates: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    candidates: Mapping[str, tuple[int, ...]] = {}
     """Which parts of W and of the products feed the candidate state and not a gate: name to numbers of parts."""
-    input_scale: ClassVar[float] = 1.0
+    input_scale: float = 1.0
     """Initial scale of W; at 1 W x is as large as x."""
     recurrent_init: ClassVar[str] = "orthogonal"
     """How recurrent matrices start unless a setting says otherwise: orthogonal, identity or normal."""
@@ -115,9 +165,12 @@ class Cell:
 
     def __init_subclass__(cls) -> None:
         cls.recurrent = tuple(name for name in cls.products if name not in cls.input_products)
-        widths = {"W": cls.gates} | dict(cls.products)
+        widths = {"W": cls.gates} | {name: rows for name, (rows, _) in cls.sizes().items()}
         cls.gated = any(width > len(cls.candidates.get(name, ())) for name, width in widths.items())
         cls.raw_input = cls.gates == 0
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        pass
 
     def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
         """The state one time step later; no argument is changed in place.
@@ -137,32 +190,38 @@ class Cell:
     def path(cls, device: str, hidden: int) -> WindowPath:
         """The fastest way to compute a window of so many hidden units on a device ("cpu", "cuda", ...).
 
-        fused: torch's kernel; scan: all coefficients of a window at once; stepped: the cell's own step for each token.
+        fused: torch's kernel; scan: all coefficients of a window at once; parallel: all of a window at once; stepped:
+        the cell's own step for each token.
         """
         fused = cls.fused is not None and (device != "cpu" or hidden <= FUSED_ON_CPU.get(cls.fused, 0))
         return "fused" if fused else "stepped"
 
     @classmethod
-    def parameters(cls, features: int, hidden: int) -> int:
+    def sizes(cls) -> dict[str, tuple[int, int]]:
+        """Rows and columns of each product in units of hidden."""
+        return {name: size if isinstance(size, tuple) else (size, 1) for name, size in cls.products.items()}
+
+    def parameters(self, features: int, hidden: int) -> int:
         """Number of parameters of a layer of n = hidden units with m = features inputs.
 
         4 (n m + n^2 + n) for an LSTM, 3 (n m + n^2 + n) + n for the reset-after GRU, n m + n^2 + n for an RNN.
         """
-        return (
-            cls.gates * (hidden * features + hidden)
-            + sum(cls.products.values()) * hidden * hidden
-            + sum(cls.vectors.values()) * hidden
+        return sum(
+            count * {"nm": features * hidden, "n^2": hidden * hidden, "n": hidden}[letter]
+            for count, letter in self._terms()
         )
 
-    @classmethod
-    def formula(cls) -> str:
+    def formula(self) -> str:
         """The number of parameters in letters: "4 nm + 4 n^2 + 4 n" for an LSTM."""
-        terms = [
-            (cls.gates, "nm"),
-            (sum(cls.products.values()), "n^2"),
-            (cls.gates + sum(cls.vectors.values()), "n"),
+        return " + ".join(f"{count} {letter}" if count > 1 else letter for count, letter in self._terms() if count)
+
+    def _terms(self) -> list[tuple[int, str]]:
+        """The terms of the number of parameters: each a count and its letters."""
+        return [
+            (self.gates, "nm"),
+            (sum(rows * columns for rows, columns in self.sizes().values()), "n^2"),
+            (self.gates + sum(self.vectors.values()), "n"),
         ]
-        return " + ".join(f"{count} {letter}" if count > 1 else letter for count, letter in terms if count)
 
 
 class LinearCell(Cell):
@@ -184,6 +243,45 @@ class LinearCell(Cell):
     def path(cls, device: str, hidden: int) -> WindowPath:
         """ "scan", on every device and for every width."""
         return "scan"
+
+
+class ParallelCell(Cell):
+    """A cell that is not recurrent: its output depends on the last `context` tokens alone.
+
+    All time steps of a window are computed at once, and a step is a window of one token. The state is what the tokens
+    before leave to the next `context` - 1; before the first token of a text it is zero.
+
+    Args:
+        config: The settings of the network; a `context` of 0 is the cell's own.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__(config)
+        if config is not None:
+            self.context = config.context or self.context
+
+    def whole(self, f: Functions[Array], w: Weights, x: Array, state: Array) -> tuple[Array, Array]:
+        """The outputs of a window and the state after it; no argument is changed in place.
+
+        Args:
+            f: The functions.
+            w: The cell's parameters.
+            x: (time, ..., gates * hidden), the input's projection W x + b, or the input itself.
+            state: (states, ..., hidden); the first is the layer's last output.
+
+        Returns:
+            (time, ..., hidden) and (states, ..., hidden).
+        """
+        raise NotImplementedError
+
+    def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
+        _, new = self.whole(f, w, x[None], f.stack(state))
+        return tuple(new[part] for part in range(self.states))
+
+    @classmethod
+    def path(cls, device: str, hidden: int) -> WindowPath:
+        """Always all of a window at once."""
+        return "parallel"
 
 
 cells: Registry[type[Cell]] = Registry("cell", "charlm.network.cells")
