@@ -261,8 +261,8 @@ MUTANTS = [
     ),
     Mutant(
         "the formula of the number of parameters leaves out vectors", "charlm/network/cells/__init__.py",
-        '(cls.gates + sum(cls.vectors.values()), "n")',
-        '(cls.gates, "n")', CELLS,
+        '(self.gates + sum(self.vectors.values()), "n")',
+        '(self.gates, "n")', CELLS,
     ),
     Mutant(
         "zoneout keeps what it should replace", "charlm/network/cells/__init__.py",
@@ -593,8 +593,8 @@ MUTANTS = [
     ),
     Mutant(
         "patience is forgotten on resume", "charlm/training/progress.py",
-        "stale_validations: int = 0",
-        'stale_validations: int = field(default=0, metadata={"stored": False})', ("tests/training/test_progress.py",),
+        "stale_validations: NonNegativeInteger = 0",
+        'stale_validations: NonNegativeInteger = field(default=0, metadata={"stored": False})', ("tests/training/test_progress.py",),
     ),
     Mutant(
         "the time before an interruption is forgotten", "charlm/training/progress.py",

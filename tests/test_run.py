@@ -145,6 +145,9 @@ def test_a_vocabulary_shorter_than_the_network_is_named(run: Path) -> None:
 def test_references_of_the_wrong_type_are_named(run: Path, name: str) -> None:
     values: dict[str, object] = {"references": {}, "left_out": {}, "size": 9, "ngram": None, name: {"x": 3}}
     (run / "quality.json").write_text(json.dumps(values))
+    with pytest.raises(CharlmError, match=r"quality.json is damaged .*; restore it from a copy"):
+        _ = RunDirectory(run).quality
+    (run / "checksums.json").unlink()
     with pytest.raises(CharlmError, match=r"quality.json is damaged .*; delete it"):
         _ = RunDirectory(run).quality
 
