@@ -594,7 +594,8 @@ MUTANTS = [
     Mutant(
         "patience is forgotten on resume", "charlm/training/progress.py",
         "stale_validations: NonNegativeInteger = 0",
-        'stale_validations: NonNegativeInteger = field(default=0, metadata={"stored": False})', ("tests/training/test_progress.py",),
+        'stale_validations: NonNegativeInteger = field(default=0, metadata={"stored": False})',
+        ("tests/training/test_progress.py",),
     ),
     Mutant(
         "the time before an interruption is forgotten", "charlm/training/progress.py",
