@@ -79,7 +79,7 @@ def describe_progress(scores: Scores, references: References) -> list[str]:
         return []
     closer = sum(value > 0 for value in found.values())
     sentences = [
-        f"The generated text is closer to held-out text than the text of a 6-gram model in {closer} of {len(found)} "
+        f"The generated text is closer to held-out text than the text of a 5-gram model in {closer} of {len(found)} "
         "text metrics."
     ]
     worst = min(found, key=lambda name: found[name])
@@ -88,7 +88,7 @@ def describe_progress(scores: Scores, references: References) -> list[str]:
             in_words(worst, one[worst]) for one in (scores, references[REFERENCE], references[BASELINE])
         )
         sentences.append(
-            f"The worst metric is {label(worst)}: {own} (held-out text: {reference}, 6-gram model: {baseline})."
+            f"The worst metric is {label(worst)}: {own} (held-out text: {reference}, 5-gram model: {baseline})."
         )
     return sentences
 

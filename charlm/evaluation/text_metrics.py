@@ -29,8 +29,8 @@ from charlm.text.items import Unit
 REFERENCE = "held-out text"
 """The name of real text that the model has not seen: a perfect model would score like it."""
 
-BASELINE, WEAK_BASELINE = "6-gram model", "2-gram model"
-"""The names of the texts by models of 6 and of 2 characters in a row."""
+BASELINE, WEAK_BASELINE = "5-gram model", "1-gram model"
+"""The names of the texts by n-gram models of 5 characters and of 1 character."""
 
 COMPARED = (REFERENCE, BASELINE, WEAK_BASELINE)
 """The texts that generated text is compared with, the best first."""

@@ -70,7 +70,7 @@ def test_metrics_are_counted_and_the_worst_is_named() -> None:
     )
     assert said[0].startswith("The generated text is closer to held-out text")
     assert said[0].endswith("in 2 of 3 text metrics.")
-    expected = f"is {label('words_in_training_text')}: 30% (held-out text: 90%, 6-gram model: 50%)."
+    expected = f"is {label('words_in_training_text')}: 30% (held-out text: 90%, 5-gram model: 50%)."
     assert said[1].endswith(expected)
 
 

@@ -65,7 +65,7 @@ def test_every_point_has_scores_and_the_references_stand_beside_them(run: Run) -
     steps = sorted({sample.step for sample in run.samples})
     assert len(steps) == 6
     known = json.loads((run.path / "quality.json").read_text(encoding="utf-8"))
-    assert set(known["references"]) == {"held-out text", "2-gram model", "6-gram model"}
+    assert set(known["references"]) == {"held-out text", "1-gram model", "5-gram model"}
     names = set(metrics) - set(known["left_out"])
     assert len(names) > 1
     rows = {row["step"]: row for row in run.metrics if any(name.startswith("text_metrics/") for name in row)}

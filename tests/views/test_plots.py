@@ -18,7 +18,7 @@ CHART = Chart(
     "epochs",
     "nats per token",
     [Curve("training", range(6), [4, 3, 2.5, 2.2, 2, 1.9], faint=True), Curve("验证", [1, 5], [3, 2], marked=True)],
-    {"held-out text": 1.5, "6-gram model": 2.5, "something else": 3.5},
+    {"held-out text": 1.5, "5-gram model": 2.5, "something else": 3.5},
     marks=[0, 1, 5],
 )
 
