@@ -766,7 +766,7 @@ MUTANTS = [
         "torch.manual_seed(1)", DEFINITION,
     ),
     Mutant(
-        "a resumed run may change its optimiser", "charlm/training/trainer.py",
+        "a resumed run may change its optimiser", "charlm/training/resume.py",
         'RESUMABLE = ("trainer",',
         'RESUMABLE = ("trainer", "optimizer",',
         ("tests/training/test_resume.py::test_what_was_learned_cannot_change_when_a_run_is_resumed",),

@@ -1,11 +1,11 @@
-"""train: from settings to a trained run; resume: from a run directory onwards."""
+"""`train` leads from settings to a trained run, `resume` from a run directory onwards; both end in `fit`."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,19 @@ import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from charlm.config import Config, settings
+from charlm.config import Config
 from charlm.config.limits import Limits
-from charlm.config.plain import merge, nest
 from charlm.config.shell import command
-from charlm.errors import CharlmError, Interrupted, first_line
+from charlm.errors import CharlmError, Interrupted
 from charlm.files import describe_os_error
 from charlm.network.model import LanguageModel
 from charlm.network.precision import choose_precision
 from charlm.network.summary import unused_settings
 from charlm.reporter import Reporter
 from charlm.run import Run
-from charlm.run_directory import WEIGHTS, RunDirectory
+from charlm.run_directory import RunDirectory
 from charlm.training.callbacks import Checkpointing, ProgressLogging, StoppingCriteria, Validation
-from charlm.training.checkpoint import OURS, load_checkpoint
+from charlm.training.checkpoint import OURS
 from charlm.training.data import LanguageData
 from charlm.training.diagnostics import Diagnostics
 from charlm.training.interruption import describe_interruption
@@ -35,11 +34,10 @@ from charlm.training.lock import locked
 from charlm.training.machine import build_trainer, fast_matmul, has_gpu, quiet
 from charlm.training.module import LanguageModule
 from charlm.training.ngram_losses import ngram_losses
-from charlm.training.preparation import check_memory, check_prompts, prepare
+from charlm.training.preparation import check_memory, prepare
 from charlm.training.pretrained import load_pretrained
 from charlm.training.processes import (
     announced,
-    end_quietly,
     is_first_process,
     lost_process,
     prepared_directory,
@@ -47,11 +45,16 @@ from charlm.training.processes import (
 )
 from charlm.training.progress import Progress
 from charlm.training.recovery import Recovery, check_initial_weights
+from charlm.training.resume import (
+    changed_settings,
+    check_processes,
+    fitting,
+    last_checkpoint,
+    restore_progress,
+    restore_weights,
+)
 from charlm.training.run_logger import RunLogger, logger_classes, logger_names, other_loggers
 from charlm.training.sample_logger import SampleLogger
-
-RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
-"""Groups of settings that may change when a run is resumed."""
 
 
 def train(
@@ -114,37 +117,9 @@ def resume(
     """
     directory = RunDirectory(path)
     with locked(directory.path):
-        return _resume(directory, changes or {}, reporter, callbacks, loggers)
-
-
-def _resume(
-    directory: RunDirectory,
-    changes: dict[str, Any],
-    reporter: Reporter | None,
-    callbacks: Sequence[lightning.Callback],
-    loggers: Sequence[Logger],
-) -> Run:
-    before = directory.config
-    current = {setting.name: setting.value for setting in settings(before)}
-    changed = {name: value for name, value in changes.items() if current.get(name) != value}
-    for name in changed:
-        if name.split(".")[0] not in RESUMABLE:
-            raise CharlmError(f"`{name}` cannot change when a run is resumed; {_instead(name, directory)}")
-        if changed[name] is None:
-            raise CharlmError(f"`{name}` is chosen when a run starts; name a value to change it for a resumed run")
-    config = Config.from_dict(merge(before.to_dict(), nest(changed)))
-    check_prompts(config.samples, directory.tokenizer)
-    reporter = reporter if reporter and is_first_process() else Reporter()
-    return fit(directory, reporter, config=config, resuming=True, callbacks=callbacks, loggers=loggers)
-
-
-def _instead(name: str, directory: RunDirectory) -> str:
-    """What to do instead of changing a setting that a resumed run cannot change."""
-    roles = {setting.name: setting.role for setting in settings(Config)}
-    other_weights = name == "init_from" or name.startswith("tokenizer.")
-    if other_weights or name.startswith("model.") and roles.get(name) != "regularises":
-        return "train a new run"
-    return f"start a new one with `init_from` {directory.path}"
+        config = changed_settings(directory, changes or {})
+        reporter = reporter if reporter and is_first_process() else Reporter()
+        return fit(directory, reporter, config=config, resuming=True, callbacks=callbacks, loggers=loggers)
 
 
 def fit(
@@ -170,18 +145,13 @@ def fit(
         loggers: Lightning loggers beside those of `trainer.logger`.
     """
     config = config or directory.config
-    saved = _last_checkpoint(directory, reporter) if resuming else None
+    saved = last_checkpoint(directory, reporter) if resuming else None
     progress = Progress(Limits.of(config.trainer, config.checkpoint))
     if saved is not None:
-        with _fitting(directory):
-            directory.check_parameters(sum(value.numel() for value in saved["state_dict"].values()))
-            progress.load_state_dict(saved[OURS]["progress"])
-            with torch.random.fork_rng([]):  # Lightning restores it when training has begun
-                torch.set_rng_state(saved[OURS]["random"]["cpu"][0].clone())
-            reason = stop_reason(config, progress)
-        if reason:
+        restore_progress(directory, progress, saved)
+        if reason := stop_reason(config, progress):
             reporter.say(f"{directory.path} has nothing left to train: {reason}")
-            _restore(directory, reporter)
+            restore_weights(directory, reporter)
             return Run(directory.path)
     gpu = has_gpu(config.trainer)
     check_memory(directory.model_config, directory.vocab_size, gpu)
@@ -189,7 +159,7 @@ def fit(
     module = LanguageModule(model, config.optimizer, config.trainer, progress)
     trainer = trainer or build_trainer(config.trainer)
     if saved is not None:
-        _check_processes(directory, saved[OURS]["processes"], trainer.world_size)
+        check_processes(directory, saved[OURS]["processes"], trainer.world_size)
     run_logger = None
     if is_first_process():
         run_logger = _open_logger(directory, config, progress.step, loggers, reporter)
@@ -212,7 +182,7 @@ def fit(
         try:
             data = LanguageData(directory.stream("train"), config.data, config.seed)
             last = directory.path / "checkpoints" / "last.ckpt"
-            with _fitting(directory, until=lambda: checkpointing.training):
+            with fitting(directory, until=lambda: checkpointing.training):
                 trainer.fit(module, datamodule=data, ckpt_path=last if saved is not None else None, weights_only=True)
         except Interrupted as interrupted:
             if run_logger is not None:
@@ -311,24 +281,6 @@ def stop_reason(config: Config, progress: Progress) -> str:
     return ""
 
 
-def _last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, Any] | None:
-    """The newest checkpoint of a run; None if it was stopped before its first one.
-
-    Raises:
-        CharlmError: the checkpoint is damaged, or is missing although the run has trained.
-    """
-    path = directory.path / "checkpoints" / "last.ckpt"
-    if path.exists():
-        directory.manifest.verify(
-            "checkpoints/last.ckpt", f"start a new run from the weights with `init_from` {directory.path}"
-        )
-        return load_checkpoint(path)
-    if any(row["step"] for row in directory.metrics):  # the initialisation, step 0, is measured before training
-        raise CharlmError(f"there is no checkpoint {path}; start a new run with `init_from` {directory.path}")
-    reporter.say(f"{directory.path} was stopped before its first checkpoint; it starts from the beginning")
-    return None
-
-
 def _introduce(
     directory: RunDirectory, model: LanguageModel, config: Config, progress: Progress, gpu: bool, reporter: Reporter
 ) -> None:
@@ -341,48 +293,6 @@ def _introduce(
     reporter.say(f"cell: {model.config.cell}, {model.describe('cuda' if gpu else 'cpu')}")
     for line in unused_settings(model.config):
         reporter.say(f"warning: nothing is changed by {line}")
-
-
-def _restore(directory: RunDirectory, reporter: Reporter) -> None:
-    """Write damaged weights anew from the checkpoint that was saved with them."""
-    for name, path in WEIGHTS.items():
-        try:
-            directory.read_weights(name)
-        except CharlmError:
-            saved = load_checkpoint(directory.path / "checkpoints" / f"{name}.ckpt")["state_dict"]
-            directory.write_weights({key.removeprefix("model."): value for key, value in saved.items()}, name)
-            reporter.say(f"wrote {path} anew from the checkpoint")
-
-
-def _check_processes(directory: RunDirectory, before: int, now: int) -> None:
-    """Raise CharlmError if a run is resumed with another number of processes: it would not resume exactly."""
-    if before != now and not is_first_process():
-        end_quietly()
-    if before != now:
-        raise CharlmError(
-            f"{directory.path} was trained by {before} process{'es' * (before > 1)} and can be resumed by as many, not "
-            f"by {now}; set `trainer.devices` and `trainer.num_nodes`, or what the launcher starts, as before"
-        )
-
-
-@contextlib.contextmanager
-def _fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Iterator[None]:
-    """What Lightning and torch raise for a checkpoint of another network or version, in words.
-
-    Args:
-        directory: The run.
-        until: Says that the checkpoint is restored; what is raised after that is something else.
-    """
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        path = directory.path / "checkpoints" / "last.ckpt"
-        if until() or not path.is_file():
-            raise
-        raise CharlmError(
-            f"the checkpoint {path} does not fit this run ({first_line(error)}); "
-            f"start a new run from the weights with `init_from` {directory.path}"
-        ) from error
 
 
 def _lost(directory: RunDirectory) -> str:

@@ -1,0 +1,139 @@
+"""How a run is resumed: what is read from its directory, checked and restored.
+
+`trainer.resume` and `trainer.fit` do this in order:
+
+1. `changed_settings`: the settings of the run, with those that the user changes.
+2. `last_checkpoint`: the newest checkpoint, compared with its checksum.
+3. `restore_progress`: step, epoch, time and best loss. If a limit is reached already, `restore_weights` mends the files
+   of weights and the run is over.
+4. `check_processes`: as many processes as before.
+5. What `metrics.csv` and the samples have beyond the step of the checkpoint is deleted (`trainer._open_logger`).
+6. Lightning restores the weights, the optimiser and the position in the data. `LanguageModule.on_load_checkpoint`
+   restores the recurrent state, the random numbers and the schedule; `fitting` explains what goes wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from charlm.config import Config, settings
+from charlm.config.plain import merge, nest
+from charlm.errors import CharlmError, first_line
+from charlm.reporter import Reporter
+from charlm.run_directory import WEIGHTS, RunDirectory
+from charlm.training.checkpoint import OURS, load_checkpoint
+from charlm.training.preparation import check_prompts
+from charlm.training.processes import end_quietly, is_first_process
+from charlm.training.progress import Progress
+
+RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
+"""Groups of settings that may change when a run is resumed."""
+
+
+def changed_settings(directory: RunDirectory, changes: dict[str, Any]) -> Config:
+    """The settings of a run with those that the user changes.
+
+    Args:
+        directory: The run.
+        changes: Dotted names and new values.
+
+    Raises:
+        CharlmError: a setting that cannot change, or a new value that does not fit.
+    """
+    before = directory.config
+    current = {setting.name: setting.value for setting in settings(before)}
+    changed = {name: value for name, value in changes.items() if current.get(name) != value}
+    for name in changed:
+        if name.split(".")[0] not in RESUMABLE:
+            raise CharlmError(f"`{name}` cannot change when a run is resumed; {_instead(name, directory)}")
+        if changed[name] is None:
+            raise CharlmError(f"`{name}` is chosen when a run starts; name a value to change it for a resumed run")
+    config = Config.from_dict(merge(before.to_dict(), nest(changed)))
+    check_prompts(config.samples, directory.tokenizer)
+    return config
+
+
+def _instead(name: str, directory: RunDirectory) -> str:
+    """What to do instead of changing a setting that a resumed run cannot change."""
+    roles = {setting.name: setting.role for setting in settings(Config)}
+    other_weights = name == "init_from" or name.startswith("tokenizer.")
+    if other_weights or name.startswith("model.") and roles.get(name) != "regularises":
+        return "train a new run"
+    return f"start a new one with `init_from` {directory.path}"
+
+
+def last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, Any] | None:
+    """The newest checkpoint of a run; None if it was stopped before its first one.
+
+    Raises:
+        CharlmError: the checkpoint is damaged, or is missing although the run has trained.
+    """
+    path = directory.path / "checkpoints" / "last.ckpt"
+    if path.exists():
+        directory.manifest.verify(
+            "checkpoints/last.ckpt", f"start a new run from the weights with `init_from` {directory.path}"
+        )
+        return load_checkpoint(path)
+    if any(row["step"] for row in directory.metrics):  # the initialisation, step 0, is measured before training
+        raise CharlmError(f"there is no checkpoint {path}; start a new run with `init_from` {directory.path}")
+    reporter.say(f"{directory.path} was stopped before its first checkpoint; it starts from the beginning")
+    return None
+
+
+def restore_progress(directory: RunDirectory, progress: Progress, saved: dict[str, Any]) -> None:
+    """Set the counters of a training to those of a checkpoint, after a check of what Lightning would only trip over.
+
+    Raises:
+        CharlmError: the checkpoint does not fit the run.
+    """
+    with fitting(directory):
+        directory.check_parameters(sum(value.numel() for value in saved["state_dict"].values()))
+        progress.load_state_dict(saved[OURS]["progress"])
+        with torch.random.fork_rng([]):  # Lightning restores it when training has begun
+            torch.set_rng_state(saved[OURS]["random"]["cpu"][0].clone())
+
+
+def restore_weights(directory: RunDirectory, reporter: Reporter) -> None:
+    """Write damaged weights anew from the checkpoint that was saved with them."""
+    for name, path in WEIGHTS.items():
+        try:
+            directory.read_weights(name)
+        except CharlmError:
+            saved = load_checkpoint(directory.path / "checkpoints" / f"{name}.ckpt")["state_dict"]
+            directory.write_weights({key.removeprefix("model."): value for key, value in saved.items()}, name)
+            reporter.say(f"wrote {path} anew from the checkpoint")
+
+
+def check_processes(directory: RunDirectory, before: int, now: int) -> None:
+    """Raise CharlmError if a run is resumed with another number of processes: it would not resume exactly."""
+    if before != now and not is_first_process():
+        end_quietly()
+    if before != now:
+        raise CharlmError(
+            f"{directory.path} was trained by {before} process{'es' * (before > 1)} and can be resumed by as many, not "
+            f"by {now}; set `trainer.devices` and `trainer.num_nodes`, or what the launcher starts, as before"
+        )
+
+
+@contextlib.contextmanager
+def fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Iterator[None]:
+    """What Lightning and torch raise for a checkpoint of another network or version, in words.
+
+    Args:
+        directory: The run.
+        until: Says that the checkpoint is restored; what is raised after that is something else.
+    """
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        path = directory.path / "checkpoints" / "last.ckpt"
+        if until() or not path.is_file():
+            raise
+        raise CharlmError(
+            f"the checkpoint {path} does not fit this run ({first_line(error)}); "
+            f"start a new run from the weights with `init_from` {directory.path}"
+        ) from error
