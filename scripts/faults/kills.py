@@ -50,7 +50,7 @@ def case(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]
                 ended = running.wait(SECONDS) or running.kill()
                 moments.append(f"{number.name}{' twice' * twice} after {after:.2f} s")
             if "loading" in ended.err:  # before, the command has not begun to handle signals, and any ending is right
-                # Python may let the signal itself end it after an import was interrupted; a shell shows the same status.
+                # Python lets the signal end it after an import was interrupted; for a shell the status is the same.
                 found += problems(ended, (0, STATUS[number], -number))
         ended = charlm(_command(work, name, run), folder, seconds=SECONDS)
         found += problems(ended, (0,))
