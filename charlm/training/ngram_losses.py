@@ -40,7 +40,7 @@ def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | N
         stream.release()
     directory.write_quality(ngram=found)
     reporter.say(
-        f"to compare with: {model.name}, of {describe_training(train, MOST_TRAINING)}, has "
-        f"{found.losses[max(read) - 1]:.3f} nats per token on the validation text"
+        f"baseline: {found.losses[max(read) - 1]:.3f} nats per token on the validation text, by an n-gram model "
+        f"({model.name}) of {describe_training(train, MOST_TRAINING)}"
     )
     return found
