@@ -124,7 +124,7 @@ def token_checksums(folder: Path) -> dict[str, int]:
     try:
         facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))
         return {**facts["checksums"], "streams.json": checksum(folder / "streams.json")}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
@@ -223,5 +223,5 @@ def _is_complete(entry: Path) -> bool:
         for split in facts["splits"]:
             TokenStream.load(entry, split)
         return all(checksum(entry / name) == value for name, value in facts["checksums"].items())
-    except (OSError, ValueError, KeyError, TypeError, CharlmError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, CharlmError):
         return False

@@ -222,7 +222,7 @@ class Tokenizer:
             return from_definition(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise CharlmError(f"cannot read the vocabulary {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise CharlmError(f"{path} is damaged or was not written by charlm; copy it again from its run") from error
 
     def definition(self) -> str:

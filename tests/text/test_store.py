@@ -128,7 +128,9 @@ DAMAGE = {
     "missing": lambda entry: (entry / "test.ids").unlink(),
     "no facts": lambda entry: (entry / "streams.json").unlink(),
     "half the facts": lambda entry: (entry / "streams.json").write_text('{"splits": {'),
+    "nested facts": lambda entry: (entry / "streams.json").write_text("[" * 100_000),
     "no vocabulary": lambda entry: (entry / "tokenizer.json").unlink(),
+    "nested vocabulary": lambda entry: (entry / "tokenizer.json").write_text("[" * 100_000),
 }
 
 

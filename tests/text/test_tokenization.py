@@ -233,7 +233,7 @@ def test_an_endless_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "{}", "[]", '{"model": {"type": "WordLevel", "vocab": {}}, "pre_tokenizer": null}'],
+    ["", "{", "{}", "[]", "[" * 100_000, '{"model": {"type": "WordLevel", "vocab": {}}, "pre_tokenizer": null}'],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"
