@@ -275,3 +275,17 @@ def test_the_speed_is_that_of_training_alone(text_file: Path, tmp_path: Path, mo
     steps = run.metrics[-1]["step"] // 2
     epochs = [row["train/seconds_per_epoch"] for row in rows(run, "train/seconds_per_epoch")]
     assert epochs == [pytest.approx(8.5 * steps - 8), pytest.approx(8.5 * steps)]
+
+
+def test_an_epoch_that_was_resumed_is_timed_in_proportion(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: dict[str, Any] = {"max_epochs": 1, "max_steps": 10}
+    begun = finished(small_settings(text_file, trainer=limits, checkpoint={"patience": 0}), tmp_path / "run")
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    run = resume(begun.path, {"trainer.max_steps": -1}, callbacks=[clock])
+    steps = run.metrics[-1]["step"]
+    assert steps > 20
+    (seconds,) = (row["train/seconds_per_epoch"] for row in rows(run, "train/seconds_per_epoch"))
+    assert seconds == pytest.approx((8.5 * (steps - 10) - 8) / (1 - 10 / steps), rel=1e-3)
