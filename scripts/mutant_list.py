@@ -865,7 +865,7 @@ MUTANTS = [
     Mutant(
         "a message names a setting and not its option", "charlm/cli/options.py",
         'parts[index] = f"--{option}" if option else f"`{name}`"',
-        'parts[index] = f"`{name}`"', ("tests/cli/test_cli.py",),
+        'parts[index] = f"`{name}`"', ("tests/cli/test_train.py",),
     ),
     # -- views
     Mutant(
