@@ -20,7 +20,7 @@ FEWEST, MOST, USUAL = 8, 20, 12
 COST = 0.03
 """Fraction of the time that validation takes."""
 
-SPEED = 2.0
+SPEED = 1.4
 """Tokens that validation reads while training reads one, at least."""
 
 LEAST_TOKENS = 2000

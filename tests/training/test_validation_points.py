@@ -93,8 +93,8 @@ def test_a_run_bound_by_time_is_validated_as_its_time_passes(monkeypatch: pytest
             found.append(now)
             read.append(points.tokens(run))
     assert found == [35.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 110.0, 120.0]
-    # 10 s lie between two points, of which 3 % read twice as fast as training.
-    assert read[0] == pytest.approx(0.03 * 2.0 * 10 * 8000, rel=0.01)
+    # 10 s lie between two points, of which 3 % read 1.4 times as fast as training.
+    assert read[0] == pytest.approx(0.03 * 1.4 * 10 * 8000, rel=0.01)
 
 
 def test_the_beginning_of_a_stream_and_of_items() -> None:
