@@ -76,7 +76,7 @@ def resume(
     loggers: Sequence[Logger] = (),
     **settings: Any,
 ) -> Run:
-    """Continue a run exactly from its last checkpoint.
+    """Continue a run from its last checkpoint, as if it had not been interrupted.
 
     Args:
         run: The run or its directory.

@@ -143,7 +143,7 @@ def _japanese_prose(path: Path) -> str:
 
 
 def measured(folder: Path, name: str, start: str, seed: int, steps: int, text: Path, bits: Bits) -> dict[str, Any]:
-    """What a run gave; it is trained now if it is not measured yet."""
+    """The measurements of a run, which is trained first if they are not stored yet."""
     path = folder / f"{name}-{start}-{seed}"
     result = path.with_suffix(".json")
     if not result.is_file():

@@ -44,7 +44,7 @@ GROUPS = {
 """The commands in the groups of the help."""
 
 FRAMED, PLAIN = PanelSpec(box=ROUNDED, padding=(0, 1)), PanelSpec(box=Box("    \n" * 8), padding=0)
-"""The panels of the help on a terminal and where it is piped."""
+"""The frames around the parts of the help: drawn on a terminal, blank in a pipe."""
 
 PIPED_WIDTH = 120
 """Width of the help, in columns, when standard output is not a terminal."""

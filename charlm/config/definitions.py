@@ -1,4 +1,4 @@
-"""The settings of a run: one definition for each, in the groups in which they are named.
+"""The settings of a run, in groups; each is defined once.
 
 A definition is a name, a type with its range, a default and one line of help. The option of the command line, the key
 of the YAML file, the environment variable, the check, the documentation and the saved value are all made from it.

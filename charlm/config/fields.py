@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Auto = Annotated[T, "chosen by `resolve`"]  # what a setting is after `resolve`, for the type checker
 else:
     Auto = Optional[T]  # noqa: UP045 - a generic alias
-"""The type of a setting that `resolve` chooses where nobody named it: None until then."""
+"""The type of a setting that the user may leave out: it is None until `resolve` chooses a value."""
 
 FINITE = float.fromhex("0x1.fffffep127")  # of float32, the type of weights
 Number = Annotated[float, Meta(ge=-FINITE, le=FINITE)]

@@ -62,7 +62,7 @@ class Choice(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """A config without None, and the choices that made it so."""
+    """A config in which every setting has a value, and which values were chosen, with the reasons."""
 
     config: Config
     choices: list[Choice]

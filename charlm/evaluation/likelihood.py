@@ -6,6 +6,7 @@ tokenizers can be compared; their losses per token cannot, because their tokens 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from charlm.errors import CharlmError
 from charlm.network.loss import summed_cross_entropy, token_cross_entropy
 from charlm.network.model import LanguageModel, evaluating
 from charlm.network.recurrence import run_in_lanes
-from charlm.text.batching import Batch, ItemBatches, Lanes, batches, gather
+from charlm.text.batching import PAGE, RESIDENT, Batch, ItemBatches, Lanes, batches, gather
 from charlm.text.corpus import Progress, no_progress
 from charlm.text.stream import Counts, TokenStream
 
@@ -121,10 +122,13 @@ def evaluate(
     _check_length(stream)
     targets = len(stream) - 1
     sums = np.zeros(-(-targets // window))
-    device = next(model.parameters()).device
+    device, ids_on_disk = next(model.parameters()).device, np.asarray(stream.ids)
+    calls = itertools.count(1)
 
     def read(starts: list[int], size: int, state: Tensor) -> Tensor:
-        ids = gather(stream.ids, starts, size + 1).to(device)
+        ids = gather(ids_on_disk, starts, size + 1).to(device)
+        if next(calls) * lanes * PAGE % RESIDENT < lanes * PAGE:  # pages that were read count as memory
+            stream.release()
         features, state = model.hidden(ids[:, :-1], state)
         nats = token_cross_entropy(model, features.flatten(0, 1), ids[:, 1:].flatten())
         numbers = np.array(starts) // window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -46,8 +47,8 @@ def run_over_layers(
     return x, states
 
 
-MOST_WINDOWS = 64
-"""Windows of a lane whose states `run_in_lanes` keeps at once."""
+MOST_NUMBERS = 2**24
+"""Numbers in the states that `run_in_lanes` keeps at once, about: a window as a state has many."""
 
 LEAST_WINDOWS = 8
 """Windows of a lane below which a text is read in fewer lanes, because most of a lane would be read twice."""
@@ -81,7 +82,8 @@ def run_in_lanes(
             size = min(window, rest)
             state, position = read([position], size, state), position + size
         else:
-            windows = min(MOST_WINDOWS, rest // (window * rows))
+            kept = MOST_NUMBERS // (rows * math.prod(state.shape))
+            windows = min(max(LEAST_WINDOWS, kept), rest // (window * rows))
             state, position = (
                 _run_block(read, state, position, rows, windows, window),
                 position + rows * windows * window,

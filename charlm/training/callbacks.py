@@ -265,7 +265,7 @@ class ProgressLogging(StepCallback):
 
 
 class Checkpointing(StepCallback):
-    """Saves the run every so many steps or minutes, at validations, at ends of epochs, and when it is asked to stop.
+    """Saves checkpoints: after a step or a time that `checkpoint` names, a best validation, an epoch, and Ctrl-C.
 
     The first Ctrl-C (or SIGTERM) lets the step end, saves and leaves; the second leaves at once.
     """

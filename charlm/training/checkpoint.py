@@ -19,7 +19,7 @@ OURS = "charlm"
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints through `atomic` and `load_checkpoint`."""
+    """Writes Lightning's checkpoints whole or not at all, and reads them without executing code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         data = io.BytesIO()  # torch.save would hide why a file cannot be written

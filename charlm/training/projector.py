@@ -15,7 +15,7 @@ MOST = 1000
 """Tokens that are shown, the most frequent of a larger vocabulary: as many as a browser draws smoothly."""
 
 KINDS = {"Lu": "capital", "L": "letter", "M": "mark", "N": "digit", "P": "punctuation", "S": "symbol"}
-"""Labels by which the projector colours tokens: the Unicode category of the first character; blank for all others."""
+"""The words for the Unicode categories of a token's first character, by which TensorBoard's projector colours it."""
 
 
 class Projector:

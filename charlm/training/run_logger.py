@@ -57,7 +57,7 @@ COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimi
 """Settings by which runs are compared in the HParams tab."""
 
 WIDTH = 110
-"""Columns after which TensorBoard's text tab breaks a line of a sample: it does not wrap code."""
+"""Most characters of a line of a sample in TensorBoard's text tab, which does not wrap code."""
 
 BUILT_IN = ("tensorboard", "csv")
 """Loggers that a `RunLogger` is itself: TensorBoard, and metrics.csv, which is always written."""

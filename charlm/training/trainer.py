@@ -104,7 +104,7 @@ def resume(
     callbacks: Sequence[lightning.Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> Run:
-    """Continue a run exactly from its last checkpoint.
+    """Continue a run from its last checkpoint, as if it had not been interrupted.
 
     Args:
         path: The run directory.

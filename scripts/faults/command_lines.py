@@ -46,7 +46,7 @@ WORDS = [
 """Values for any option; as a path, each stays within the folder."""
 
 PATIENCE = 8.0  # seconds that a command may work
-LEAVE = 30.0  # seconds in which it ends after Ctrl-C
+LEAVE = 30.0  # seconds that a command may take to end after Ctrl-C
 
 
 def case(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from charlm.network import recurrence
 from charlm.network.recurrence import run_in_lanes, run_over_layers, run_over_time
 
 
@@ -72,6 +73,16 @@ def test_a_text_that_is_read_in_lanes_has_the_states_of_one_lane(decay: float, m
     assert several == pytest.approx(one, rel=1e-12)
     assert len(read) <= most * len(one)
     assert START.item() == 7.0
+
+
+def test_a_large_state_is_kept_for_few_windows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrence, "MOST_NUMBERS", 1)  # blocks of the fewest windows, one after the other
+    one: dict[int, float] = {}
+    several: dict[int, float] = {}
+    expected = run_in_lanes(read_text(0.5, [], one), START, 4 * LENGTH, lanes=1, window=2)
+    actual = run_in_lanes(read_text(0.5, [], several), START, 4 * LENGTH, lanes=3, window=2)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert several == pytest.approx(one, rel=1e-12)
 
 
 def test_only_a_text_that_is_long_enough_is_read_in_lanes() -> None:

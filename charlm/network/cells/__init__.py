@@ -133,13 +133,13 @@ class Cell:
     products: ClassVar[Mapping[str, int | tuple[int, int]]] = {}
     """Matrices that are multiplied by vectors: name to rows, or to rows and columns, in units of hidden (1 column)."""
     product_scale: ClassVar[Mapping[str, float]] = {}
-    """Initial scales of products of the input that do not start at 1: name to scale."""
+    """Initial scale of each input product whose scale is not 1, by its name."""
     input_products: ClassVar[tuple[str, ...]] = ()
     """Names of the products that are applied to the input; the others are recurrent."""
     vectors: ClassVar[Mapping[str, int]] = {}
     """Further biases, peephole weights and gains: name to width in units of hidden."""
     vector_init: ClassVar[Mapping[str, float | tuple[float, float]]] = {}
-    """Initial values of vectors that do not start at 0: name to a value, or to the range of a uniform distribution."""
+    """Initial values of vectors that do not start at 0: name to a number, or to (low, high) of a uniform draw."""
     forget_gate: ClassVar[int | None] = None
     """Which part of the bias belongs to the gate that keeps the past: it starts at `forget_bias`."""
     input_gate: ClassVar[int | None] = None
