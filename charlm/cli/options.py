@@ -162,7 +162,11 @@ def _texts(hint: Any, tokens: Sequence[Token]) -> list[str]:
 
 
 def spelled(app: App, arguments: Sequence[str]) -> list[str]:
-    """The arguments with the answer of a switch joined to it: `--model.tie false` becomes `--model.tie=false`."""
+    """The arguments with the answer of a switch joined to it: `--model.tie false` becomes `--model.tie=false`.
+
+    Raises:
+        CharlmError: another word follows a switch, and it is not a text or a run either.
+    """
     switches = {
         name for argument in app.assemble_argument_collection() if _is_switch(argument) for name in argument.names
     }
@@ -170,6 +174,8 @@ def spelled(app: App, arguments: Sequence[str]) -> list[str]:
     for word in arguments:
         if joined and joined[-1] in switches and word.lower() in ANSWERS:
             joined[-1] += f"={word}"
+        elif joined and joined[-1] in switches and word.isalpha() and not Path(word).exists():
+            raise CharlmError(f"{joined[-1]} must be true or false, not {word!r}; see charlm {app.name[0]} --help")
         else:
             joined.append(word)
     return joined

@@ -76,13 +76,16 @@ def train(
 
 def _resume(run: str, values: dict[str, Any], printing: bool, leave: _Leave) -> None:
     from charlm.run_directory import RunDirectory
+    from charlm.training.resume import changed_settings
     from charlm.views.terminal import Terminal
 
-    config = Config.from_dict(merge(RunDirectory(run).config.to_dict(), values))
+    directory = RunDirectory(run)
+    config = Config.from_dict(merge(directory.config.to_dict(), values))
     if printing:
         return _print_config(config)
     checked = flat(config.to_dict())
     changes = {name: checked[name] for name in flat(values)}
+    changed_settings(directory, changes)  # what is wrong with them is said before torch is loaded, which takes seconds
     reporter = Terminal() if is_first_process() else Reporter()
     reporter.say("loading torch and lightning")
     from charlm.training.trainer import resume

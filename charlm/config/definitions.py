@@ -159,7 +159,9 @@ class TrainerConfig:
     devices: int | str = setting("auto", "how many devices (2), or which (0,1)")
     num_nodes: PositiveInteger = setting(1, "how many machines")
     strategy: str = setting("auto", "auto, ddp, ...")
-    precision: str = setting("auto", "auto (bf16 where the processor is fast at it), 32, bf16-mixed, 16-mixed, 64")
+    precision: Literal[
+        "auto", "32", "32-true", "bf16", "bf16-mixed", "bf16-true", "16", "16-mixed", "16-true", "64", "64-true"
+    ] = setting("auto", "number format of the arithmetic (auto: bf16-mixed where that is fast, or 32)")
     gradient_clip_val: NonNegativeNumber = setting(1.0, "clipping threshold of the gradient (0: no clipping)")
     gradient_clip_algorithm: Literal["norm", "value"] = setting("norm", "clip the norm of all gradients, or each value")
     accumulate_grad_batches: PositiveInteger = setting(1, "batches whose gradients are averaged for one step")

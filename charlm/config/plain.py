@@ -111,7 +111,7 @@ def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
             tidied[key] = _tidied(typing.cast(type, definitions[key].default_factory), value, full)
         elif typing.get_origin(hints[key]) is tuple and isinstance(value, str):
             tidied[key] = [value]
-        elif hints[key] is str and isinstance(value, int | float) and not isinstance(value, bool):
+        elif type(value) in (int, float) and (hints[key] is str or str(value) in typing.get_args(hints[key])):
             tidied[key] = str(value)
         elif isinstance(value, str) and hints[key] is not str and not value.isascii() and not _is_unicode(value):
             raise CharlmError(f"`{full}` is {_short(value)}, with bytes that are not UTF-8; type it again")

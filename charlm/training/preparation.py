@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from charlm.config import Config, ModelConfig, SamplesConfig
+from charlm.config import Config, ModelConfig
 from charlm.config.resolve import Facts, resolve
 from charlm.config.shell import command
 from charlm.errors import CharlmError
@@ -22,6 +22,7 @@ from charlm.text.stream import TokenStream
 from charlm.text.tokenization import Tokenizer, tokenizer_kinds
 from charlm.training.machine import has_gpu, physical_memory
 from charlm.training.pretrained import check_fits
+from charlm.training.sample_schedule import check_prompts
 
 
 def prepare(config: Config, path: Path | None, reporter: Reporter, processes: int = 1) -> RunDirectory:
@@ -100,16 +101,6 @@ def _taken(path: Path) -> CharlmError:
         f"{path} exists already and is never overwritten; choose another `run`, "
         f"or go on with {command('train', resume=path)}"
     )
-
-
-def check_prompts(samples: SamplesConfig, tokenizer: Tokenizer) -> None:
-    """Raise CharlmError for a prompt of the samples that has something the vocabulary lacks."""
-    for prompt in samples.prompts:
-        if unknowns := tokenizer.unknowns(tokenizer.prompt(prompt)):
-            raise CharlmError(
-                f"`samples.prompts` has {', '.join(map(repr, list(unknowns)[:8]))}, which the training text never "
-                "has; leave that out"
-            )
 
 
 def _check_lengths(streams: dict[str, TokenStream]) -> None:

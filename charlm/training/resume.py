@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from charlm.config import Config, settings
 from charlm.config.plain import merge, nest
 from charlm.errors import CharlmError, first_line
 from charlm.reporter import Reporter
 from charlm.run_directory import WEIGHTS, RunDirectory
-from charlm.training.checkpoint import OURS, load_checkpoint
-from charlm.training.preparation import check_prompts
 from charlm.training.processes import end_quietly, is_first_process
-from charlm.training.progress import Progress
+from charlm.training.sample_schedule import check_prompts
+
+if TYPE_CHECKING:
+    from charlm.training.progress import Progress
+
+# The command line checks the changes before it loads torch, which takes seconds: torch is imported where it is used.
 
 RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
 """Groups of settings that may change when a run is resumed."""
@@ -72,6 +73,8 @@ def last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, An
     Raises:
         CharlmError: the checkpoint is damaged, or is missing although the run has trained.
     """
+    from charlm.training.checkpoint import load_checkpoint
+
     path = directory.path / "checkpoints" / "last.ckpt"
     if path.exists():
         directory.manifest.verify(
@@ -90,6 +93,10 @@ def restore_progress(directory: RunDirectory, progress: Progress, saved: dict[st
     Raises:
         CharlmError: the checkpoint does not fit the run.
     """
+    import torch
+
+    from charlm.training.checkpoint import OURS
+
     with fitting(directory):
         directory.check_parameters(sum(value.numel() for value in saved["state_dict"].values()))
         progress.load_state_dict(saved[OURS]["progress"])
@@ -99,6 +106,8 @@ def restore_progress(directory: RunDirectory, progress: Progress, saved: dict[st
 
 def restore_weights(directory: RunDirectory, reporter: Reporter) -> None:
     """Write damaged weights anew from the checkpoint that was saved with them."""
+    from charlm.training.checkpoint import load_checkpoint
+
     for name, path in WEIGHTS.items():
         try:
             directory.read_weights(name)

@@ -1,9 +1,12 @@
-"""The sample schedule: after which steps of a training samples are generated."""
+"""The sample schedule: after which steps of a training samples are generated, and whether their prompts can be read."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from charlm.config import SamplesConfig
+from charlm.errors import CharlmError
+from charlm.text.tokenization import Tokenizer
 from charlm.training.progress import Progress
 
 EARLY = (1 / 8, 1 / 4, 1 / 2)
@@ -51,3 +54,13 @@ def is_due(epoch: int, every: int | Literal["auto"] = "auto") -> bool:
 def _first_epoch(progress: Progress) -> float:
     """How far the first epoch is, or the run if it ends sooner; above 1 after either."""
     return max(progress.step / progress.steps_per_epoch, progress.fraction)
+
+
+def check_prompts(samples: SamplesConfig, tokenizer: Tokenizer) -> None:
+    """Raise CharlmError for a prompt of the samples that has something the vocabulary lacks."""
+    for prompt in samples.prompts:
+        if unknowns := tokenizer.unknowns(tokenizer.prompt(prompt)):
+            raise CharlmError(
+                f"`samples.prompts` has {', '.join(map(repr, list(unknowns)[:8]))}, which the training text never "
+                "has; leave that out"
+            )

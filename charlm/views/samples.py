@@ -97,5 +97,5 @@ def _columns(samples: Sequence[Sample], *, scores: bool) -> Table:
 
 def _body(sample: Sample) -> Text:
     body = Text(visible(sample.prompt), style="dim")
-    body.append(visible(sample.text), style="")
+    body.append(visible(sample.text), style="") if sample.text else body.append("(empty)", style="dim")
     return body

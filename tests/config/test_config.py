@@ -22,6 +22,11 @@ def test_every_setting_has_help_and_a_default_within_its_range() -> None:
     assert len(names) == len(set(names))
 
 
+def test_a_number_may_stand_for_a_choice_that_is_a_number() -> None:
+    """YAML reads `precision: 32` as a number."""
+    assert Config.from_dict({"trainer": {"precision": 32}}).trainer.precision == "32"
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -34,6 +34,13 @@ def test_at_most_one_plain_sentence_precedes_a_sample() -> None:
     assert in_a_sentence({"compression_ratio": 2.0}) == in_a_sentence({}) == ""
 
 
+def test_an_empty_sample_is_named() -> None:
+    """An item may end before its first token: without a word the heading would stand alone."""
+    out = io.StringIO()
+    print_sample_history([Sample(2.0, 40, "", 7, 0.8, "")], Console(file=out, highlight=False))
+    assert out.getvalue().splitlines()[1] == "(empty)"
+
+
 def test_a_sample_history_is_plain_when_piped() -> None:
     out = io.StringIO()
     later = [Sample(2.0, 40, prompt, 7, 0.8, "later", {"compression_ratio": 2.0}) for prompt in ("", "A ")]
