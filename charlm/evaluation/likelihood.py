@@ -6,20 +6,24 @@ tokenizers can be compared; their losses per token cannot, because their tokens 
 
 from __future__ import annotations
 
-import itertools
+import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from charlm.errors import CharlmError
-from charlm.network.loss import summed_cross_entropy, token_cross_entropy
+from charlm.evaluation.dynamic import DynamicWeights, gradient_sizes
+from charlm.evaluation.neural_cache import NeuralCache
+from charlm.evaluation.protocols import CARRIED, Protocol, spans
+from charlm.network.loss import logits, parts, summed_cross_entropy
 from charlm.network.model import LanguageModel, evaluating
 from charlm.network.recurrence import run_in_lanes
-from charlm.text.batching import PAGE, RESIDENT, Batch, ItemBatches, Lanes, batches, gather
+from charlm.text.batching import IGNORED, PAGE, POOL, RESIDENT, Batch, ItemBatches, Lanes, batches, gather
 from charlm.text.corpus import Progress, no_progress
 from charlm.text.stream import Counts, TokenStream
 
@@ -32,11 +36,13 @@ class Evaluation:
         nats: Sum over all predicted tokens of -ln p(token | the tokens before it).
         predicted: Numbers of predicted tokens, and of their characters, bytes and words.
         unknown: Tokens of the text that are not in the vocabulary.
+        protocol: How the text was read.
     """
 
     nats: float
     predicted: Counts
     unknown: int
+    protocol: Protocol = CARRIED
 
     @property
     def loss(self) -> float:
@@ -71,7 +77,7 @@ class Evaluation:
         """
         return _exp(self.nats / max(1, self.predicted.words))
 
-    def to_dict(self) -> dict[str, float | int | bool | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON; None for infinite ones."""
         values = {
             "nats_per_token": self.loss,
@@ -86,7 +92,8 @@ class Evaluation:
             "words": self.predicted.words,
             "unknown_tokens": self.unknown,
         }
-        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        return finite | {"protocol": self.protocol.to_dict()}
 
 
 def _exp(value: float) -> float:
@@ -96,50 +103,215 @@ def _exp(value: float) -> float:
 LANES, WINDOW = 32, 256
 """Places of a text that are read side by side, and tokens of each that are read at once."""
 
+Look = Callable[[np.ndarray, Tensor], object]
+"""Called with the positions of some tokens, (tokens,) int64, and the log-probabilities (tokens, vocab_size) of every
+token of the vocabulary at each. A position may come again: the last time counts."""
+
+Distribution = Callable[[Tensor, slice], Tensor]
+"""From the features (tokens, hidden) of some tokens and a part of them to the log-probabilities (part, vocab_size)."""
+
 
 def evaluate(
     model: LanguageModel,
     stream: TokenStream,
+    protocol: Protocol = CARRIED,
     *,
+    train: TokenStream | None = None,
     lanes: int = LANES,
     window: int = WINDOW,
+    look: Look | None = None,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Compute how well a model predicts a text, with the state carried from the first token to the last.
+    """Compute how well a model predicts a text.
 
     Args:
         model: The model; it is in evaluation mode meanwhile.
         stream: The text; its first token is not predicted. Each item of a stream of items starts from the zero state.
+        protocol: How the text is read; by default the state is carried from the first token to the last. All of its
+            settings are tuned (see `tuning.tuned`).
+        train: The training text, for dynamic evaluation only.
         lanes: Most places of the text that are read side by side; the result depends on it by rounding only.
+            Dynamic evaluation and the neural cache read in one lane.
         window: Tokens of a lane per call of the model; the result depends on it by rounding only.
-        progress: Called with the number of windows read.
+        look: Told every prediction.
+        progress: Called with the number of tokens read.
 
     Raises:
         CharlmError: the text has fewer than two tokens.
     """
-    if stream.starts is not None:
-        return evaluate_lanes(model, stream, lanes=lanes, window=window, progress=progress)
     _check_length(stream)
-    targets = len(stream) - 1
-    sums = np.zeros(-(-targets // window))
-    device, ids_on_disk = next(model.parameters()).device, np.asarray(stream.ids)
-    calls = itertools.count(1)
-
-    def read(starts: list[int], size: int, state: Tensor) -> Tensor:
-        ids = gather(ids_on_disk, starts, size + 1).to(device)
-        if next(calls) * lanes * PAGE % RESIDENT < lanes * PAGE:  # pages that were read count as memory
-            stream.release()
-        features, state = model.hidden(ids[:, :-1], state)
-        nats = token_cross_entropy(model, features.flatten(0, 1), ids[:, 1:].flatten())
-        numbers = np.array(starts) // window
-        sums[numbers] = nats.reshape(len(starts), size).sum(1).numpy()
-        progress("evaluating", int(numbers[0]), len(sums))
-        return state
-
+    reading = _Reading(model, stream, protocol, lanes, window, look, progress)
     with torch.no_grad(), evaluating(model):
-        run_in_lanes(read, model.initial_state(1), targets, lanes=lanes, window=window)
-    progress("evaluating", len(sums), len(sums))
-    return Evaluation(float(sums.sum()), stream.predicted, stream.unknown_tokens)
+        if protocol.name == "dynamic":
+            assert train is not None, "dynamic evaluation needs the training text"
+            nats = reading.dynamic(train)
+        elif protocol.name == "cache":
+            nats = reading.cached()
+        elif protocol.name == "carried" and stream.starts is None:
+            nats = reading.carried()
+        else:
+            nats = reading.from_zero()
+    progress("evaluating", stream.predicted.tokens, stream.predicted.tokens)
+    return Evaluation(nats, stream.predicted, stream.unknown_tokens, protocol)
+
+
+def token_nats(model: LanguageModel, stream: TokenStream, protocol: Protocol = CARRIED, **options: Any) -> np.ndarray:
+    """Nats of each token of a text, (tokens,) float64; those of the first, which is not predicted, are 0.
+
+    Args: as for `evaluate`, except `look`.
+    """
+    ids, nats = np.asarray(stream.ids), np.zeros(len(stream))
+
+    def look(positions: np.ndarray, log_probabilities: Tensor) -> None:
+        targets = torch.from_numpy(ids[positions].astype(np.int64)).to(log_probabilities.device)
+        nats[positions] = -log_probabilities.gather(1, targets[:, None])[:, 0].cpu().double().numpy()
+
+    evaluate(model, stream, protocol, look=look, **options)
+    return nats
+
+
+class _Reading:
+    """One pass over a text by one of the protocols; each method returns the sum of nats.
+
+    Args: as for `evaluate`.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        stream: TokenStream,
+        protocol: Protocol,
+        lanes: int,
+        window: int,
+        look: Look | None,
+        progress: Progress,
+    ) -> None:
+        self.model, self.stream, self.protocol = model, stream, protocol
+        self.lanes, self.window, self.look, self.progress = lanes, window, look, progress
+        self.device = next(model.parameters()).device
+        self.ids = np.asarray(stream.ids)
+        self.targets = len(stream) - 1
+        self._resident = 0
+
+    def carried(self) -> float:
+        """The state is carried through a stream, which is read in lanes."""
+        sums = np.zeros(-(-self.targets // self.window))
+
+        def read(starts: list[int], size: int, state: Tensor) -> Tensor:
+            ids = self._gather(starts, size)
+            features, state = self.model.hidden(ids[:, :-1], state)
+            numbers = np.array(starts) // self.window
+            sums[numbers] = self._nats(np.array(starts), ids[:, 1:], features).sum(1)
+            self.progress("evaluating", int(numbers[0]) * self.window, self.targets)
+            return state
+
+        run_in_lanes(read, self.model.initial_state(1), self.targets, lanes=self.lanes, window=self.window)
+        return float(sums.sum())
+
+    def from_zero(self) -> float:
+        """Spans of the text that start from the zero state, those of similar length side by side."""
+        begin, skip, end = spans(self.protocol, self.targets, self.stream.starts)
+        total, read = 0.0, 0
+        for pool in range(0, len(begin), self.lanes * POOL):
+            order = pool + np.argsort(end[pool : pool + self.lanes * POOL] - begin[pool : pool + self.lanes * POOL])
+            for rows in np.split(order, range(self.lanes, len(order), self.lanes)):
+                total += self._rows(begin[rows], skip[rows], end[rows])
+                read += int((end[rows] - begin[rows] - skip[rows]).sum())
+                self.progress("evaluating", read, self.targets)
+        return total
+
+    def _rows(self, begin: np.ndarray, skip: np.ndarray, end: np.ndarray) -> float:
+        total, state, longest = 0.0, self.model.initial_state(len(begin)), int((end - begin).max())
+        for offset in range(0, longest, self.window):
+            starts, size = begin + offset, min(self.window, longest - offset)
+            ids = self._gather(starts.tolist(), size)  # a shorter row reads on after its end; that does not count
+            features, state = self.model.hidden(ids[:, :-1], state)
+            places = starts[:, None] + np.arange(size)
+            counted = (places >= (begin + skip)[:, None]) & (places < end[:, None])
+            targets = ids[:, 1:].masked_fill(~torch.from_numpy(counted).to(self.device), IGNORED)
+            total += float(self._nats(starts, targets, features).sum())
+        return total
+
+    def cached(self) -> float:
+        """A neural cache changes the predictions."""
+        config, cache = self.protocol.cache, NeuralCache(self.protocol.cache.size, self.model.vocab_size)
+        total, state = 0.0, self.model.initial_state(1)
+        for start, ids, first in self._segments(self.window):
+            if first:
+                cache.reset()
+                state = torch.zeros_like(state)
+            features, state = self.model.hidden(ids[:, :-1], state)
+            products, following = cache.similarities(features[0], ids[0, 1:])
+
+            def mixed(
+                features: Tensor, part: slice, products: Tensor = products, following: Tensor = following
+            ) -> Tensor:
+                return cache.mixed(self._distribution(features, part), products[part], following, config)
+
+            total += float(self._nats(np.array([start]), ids[:, 1:], features, mixed).sum())
+        return total
+
+    def dynamic(self, train: TokenStream) -> float:
+        """The weights are trained on the text."""
+        config = self.protocol.dynamic
+        trained, self.model = self.model, copy.deepcopy(self.model)
+        weights = DynamicWeights(
+            self.model, gradient_sizes(self.model, train, config.segment), config.rate, config.decay
+        )
+        total: list[float] = []
+        zero = state = self.model.initial_state(1)
+        for start, ids, first in self._segments(config.segment):
+            state = zero if first else state
+            where, inputs, targets = np.array([start]), ids[:, :-1], ids[:, 1:]
+
+            def predict(features: Tensor, where: np.ndarray = where, targets: Tensor = targets) -> None:
+                total.append(float(self._nats(where, targets, features).sum()))
+
+            state = weights.learn(inputs, targets, state, predict)
+        self.model = trained
+        return math.fsum(total)
+
+    def _segments(self, size: int) -> Iterator[tuple[int, Tensor, bool]]:
+        """The text in one lane: position, ids (1, time + 1), and whether the state before it is zero."""
+        begin, _, end = spans(self.protocol, self.targets, self.stream.starts)
+        for first, last in zip(begin.tolist(), end.tolist(), strict=True):
+            for start in range(first, last, size):
+                self.progress("evaluating", start, self.targets)
+                yield start, self._gather([start], min(size, last - start)), start == first
+
+    def _gather(self, starts: Sequence[int], size: int) -> Tensor:
+        """The ids from each start on, (rows, size + 1)."""
+        self._resident += len(starts) * PAGE
+        if self._resident > RESIDENT:  # pages that were read count as memory
+            self._resident = 0
+            self.stream.release()
+        return gather(self.ids, starts, size + 1).to(self.device)
+
+    def _distribution(self, features: Tensor, part: slice) -> Tensor:
+        return torch.log_softmax(logits(self.model, features[part]) / self.protocol.temperature, -1)
+
+    def _nats(
+        self, starts: np.ndarray, targets: Tensor, features: Tensor, distribution: Distribution | None = None
+    ) -> np.ndarray:
+        """Nats of each target, (rows, size) float64; 0 for those that do not count.
+
+        Args:
+            starts: (rows,) position of the first input of each row.
+            targets: (rows, size).
+            features: (rows, size, hidden), or (rows * size, hidden).
+            distribution: Instead of the softmax of the logits.
+        """
+        flat, features = targets.flatten(), features.reshape(targets.numel(), -1)
+        counted = flat != IGNORED
+        places = (starts[:, None] + 1 + np.arange(targets.shape[1])).ravel()
+        nats = np.zeros(len(flat))
+        for part in parts(len(flat), self.model.vocab_size):
+            found = (distribution or self._distribution)(features, part)
+            wanted = found.gather(1, flat[part].clamp(min=0)[:, None])[:, 0]
+            nats[part] = wanted.masked_fill(~counted[part], 0.0).neg().cpu().double().numpy()
+            if self.look is not None:
+                self.look(places[part][counted[part].cpu().numpy()], found[counted[part]])
+        return nats.reshape(targets.shape)
 
 
 def evaluate_lanes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,26 +26,25 @@ def summed_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor
     """
     if torch.is_grad_enabled():
         return _differentiable(model, features, targets)
-    return token_cross_entropy(model, features, targets).sum()
+    total = torch.zeros((), dtype=torch.float64)
+    for part in parts(len(features), model.vocab_size):
+        nats = F.cross_entropy(
+            logits(model, features[part]), targets[part], reduction="none", ignore_index=IGNORE_INDEX
+        )
+        total += nats.cpu().double().sum()
+    return total
 
 
-def token_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy of each of `targets` (tokens,) given `features` (tokens, hidden) in nats, without gradients.
-
-    The result is (tokens,) float64 on the CPU, 0 for targets of -100.
-    """
-    size = max(1, MAX_LOGITS // model.vocab_size)
-    nats = [
-        F.cross_entropy(_logits(model, chunk), wanted, reduction="none", ignore_index=IGNORE_INDEX).cpu().double()
-        for chunk, wanted in zip(features.split(size), targets.split(size), strict=True)
-    ]
-    return torch.cat(nats)
+def parts(tokens: int, vocab_size: int) -> Iterator[slice]:
+    """The tokens in consecutive parts of at most `MAX_LOGITS` logits, at least one part."""
+    size = max(1, MAX_LOGITS // vocab_size)
+    return (slice(start, start + size) for start in range(0, max(tokens, 1), size))
 
 
 def _differentiable(model: LanguageModel, features: Tensor, targets: Tensor) -> Tensor:
     linear_cross_entropy = getattr(F, "linear_cross_entropy", None)  # from torch 2.13
     if linear_cross_entropy is None or len(targets) * model.vocab_size <= MAX_LOGITS:
-        return F.cross_entropy(_logits(model, features), targets, reduction="sum", ignore_index=IGNORE_INDEX)
+        return F.cross_entropy(logits(model, features), targets, reduction="sum", ignore_index=IGNORE_INDEX)
     inputs, weight, bias = model.output_inputs(features)
     loss: Tensor = linear_cross_entropy(
         inputs.float(),
@@ -57,7 +58,7 @@ def _differentiable(model: LanguageModel, features: Tensor, targets: Tensor) -> 
     return loss
 
 
-def _logits(model: LanguageModel, features: Tensor) -> Tensor:
+def logits(model: LanguageModel, features: Tensor) -> Tensor:
     """Logits in float32, or float64: the loss of bf16 logits would be off by percents."""
-    logits = model.project(features)
-    return logits if logits.dtype == torch.float64 else logits.float()
+    projected = model.project(features)
+    return projected if projected.dtype == torch.float64 else projected.float()

@@ -137,7 +137,9 @@ def test_evaluation_leaves_the_model_as_it_was(tiny_run: Path) -> None:
 
 def test_conversions() -> None:
     result = Evaluation(nats=6 * math.log(2), predicted=Counts(tokens=3, characters=6, bytes=12, words=2), unknown=1)
-    assert result.to_dict() == pytest.approx({
+    values = result.to_dict()
+    assert values.pop("protocol") == {"name": "carried", "temperature": 1.0, "tuned_on": None}
+    assert values == pytest.approx({
         "nats_per_token": 2 * math.log(2), "bits_per_token": 2.0, "bits_per_character": 1.0, "bits_per_byte": 0.5,
         "perplexity_per_token": 4.0, "perplexity_per_word": 8.0,
         "tokens": 3, "characters": 6, "bytes": 12, "words": 2, "unknown_tokens": 1,

@@ -1,0 +1,163 @@
+"""Evaluation protocols: what a model has read, and what it may change, when it predicts the tokens of a text.
+
+Numbers of different protocols cannot be compared, so every output names its protocol. `likelihood.evaluate` reads a
+text by any of them:
+
+- carried: the state is carried from the first token to the last. In a text of items, each item starts from zero.
+- window: the text is cut into windows that all start from the zero state, as transformers are usually evaluated.
+- last_half: windows that overlap by half; only tokens with half a window or more before them are predicted.
+- dynamic: the weights are trained on the text while it is read (see `dynamic`).
+- cache: a neural cache of the last tokens changes the predictions (see `neural_cache`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from charlm.config.fields import Auto, NonNegativeNumber, PositiveInteger, PositiveNumber, Probability, setting
+from charlm.errors import CharlmError
+
+ProtocolName = Literal["carried", "window", "last_half", "dynamic", "cache"]
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+
+SMALL_VOCABULARY = 1000
+"""Tokens up to which a vocabulary is taken for one of characters: a segment of text then needs more of them."""
+
+
+@dataclass(frozen=True)
+class DynamicConfig:
+    """Dynamic evaluation: the weights are trained on the text while it is read (Krause et al. 2018)."""
+
+    rate: Auto[PositiveNumber] = setting(None, "learning rate (default: tuned on the validation split)")
+    decay: Auto[Probability] = setting(
+        None, "how fast weights return to the trained ones (default: tuned on the validation split)"
+    )
+    segment: Auto[PositiveInteger] = setting(
+        None, "tokens per training step (default: 20, or 5 if the vocabulary has more than 1,000 tokens)"
+    )
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Neural cache: tokens that followed similar states become more probable (Grave et al. 2017)."""
+
+    size: PositiveInteger = setting(2000, "tokens that the cache holds")
+    flatness: Auto[NonNegativeNumber] = setting(
+        None,
+        "factor of the similarity; 0: all tokens in the cache count alike (default: tuned on the validation split)",
+    )
+    weight: Auto[Annotated[float, Meta(ge=0, lt=1)]] = setting(
+        None, "weight of the cache beside the model (default: tuned on the validation split)"
+    )
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a text is read, and with which softmax temperature its tokens are predicted.
+
+    Attributes:
+        name: See the module.
+        window: Tokens of a window, for the protocols window and last_half.
+        temperature: The logits are divided by it; None: tuned on the validation split.
+        dynamic, cache: Settings of these two protocols.
+        tuned_on: The text on which settings were tuned, in words; empty if none was.
+    """
+
+    name: ProtocolName = "carried"
+    window: int = 256
+    temperature: Auto[float] = 1.0
+    dynamic: DynamicConfig = DynamicConfig()
+    cache: CacheConfig = CacheConfig()
+    tuned_on: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name not in PROTOCOLS:
+            raise CharlmError(f"`protocol` must be one of {', '.join(PROTOCOLS)}, not {self.name!r}")
+        if self.window < 1 or (self.temperature is not None and not self.temperature > 0):
+            raise CharlmError("`window` and `temperature` must be above 0")
+
+    @property
+    def untuned(self) -> list[str]:
+        """The settings that have no value yet, with dotted names."""
+        used = {f"{self.name}.{name}": value for name, value in self._used().items()} | {
+            "temperature": self.temperature
+        }
+        return [name for name, value in used.items() if value is None]
+
+    def _used(self) -> dict[str, Any]:
+        """The settings of the protocol itself by name."""
+        if self.name in ("window", "last_half"):
+            return {"window": self.window}
+        if self.name in ("dynamic", "cache"):
+            group = getattr(self, self.name)
+            return {definition.name: getattr(group, definition.name) for definition in fields(group)}
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and settings as plain values, for JSON."""
+        return {"name": self.name, "temperature": self.temperature, **self._used(), "tuned_on": self.tuned_on or None}
+
+    def describe(self, items: bool = False) -> str:
+        """The protocol as one sentence.
+
+        Args:
+            items: Whether the text consists of separate items.
+        """
+        start = "the state is carried from the first token to the last"
+        if items:
+            start = "each item starts from the zero state"
+        if self.name == "window":
+            start = f"every window of {self.window:,} tokens starts from the zero state"
+        if self.name == "last_half":
+            start = f"windows of {self.window:,} tokens start from the zero state, and the last half is predicted"
+        used = ", ".join(f"{name} {value:g}" for name, value in self._used().items() if value is not None)
+        if self.name == "dynamic":
+            start = f"dynamic evaluation, {used}: {start} and the weights are trained on what was read"
+        if self.name == "cache":
+            start = f"neural cache, {used}: {start} and the last tokens change the predictions"
+        if self.temperature is not None and self.temperature != 1:
+            start += f"; softmax temperature {self.temperature:.4g}"
+        return start + (f"; tuned on {self.tuned_on}" if self.tuned_on else "")
+
+
+CARRIED = Protocol()
+
+
+class Spans(NamedTuple):
+    """Parts of a text that are read from the zero state, each array (spans,) int64.
+
+    The model reads the ids `[begin, end)` and predicts the ids `(begin + skip, end]`.
+    """
+
+    begin: NDArray[np.int64]
+    skip: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+def spans(protocol: Protocol, targets: int, starts: NDArray[np.int64] | None) -> Spans:
+    """What the protocols window and last_half, and texts of items, read from the zero state.
+
+    Every token but the first is predicted exactly once.
+
+    Args:
+        protocol: The protocol.
+        targets: Tokens of the text less one.
+        starts: (items,) the boundary before each item; None: the text is one stream.
+    """
+    begin = np.zeros(1, np.int64) if starts is None else np.asarray(starts, np.int64)
+    end = np.append(begin[1:], targets)
+    if protocol.name not in ("window", "last_half"):
+        return Spans(begin, np.zeros_like(begin), end)
+    overlap = protocol.window // 2 if protocol.name == "last_half" else 0
+    stride = protocol.window - overlap
+    # A span of n tokens has one window, and one more for each further `stride` tokens.
+    windows = 1 + np.maximum(0, -(-(end - begin - protocol.window) // stride))
+    item = np.repeat(np.arange(len(begin)), windows)
+    number = np.arange(len(item)) - np.repeat(np.cumsum(windows) - windows, windows)
+    first = begin[item] + number * stride
+    return Spans(first, np.where(number > 0, overlap, 0), np.minimum(first + protocol.window, end[item]))
