@@ -43,15 +43,17 @@ def train(
     Args:
         text: A file, a folder, a glob, or several; None: the built-in corpus.
         run: The directory to write; None: a free name under `runs/`.
-        reporter: Who is told what happens; None: the terminal.
-        callbacks: Lightning callbacks; they act when a step is complete and before it is saved.
+        reporter: The object that is told the progress of the training; None: the terminal.
+        callbacks: Lightning callbacks. After a step they run once its validation, samples and
+            metrics are written, and before its checkpoint is saved.
         loggers: Lightning loggers, beside those of `trainer.logger`.
         settings: Groups of settings as dictionaries, named as on the command line:
-            `model={"cell": "gru", "hidden": 128}, trainer={"max_time": "3m"}, seed=2`; `init_from` may be a run.
+            `model={"cell": "gru", "hidden": 128}, trainer={"max_time": "3m"}, seed=2`;
+            `init_from` may be a `Run` or its directory.
 
     Raises:
-        CharlmError: something that a user can fix, in one line.
-        Interrupted: Ctrl-C; the run has saved itself, and `resume` continues it.
+        CharlmError: an error that the user can fix; its message is one line.
+        Interrupted: Ctrl-C or SIGTERM; the run is saved, and `resume` continues it.
     """
     from charlm.config import Config
     from charlm.run import Run
@@ -81,7 +83,8 @@ def resume(
     Args:
         run: The run or its directory.
         reporter, callbacks, loggers: As for `train`.
-        settings: What changes, of the groups trainer, checkpoint, samples and inspect: `trainer={"max_epochs": 20}`.
+        settings: New values for settings of the groups trainer, checkpoint, samples and inspect:
+            `trainer={"max_epochs": 20}`.
     """
     from charlm.config.plain import flat
     from charlm.training.trainer import resume
@@ -92,7 +95,10 @@ def resume(
 
 
 def load(run: str | Path) -> Run:
-    """Open the directory of a training; cheap, and without torch until something needs it."""
+    """Open a run directory.
+
+    This is fast: torch is imported and weights are read only when something needs them.
+    """
     from charlm.run import Run
 
     return Run(run)

@@ -1,7 +1,8 @@
 """Errors that a user can fix.
 
-`CharlmError` is the only exception that the command line turns into one line and exit status 2. Every other exception
-keeps its traceback: it is a bug.
+The command line prints a `CharlmError` as one line and exits with status 2. It treats some errors
+of the system in the same way, such as a full disk (see `charlm.cli`). An unexpected exception is a
+bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 class CharlmError(Exception):
     """An error that a user can fix: the message is one line that says what is wrong and what to do.
 
-    A setting stands in backquotes under its dotted name (`model.hidden`); the command line spells it as an option.
+    The message names a setting in backquotes by its dotted name (`model.hidden`); the command line
+    prints it as an option (`--model.hidden`).
     """
 
 
@@ -35,7 +37,7 @@ def first_line(error: BaseException) -> str:
 
 
 class Interrupted(Exception):  # noqa: N818 (an event, not an error)
-    """Training was stopped by a signal (Ctrl-C, SIGTERM) and has saved itself in the directory `run`."""
+    """A signal (Ctrl-C, SIGTERM) has stopped a training; its directory `run` can be resumed."""
 
     def __init__(self, signal: int, run: Path) -> None:
         super().__init__(f"interrupted by signal {signal}; {run} can be resumed")

@@ -34,7 +34,7 @@ READ = 1 << 20  # bytes read at once
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """What a user can do about a file that cannot be written: one sentence, or None for errors that are bugs."""
+    """One sentence that says what a user can do about an `OSError`; None if the error is a bug."""
     if error.errno in FULL:
         return "the disk is full; free some space"
     if error.errno == errno.ENOMEM:
@@ -45,7 +45,10 @@ def describe_os_error(error: OSError) -> str | None:
 
 
 def kind(path: str | os.PathLike[str]) -> str | None:
-    """What stands at a path in words if it is neither missing nor a regular file; symbolic links are followed."""
+    """What a path leads to, in words ("a directory"); None if that is a regular file or missing.
+
+    Symbolic links are followed.
+    """
     try:
         mode = Path(path).stat().st_mode
     except FileNotFoundError:
@@ -88,7 +91,9 @@ def atomic(
 
 @contextlib.contextmanager
 def output(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
-    """Open a file that a user named for text: a FIFO or a character device is written in place, other files atomically.
+    """Open a text file that the user named for writing.
+
+    A FIFO or a character device is written directly; any other file is written as by `atomic`.
 
     Raises:
         CharlmError: `path` is a directory, a block device or a socket.
@@ -124,18 +129,22 @@ def checksum(path: Path) -> int:
 
 
 def temporary_path(path: Path) -> Path:
-    """An unused hidden name beside a file, so that renaming never crosses a file system; it tells whose it is."""
+    """A new hidden path beside `path`; its name identifies the machine and the process.
+
+    Both paths are in one directory, so that renaming never crosses a file system.
+    """
     return path.with_name(f".{path.name[:150]}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}.tmp")
 
 
 def drop_leftovers(folder: Path, name: str = "*") -> None:
     """Delete temporary files and directories that killed processes left in a folder.
 
-    Those of a process that runs on this machine are kept, and those of other machines for a day.
+    Those of a process that still runs on this machine are kept. Those of another machine are
+    deleted when they are older than a day.
 
     Args:
-        folder: Where to look, without its subfolders.
-        name: The names of the files whose temporary files are meant, as a pattern.
+        folder: The folder; its subfolders are not searched.
+        name: A glob pattern; only temporary files of files with a matching name are deleted.
     """
     with contextlib.suppress(OSError):
         for leftover in folder.glob(f".{name}.*-*-*.tmp"):
@@ -151,10 +160,10 @@ def drop_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def standard_input() -> BinaryIO:
-    """The bytes of standard input.
+    """Standard input as a stream of bytes.
 
     Raises:
-        CharlmError: it is closed.
+        CharlmError: standard input is closed.
     """
     if sys.stdin is None:
         raise CharlmError("standard input is closed; name a file instead of -")
@@ -162,7 +171,11 @@ def standard_input() -> BinaryIO:
 
 
 def _replaceable(path: str | os.PathLike[str]) -> Path:
-    """The file behind a path, which may be missing, with symbolic links followed."""
+    """The path to write: `path`, or its target if it is a symbolic link; it need not exist.
+
+    Raises:
+        CharlmError: something other than a regular file is there.
+    """
     if (found := kind(path)) is not None:
         raise CharlmError(f"cannot write {path}: it is {found}; name a file")
     path = Path(path)
@@ -179,7 +192,7 @@ def _machine() -> str:
 
 
 def _runs(process: int) -> bool:
-    if os.name == "nt":  # signal 0 is Ctrl-C there
+    if os.name == "nt":  # there, signal 0 is CTRL_C_EVENT and would interrupt the process
         return True
     try:
         os.kill(process, 0)

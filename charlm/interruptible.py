@@ -1,4 +1,4 @@
-"""Calls into compiled code that a signal can end."""
+"""Calls into compiled code that Ctrl-C and SIGTERM can interrupt."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ NAME = "charlm interruptible"
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """The result of `work`, which may spend minutes in compiled code where Python handles no signal.
+    """Return the result of `work`, which may spend minutes in compiled code.
 
-    It runs in a thread while this one waits, so that Ctrl-C and SIGTERM take effect at once. Then the thread is left
-    alone: it ends with the process (see `abandoned`).
+    Python handles no signal there. Called from the main thread, this function therefore runs `work`
+    in a second thread and waits for it, so that Ctrl-C and SIGTERM take effect at once. After a
+    signal the second thread goes on until the process ends (see `abandoned`).
     """
-    if threading.current_thread() is not threading.main_thread():  # which gets all signals
+    if threading.current_thread() is not threading.main_thread():  # only the main one gets signals
         return work()
     result: list[T] = []
     failure: list[BaseException] = []
@@ -40,5 +41,8 @@ def interruptible(work: Callable[[], T]) -> T:
 
 
 def abandoned() -> bool:
-    """Whether such a thread still works; Python would wait seconds for its memory at exit."""
+    """Whether a thread of `interruptible` still runs.
+
+    A normal exit of Python would then take seconds, to free the memory of the thread.
+    """
     return any(thread.name == NAME for thread in threading.enumerate())

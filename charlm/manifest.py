@@ -1,13 +1,14 @@
-"""The manifest of a run: `checksums.json`, with the checksum of every file that is read back, to find damage.
+"""The manifest of a run: `checksums.json`, the checksums by which damage to its files is found.
 
 ::
 
     {"model.safetensors": [3632233996, 1270098104], "tokens/train.ids": [907060870], ...}
 
-The numbers are CRC-32 checksums: first that of a file's newest content and, once it was replaced, that of the content
-before. When the new content of a file is complete under a temporary name, the manifest is written, and then the file is
-renamed. A process may be killed between the two; the file on disk then has the second checksum. `metrics.csv` and
-`samples.jsonl` grow line by line and are not in it.
+The numbers are CRC-32 checksums: first that of the newest content of a file and, if the file was
+replaced, that of its former content. A file is replaced in three steps: its new content is written
+under a temporary name, then the manifest is written, then the temporary file is renamed. If the
+process is killed before the last step, the file on disk still has the second checksum.
+`metrics.csv` and `samples.jsonl` grow line by line and are not in the manifest.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from charlm.errors import CharlmError
 from charlm.files import atomic, checksum, kind, link
 
 NAME = "checksums.json"
-KEPT = 2  # checksums of a file
+KEPT = 2  # checksums kept for each file
 
 
 class Manifest:
     """The checksums of the files of a directory.
 
     Args:
-        folder: The directory; it may not have a manifest yet, and then nothing is verified.
+        folder: The directory; while it has no manifest, no checksum is compared.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,11 +44,11 @@ class Manifest:
         return self.path.exists()
 
     def __contains__(self, name: str) -> bool:
-        """Whether the directory should have a file of this name."""
+        """Whether the manifest lists a file of this name."""
         return name in self._read()
 
     def expect(self, checksums: dict[str, int]) -> None:
-        """Accept new content of files, beside the content that they have now."""
+        """Add the checksums of new content; a file may then have its new or its former content."""
         known = self._read()
         for name, value in checksums.items():
             known[name] = list(dict.fromkeys([value, *known.get(name, [])]))[:KEPT]
@@ -56,27 +57,31 @@ class Manifest:
 
     @contextlib.contextmanager
     def writing(self, name: str, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
-        """`atomic` for a file of the directory, whose checksum is in the manifest before the file is in its place."""
+        """Open a file of the directory as `atomic` does, and add its checksum to the manifest.
+
+        The checksum is added when the new content is complete, before it replaces the file.
+        """
         with atomic(
             self.folder / name, mode, complete=lambda temporary: self.expect({name: checksum(temporary)})
         ) as file:
             yield file
 
     def link(self, source: str, target: str) -> None:
-        """`files.link` for two files of the directory."""
+        """Make `target` a hard link to `source`, both in the directory, with the same checksum."""
         if known := self._read().get(source):
             self.expect({target: known[0]})
         link(self.folder / source, self.folder / target)
 
     def verify(self, name: str, remedy: str) -> None:
-        """Compare a file with its checksum.
+        """Compare a file with its checksums; a file that the manifest does not list is accepted.
 
         Args:
             name: The file, relative to the directory.
             remedy: What to do about damage, as the end of the message.
 
         Raises:
-            CharlmError: the file is not what was written, is no regular file, or is missing.
+            CharlmError: the content of the file is not what was written, the file is no regular
+                file, or it is missing.
         """
         path = self.folder / name
         if (found := kind(path)) is not None:

@@ -17,11 +17,12 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A read-only mapping from names to implementations.
+    """A mapping from names to implementations, which the decorator `register` fills.
 
     Args:
-        kind: What the implementations are, in the words of the error message ("cell").
-        package: Package whose modules register them, imported on first use; None if there is no such package.
+        kind: What an implementation is, as a noun for error messages ("cell").
+        package: Package whose modules register implementations, imported on first use; None if
+            there is no such package.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:

@@ -19,7 +19,7 @@ class Reporter:
         """Receive the parts of the network: the name, the shape and the number of parameters of each."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Receive how much of a task outside training is done: `done` of `total`, in units of that task."""
+        """Receive the progress of the task `what` outside training: `done` of `total` units."""
 
     def on_step(
         self,
@@ -51,4 +51,4 @@ class Reporter:
         """Receive the directory of a run whose training has ended or was interrupted; all its files are written."""
 
     def close(self) -> None:
-        """Release what the reporter holds (a live display); called however the training ends."""
+        """Release resources such as a live display; called at the end, also after an error."""

@@ -1,4 +1,4 @@
-"""A run: what a person does with a trained model and its history."""
+"""A run in Python: a trained model, its vocabulary and its history."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class Run:
         from charlm.network.model import LanguageModel
         from charlm.network.precision import torch_device
 
-        # First the weights: a network that they do not fit may be too large to build.
+        # The weights are read and checked first: a network that they do not fit may be too large
+        # to build.
         weights = {name: torch.from_numpy(value) for name, value in self.directory.read_weights(checkpoint).items()}
         model = LanguageModel(self.directory.model_config, self.directory.vocab_size)
         try:
@@ -83,10 +84,11 @@ class Run:
     def load_stepper(
         self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1
     ) -> Stepper:
-        """The network one token at a time: numpy on a CPU, torch on a GPU.
+        """The network as a `Stepper`, one token at a time: by numpy on a CPU, by torch on a GPU.
 
-        On a CPU torch is imported only for many `rows` side by side with many `tokens` in all, where its products are
-        faster by more than its import takes. One row always takes the same path.
+        On a CPU, torch is used only for at least `MANY_ROWS` texts side by side (`rows`) with at
+        least `MANY_TOKENS` tokens in all (`tokens`): there it saves more time than its import
+        takes.
         """
         if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
             from charlm.network.precision import fastest_dtype
@@ -114,7 +116,10 @@ class Run:
         prompt_unknown: Unknown = "error",
         **processors: float,
     ) -> Iterator[list[str]]:
-        """Generate texts side by side and yield a piece of each as they are made; see `generate`."""
+        """Generate texts side by side and yield lists of their next pieces, one piece per text.
+
+        For the arguments see `generate`; `samples` is the number of texts.
+        """
         for name in processors.keys() - logits_processors.keys():
             known = [*signature(self.generate).parameters, *logits_processors]
             raise CharlmError(f"there is no argument and no logits processor {name!r}{nearest(name, known)}")
@@ -141,14 +146,15 @@ class Run:
 
         Args:
             prompt: What the text starts with; it is not repeated in the result.
-            length: Tokens to generate; a model of lines or documents may end earlier.
+            length: Tokens to generate; a model of lines or documents may end the text earlier.
             seed: The same seed gives the same text.
-            stop: The text ends before the first of these.
-            checkpoint: The best weights or the last.
+            stop: The text ends where the first of these strings would begin.
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest.
             device: "cpu" or a torch device.
-            prompt_unknown: "error", "drop" or "nearest": what happens to what the vocabulary lacks (`adapt_prompt`).
-            processors: temperature, top_k, top_p, min_p and every other logits processor; the temperature is by
-                default that of the run's samples.
+            prompt_unknown: "error", "drop" or "nearest": what happens to parts of the prompt that
+                the vocabulary lacks (see `adapt_prompt`).
+            processors: Values of logits processors: temperature, top_k, top_p, min_p and all others
+                that are registered. The default temperature is that of the run's samples.
         """
         pieces = self.stream_text(
             prompt,
@@ -188,16 +194,19 @@ class Run:
         split: str = "val",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> dict[str, Evaluation]:
-        """How well n-gram models and compressors that have read the training split predict what `evaluate` reads.
+        """How well n-gram models and compressors predict the text that `evaluate` would read.
 
-        N-gram models are of the run's tokens, so their losses are comparable with that of the network. The last one is
-        tuned on the validation split, if the run has one. Compressors read the text as the tokens spell it, in UTF-8.
+        They have read the training split before (at most the first `MOST_TRAINING` tokens). The
+        n-gram models predict the run's tokens, so that their losses can be compared with that of
+        the network. The last one is tuned on the validation split, if the run has one. The
+        compressors read the decoded text in UTF-8.
 
         Returns:
             Evaluations by name: n-gram models, then compressors.
 
         Raises:
-            CharlmError: the text is the training split, which baselines know by heart, or is too short.
+            CharlmError: the text is the training split, which the baselines have already read, or
+                is too short.
         """
         from charlm.evaluation.baselines import MOST_TRAINING, compressor_baselines, ngram_baselines
         from charlm.evaluation.likelihood import Evaluation

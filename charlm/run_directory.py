@@ -73,13 +73,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class MemoryRecord:
-    """How far back the network looks at one step: `memory.json`; see `charlm.inspection.memory`.
+    """How far back the network looks, as measured at one step: the content of `memory.json`.
+
+    See `charlm.inspection.memory`.
 
     Args:
         step, epoch: When it was recorded.
         distances: Distances T - t in tokens, ascending.
         gradients: |dL_T / dh_t| for each layer, by distance.
-        contexts: Numbers of tokens before the predicted one, ascending; empty for items.
+        contexts: Numbers of tokens before the predicted one, ascending; empty for a text of items.
         losses: The loss with each context, in nats per token.
     """
 
@@ -102,7 +104,8 @@ class NGramLosses:
 
     Args:
         name: The model: its order and smoothing.
-        losses: Nats per token by the number of tokens predicted, for every part of the text that validations may read.
+        losses: Nats per token, averaged over the first tokens of the text, by their number; one
+            entry for every length that validations may read.
     """
 
     name: str
@@ -114,16 +117,17 @@ NO_QUALITY: dict[str, Any] = {"references": {}, "left_out": {}, "size": 0, "ngra
 
 
 class RunDirectory:
-    """The files of a run: where they are, how they are read and written, and nothing else.
+    """Reads and writes the files of a run.
 
-    A file that a result depends on is compared with its checksum when it is read (see `Manifest`). Files that are only
-    looked at, metrics.csv and samples.jsonl, are read as far as they are intact.
+    A file that a result depends on is compared with its checksum when it is read (see `Manifest`).
+    No result depends on metrics.csv and samples.jsonl: they have no checksum, and their damaged
+    lines are left out.
 
     Args:
         path: The run directory.
 
     Attributes:
-        left_out: What was left out of damaged files since they were opened, a sentence by file name.
+        left_out: What was left out of each damaged file that was read: a sentence by file name.
 
     Raises:
         CharlmError: the directory is missing, is not a run, or is incomplete.
@@ -150,7 +154,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: str | Path, config: Config, tokenizer: Tokenizer) -> RunDirectory:
-        """Write what a run starts with into `path`, a directory that already holds its `tokens`."""
+        """Write the files of a new run into `path`, a directory that already holds its `tokens`."""
         path = Path(path)
         (path / "checkpoints").mkdir(exist_ok=True)
         tokenizer.save(path / "tokenizer.json")
@@ -163,7 +167,7 @@ class RunDirectory:
         return directory
 
     def _accept_files(self) -> None:
-        """Write a manifest of the files as they are now."""
+        """Write a manifest with the checksums that the files have now."""
         from charlm.text.store import token_checksums
 
         names = [*KEPT_WHOLE, *(f"checkpoints/{path.name}" for path in (self.path / "checkpoints").glob("*.ckpt"))]
@@ -194,7 +198,7 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """Replace config.yaml."""
-        if not self.manifest.exists():  # a user has deleted it to accept the files as they are
+        if not self.manifest.exists():  # deleted by the user, to accept the files as they are
             self._accept_files()
         with self.manifest.writing("config.yaml") as file:
             _dump_config(file, config)
@@ -204,7 +208,7 @@ class RunDirectory:
         """The vocabulary.
 
         Raises:
-            CharlmError: it is damaged, or not that of the network.
+            CharlmError: it is damaged, or its size is not that of the network.
         """
         self.manifest.verify("tokenizer.json", RESTORE)
         tokenizer = Tokenizer.load(self.path / "tokenizer.json")
@@ -222,7 +226,7 @@ class RunDirectory:
 
     @property
     def vocab_size(self) -> int:
-        """Tokens that the network can tell apart."""
+        """Number of tokens in the vocabulary of the network, as model.json has it."""
         return self._model[1]
 
     @cached_property
@@ -251,7 +255,8 @@ class RunDirectory:
         """The weights as numpy arrays under the names of `LanguageModel.state_dict`.
 
         Raises:
-            CharlmError: there are none yet, they are damaged, or they are not those of the network.
+            CharlmError: there are none yet, they are damaged, or they are not as many as the
+                parameters of the network.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -269,7 +274,7 @@ class RunDirectory:
         return weights
 
     def check_parameters(self, count: int) -> None:
-        """Raise CharlmError unless the network has so many parameters; nothing of it is built."""
+        """Raise CharlmError unless the network has `count` parameters; the network is not built."""
         expected = parameter_count(self.model_config, self.vocab_size)
         if count != expected:
             raise CharlmError(
@@ -278,7 +283,7 @@ class RunDirectory:
             )
 
     def write_weights(self, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-        """Write weights (torch tensors on any device) under their names, whole or not at all."""
+        """Write weights (torch tensors on any device, by name) atomically."""
         from safetensors.torch import save
 
         data = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
@@ -324,7 +329,11 @@ class RunDirectory:
         return [values for _, values in self._metric_rows()[1]]
 
     def drop_metrics_after(self, step: int, header: Sequence[str]) -> None:
-        """Delete damaged rows, and those of later steps, which a resumed run logs again; others keep every byte."""
+        """Delete damaged rows, and rows after `step`, which a resumed run logs again.
+
+        The other rows keep every byte, unless the columns of the file are not those of `header`:
+        then they are rewritten with the columns of `header`.
+        """
         names, rows = self._metric_rows()
         kept = [line for line, values in rows if values["step"] <= step]
         if names != list(header):  # written by a version with other columns
@@ -354,13 +363,13 @@ class RunDirectory:
         return names, rows
 
     def _lines(self, name: str) -> list[str]:
-        """The lines of a file that grows line by line, their ends kept; none of a file that is missing."""
+        """The lines of a file that grows line by line, with line ends; none if it is missing."""
         path = self.path / name
         found = kind(path) or (None if path.exists() else "missing")
         if found is None:
             with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
                 return list(file)
-        if found != "missing" or (self.path / WEIGHTS["last"]).exists():  # a run that has trained had it
+        if found != "missing" or (self.path / WEIGHTS["last"]).exists():  # a trained run has it
             self.left_out[name] = f"{path} is {found}, and left out"
         return []
 
@@ -371,11 +380,12 @@ class RunDirectory:
 
     @property
     def quality(self) -> dict[str, Any]:
-        """What a run is compared with: `references`, `left_out`, `size` and `ngram`.
+        """What the run is compared with, as a dictionary.
 
-        The scores of real text and of n-gram text by name, metrics with the reason why they were left out, and the
-        number of characters that are scored: all empty where the run did not score its samples. `NGramLosses`: None
-        where the run has no validation text.
+        `references` has the scores of real text and of n-gram text by name, `left_out` the metrics
+        that were left out, with the reasons, and `size` the number of characters that are scored.
+        They are empty (0) if the run did not score its samples. `ngram` is an `NGramLosses`, or
+        None if the run has no validation text.
         """
         path = self.path / "quality.json"
         self.manifest.verify(path.name, RESTORE)
@@ -393,7 +403,7 @@ class RunDirectory:
             raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
     def write_quality(self, **parts: Any) -> None:
-        """Replace some parts of `quality`; the others stay, and are empty if the file is damaged."""
+        """Replace some parts of `quality`; others are kept, or emptied if the file is damaged."""
         try:
             kept = self.quality
         except CharlmError:
@@ -403,7 +413,7 @@ class RunDirectory:
 
     @property
     def memory(self) -> MemoryRecord | None:
-        """How far back the network looks; None where it was not recorded."""
+        """The last measurement of how far back the network looks; None if there is none."""
         path = self.path / "memory.json"
         self.manifest.verify(path.name, RESTORE)
         if not path.exists():
@@ -427,7 +437,7 @@ class RunDirectory:
         """Append a sample to samples.jsonl."""
         line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
         with (self.path / "samples.jsonl").open("ab", buffering=0) as file:
-            file.write(line.encode())  # one write: who reads meanwhile sees the line or does not
+            file.write(line.encode())  # one write: a reader sees the line or does not
 
     def drop_samples_after(self, step: int) -> None:
         """Delete damaged lines, and samples of later steps, which a resumed run generates again."""
@@ -436,7 +446,7 @@ class RunDirectory:
             file.writelines(kept)
 
     def _sample_lines(self) -> list[tuple[str, Sample]]:
-        """The intact lines of samples.jsonl, and what they hold."""
+        """The intact lines of samples.jsonl, each with the sample that it holds."""
         lines, found = self._lines("samples.jsonl"), []
         for line in lines:
             try:
@@ -450,7 +460,7 @@ class RunDirectory:
 
 
 def _whole(line: str) -> str:
-    """A line without its end; ValueError if it has none, because the file was cut within it."""
+    """A line without its line end; ValueError if it has none, because the file was cut there."""
     if not line.endswith("\n"):
         raise ValueError("the line is cut")
     return line[:-1]

@@ -63,11 +63,12 @@ EPILOGUE = f"charlm COMMAND --help lists the options of a command. {IMPORT}"
 
 
 def build_app(arguments: Sequence[str] = ()) -> App:
-    """The command line: a command is the function of its own name in the module of its own name.
+    """Build the command line: each command is the function of its name in the module of its name.
 
     Args:
-        arguments: What was typed; the summary of the command that it names is that of its function; those of
-            the others are read from their source, which is faster than importing them.
+        arguments: What the user typed. The command that it names takes its summary from its
+            function; the summaries of the others are read from their source, which is faster than
+            importing them.
     """
     live = sys.stdout is not None and sys.stdout.isatty()
     app = App(
@@ -103,7 +104,11 @@ def _summary(name: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 when it went well, 2 with one line when a user can fix it, 130 after Ctrl-C."""
+    """Run a command and exit the process.
+
+    The exit status is 0 on success; 2 for an error that a user can fix, with one line on standard
+    error; 130 after Ctrl-C; 143 after SIGTERM; 141 if the reader of the output has gone.
+    """
     threading.excepthook = _thread_failed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # characters the terminal lacks
@@ -124,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _status(arguments: list[str], closed: bool) -> int:
-    """Run a command; its exit status, and a line about what went wrong.
+    """Run a command and return its exit status; if it fails, print one line that says why.
 
     Args:
         arguments: What was typed.
@@ -164,12 +169,15 @@ def _status(arguments: list[str], closed: bool) -> int:
 
 
 def _reader_gone(console: Console) -> NoReturn:
-    """Called by rich while it handles a BrokenPipeError, which ends the command in `_status` like any other."""
+    """Raise again the BrokenPipeError that rich is handling, so that `_status` ends the command."""
     raise
 
 
 def _open_standard_streams() -> bool:
-    """Open the standard streams that are closed, so that no file of ours gets their number; whether output was."""
+    """Open the standard streams that are closed, and return whether standard output was closed.
+
+    Otherwise the next file that is opened would get the file descriptor of a standard stream.
+    """
     closed = sys.stdout is None
     if None in (sys.stdin, sys.stdout, sys.stderr):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -191,7 +199,11 @@ def _explain_system(error: BaseException) -> str | None:
 
 
 def _shortened(message: str, arguments: Sequence[str]) -> str:
-    """A message that repeats at most `LONGEST` characters of a value that was typed, and of any single word."""
+    """A message in which long values are cut.
+
+    A value that was typed is cut to `LONGEST` characters, and so is any word of at least twice that
+    length.
+    """
     values = [text for argument in arguments for text in (argument, argument.partition("=")[2])]
     for text in sorted((text for text in values if len(text) > LONGEST), key=len, reverse=True):
         for shown in (text, repr(text)[1:-1]):
@@ -218,7 +230,7 @@ def _run(app: App, command: App | None, arguments: list[str]) -> None:
     except CycloptsError as error:
         raise explained(app, error) from None
     if command is not None:
-        for text in bound.arguments.get("text", ()):  # a text may begin with a hyphen for the parser, so for - alone
+        for text in bound.arguments.get("text", ()):  # the parser lets any text begin with -
             if text.startswith("-") and text != "-":
                 raise unknown_option(command, text)
     function(*bound.args, **bound.kwargs)
@@ -230,6 +242,10 @@ def _fail(message: str) -> int:
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread; a full disk there is raised again where the next number is logged."""
+    """Print the traceback of a thread that failed, but not for an OSError that a user can fix.
+
+    TensorBoard writes in a thread. When the disk is full there, the error is raised again where the
+    next number is logged.
+    """
     if not (isinstance(failure.exc_value, OSError) and describe_os_error(failure.exc_value)):
         threading.__excepthook__(failure)

@@ -35,7 +35,8 @@ def evaluate(
 ) -> None:
     """Measure how well a run predicts a text, or a split of its own: bits per character, perplexity.
 
-    The state is carried from the first token to the last.
+    The state is carried from the first token to the last. With separate lines or documents, each of
+    them starts from the zero state.
     """
     config = read(EvaluateOptions, options)
     from charlm.evaluation.baselines import describe_training

@@ -107,13 +107,13 @@ def _write(run: Any, config: GenerateOptions, values: dict[str, float]) -> None:
         for piece in pieces:
             texts = [text + more for text, more in zip(texts, piece, strict=True)]
         _print_texts(run, prompt, texts, seed, config.json)
-    sys.stdout.flush()  # where both streams end in one place, the text stands first
+    sys.stdout.flush()  # in a terminal, the text comes before the next line
     if config.seed is None:
         print(f"charlm: --seed {seed} generates this text again", file=sys.stderr)
 
 
 def _listed(changes: dict[str, str]) -> str:
-    """What became of the first few pieces."""
+    """What became of parts of the prompt that the vocabulary lacks: the first `CHANGES` of them."""
     shown = [f"{old!r} became {new!r}" if new else f"{old!r} was left out" for old, new in changes.items()]
     return ", ".join(shown[:CHANGES]) + (f", and {len(shown) - CHANGES} more" if len(shown) > CHANGES else "")
 

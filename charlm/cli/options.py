@@ -1,8 +1,11 @@
-"""A setting as an option of the command line: cyclopts parses, helps, suggests and completes, msgspec converts.
+"""Settings as options of the command line: cyclopts parses them and msgspec converts them.
 
-Each command declares its options as a dataclass of settings, like `Config` (see `charlm.config.fields.setting`).
-`Options[cls]` is the parameter of a command's function that collects the options that the user gave; `read` converts
-and checks them and returns an instance of the class.
+Cyclopts also prints help, suggests options and completes them.
+
+Each command declares its options as a dataclass of settings, like `Config` (see
+`charlm.config.fields.setting`). `Options[cls]` is the parameter of a command's function that
+collects the options that the user gave; `read` converts and checks them and returns an instance of
+the class.
 """
 
 from __future__ import annotations
@@ -80,7 +83,11 @@ def read(cls: type[T], options: Any) -> T:
 
 
 def named(options: Any) -> dict[str, Any]:
-    """The options that the user gave, as nested plain values; the values are texts."""
+    """The options that the user gave, as nested plain values.
+
+    A value is the text that was typed or a list of texts, True for a switch without a value, or
+    None for `none`.
+    """
     values: dict[str, Any] = {}
     for definition in dataclasses.fields(options) if options is not None else ():
         value = getattr(options, definition.name)
@@ -93,7 +100,7 @@ def named(options: Any) -> dict[str, Any]:
 
 
 def _option_class(cls: type) -> Any:
-    """A dataclass with an option for each setting of `cls`; nothing is converted, so that one place does it."""
+    """A dataclass with an option for each setting of `cls`; the values stay as they were typed."""
     hints = typing.get_type_hints(cls, include_extras=True)
     options: list[Any] = []
     for definition in dataclasses.fields(cls):
@@ -103,7 +110,8 @@ def _option_class(cls: type) -> Any:
             options.append((definition.name, Annotated[inner, Parameter(group=group)], _default(inner)))
         else:
             options.append((definition.name, _option(definition, hints[definition.name]), _default(UNNAMED)))
-    # cyclopts takes a class of a module of the standard library, such as `types`, for a plain value.
+    # Without `__module__` the class may belong to `types`, and cyclopts would take it for a plain
+    # value, like every class of the standard library.
     return dataclasses.make_dataclass(f"{cls.__name__}Options", options, namespace={"__module__": __name__})
 
 
@@ -112,7 +120,7 @@ def _default(value: Any) -> Any:
 
 
 def _option(definition: dataclasses.Field[Any], hint: Any) -> Any:
-    """The annotated type of an option: what help and completion show of it."""
+    """The type of an option, annotated with what help and completion show."""
     choices = _choices(definition.metadata["choices"])
     several = typing.get_origin(hint) is tuple
     shown: Any = Literal[choices] if choices else list[str] if several else hint
@@ -149,7 +157,7 @@ def _text(hint: Any, tokens: Sequence[Token]) -> Any:
 
 
 def _text_or_none(hint: Any, tokens: Sequence[Token]) -> Any:
-    """The same for a setting that may be None, which is typed none or null."""
+    """As `_text`, for a setting that may be None, which is typed as none or null."""
     value = _text(hint, tokens)
     return None if str(value).lower() in ("none", "null") else value
 
@@ -162,7 +170,9 @@ def _texts(hint: Any, tokens: Sequence[Token]) -> list[str]:
 
 
 def spelled(app: App, arguments: Sequence[str]) -> list[str]:
-    """The arguments with the answer of a switch joined to it: `--model.tie false` becomes `--model.tie=false`.
+    """The arguments, with the value of a switch joined to the switch.
+
+    `--model.tie false` becomes `--model.tie=false`.
 
     Raises:
         CharlmError: another word follows a switch, and it is not a text or a run either.
@@ -182,10 +192,12 @@ def spelled(app: App, arguments: Sequence[str]) -> list[str]:
 
 
 def take_imports(arguments: Sequence[str]) -> list[str]:
-    """The arguments without `--import FILE`, after the files are imported: they register cells and other parts.
+    """Import the file of each `--import FILE`, and return the other arguments.
+
+    The files may register cells and other parts.
 
     Raises:
-        CharlmError: a file is missing or fails.
+        CharlmError: a file is missing, or importing it raises an error.
     """
     kept: list[str] = []
     words = iter(arguments)
@@ -202,10 +214,10 @@ def take_imports(arguments: Sequence[str]) -> list[str]:
 
 
 def import_file(path: Path) -> None:
-    """Import a Python file once, under a name of its own.
+    """Import a Python file, unless it has been imported before.
 
     Raises:
-        CharlmError: the file fails.
+        CharlmError: importing the file raises an error.
     """
     name = f"charlm imports {path}"
     if name in sys.modules:
@@ -237,7 +249,11 @@ def group_names(app: App) -> list[str]:
 
 
 def unknown_option(app: App, word: str) -> CharlmError:
-    """The error for a word that looks like an option and is none: the nearest, or ours for one of another program."""
+    """The error for a word that looks like an option but is none.
+
+    It suggests our option of the same meaning, if the word is an option of another program, or else
+    a similar one.
+    """
     options = option_names(app)
     first = word.split("=")[0]
     name = first.lstrip("-").replace("-", "_")
@@ -254,7 +270,7 @@ def unknown_option(app: App, word: str) -> CharlmError:
 
 
 def explained(app: App, error: CycloptsError) -> CharlmError:
-    """An error of the parser as one line that says what to do."""
+    """Turn an error of the parser into one line that says what to do."""
     names = [name for name in app if not name.startswith("-")]
     if isinstance(error, UnknownCommandError):
         name = error.unused_tokens[0] if error.unused_tokens else ""
@@ -291,7 +307,7 @@ def names_as_options(message: str, options: Iterable[str]) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A small UTF-8 file, its newlines kept; - is standard input.
+    """Read a small UTF-8 file without changing its newlines; - is standard input.
 
     Raises:
         CharlmError: it cannot be read.

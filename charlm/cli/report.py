@@ -51,7 +51,7 @@ def report(
     path = Path(config.output) if config.output else folder / f"report.{config.format}"
     if path.is_dir() or not path.parent.is_dir():
         raise CharlmError(f"cannot write {path}: it needs a folder that exists, and the name of a file in it")
-    with (output if config.output else atomic)(path) as file:  # a FIFO that nobody named has no reader
+    with (output if config.output else atomic)(path) as file:  # refuse a FIFO at the default path
         file.write(written)
     print(f"wrote {visible(str(path.resolve()))}; open it in a browser", file=sys.stderr)
     print(shown(str(path)))

@@ -38,7 +38,7 @@ def from_environment() -> dict[str, Any]:
     """Nested settings from variables such as CHARLM_MODEL__HIDDEN and CHARLM_SEED.
 
     Raises:
-        CharlmError: a variable that is no setting, or a value that does not fit.
+        CharlmError: a variable with the prefix CHARLM_ that is no setting, or an unfit value.
     """
     known = {setting.name: f"{PREFIX}{setting.name.upper().replace('.', '__')}" for setting in settings(Config)}
     strangers = {name for name in os.environ if name.startswith(PREFIX)} - {*known.values(), *OTHER_VARIABLES}

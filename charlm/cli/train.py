@@ -115,7 +115,7 @@ def _check_early(config: Config, run: str | None) -> None:
 
 
 def _report(work: Callable[[], Run], reporter: Reporter) -> None:
-    """Train, and say what to do next, however it ends."""
+    """Train, and say what to do next when the training has ended or was interrupted."""
     try:
         run = work()
     except Interrupted as interrupted:
@@ -133,7 +133,7 @@ def _report(work: Callable[[], Run], reporter: Reporter) -> None:
 
 
 class _Leave:
-    """Ctrl-C and SIGTERM before training has begun: leave at once, with nothing half-done left behind.
+    """Handles Ctrl-C and SIGTERM before training has begun: leaves at once by raising an exception.
 
     An import of compiled code may swallow the exception; `check` raises it again.
     """

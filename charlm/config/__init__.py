@@ -2,8 +2,9 @@
 
 1. `definitions` has every setting once, in groups; `fields` says what a definition is made of.
 2. `plain` turns plain values (YAML, Python dictionaries) into settings and back, and checks them.
-3. `resolve` fills in what nobody named, once, from facts about the text and the machine.
-4. `presets` finds the settings that come with the package; `durations` and `shell` write times and commands.
+3. `resolve` chooses the settings that the user left out, from facts about the text and machine.
+4. `limits` says when a run ends; `presets` finds the settings that come with the package.
+5. `durations` reads and writes lengths of time; `shell` writes commands.
 """
 
 from charlm.config.definitions import (

@@ -224,9 +224,10 @@ class InspectConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides what a run learns.
+    """All settings of a run.
 
-    A setting that is None is chosen by `charlm.config.resolve`, from the size of the text and the machine.
+    A setting that is None is chosen by `charlm.config.resolve`, from the size of the text and the
+    machine.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -245,7 +246,8 @@ class Config:
         """Settings from nested plain values, checked; missing ones keep their defaults.
 
         Raises:
-            CharlmError: an unknown name, a value of the wrong type or out of its range, or two that contradict.
+            CharlmError: an unknown name, a value of the wrong type or out of its range, or values
+                that contradict each other.
         """
         config = from_plain(cls, values)
         data, trainer = config.data, config.trainer

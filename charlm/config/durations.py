@@ -11,7 +11,7 @@ def seconds(text: str) -> float:
     """A length of time in seconds from `90s`, `3m`, `1h30m`, a plain number or Lightning's `DD:HH:MM:SS`.
 
     Raises:
-        CharlmError: the text is none of these, or no time at all.
+        CharlmError: the text is none of these, or the time is 0.
     """
     text = text.strip()
     total = None

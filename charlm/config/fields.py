@@ -19,7 +19,7 @@ else:
     Auto = Optional[T]  # noqa: UP045 - a generic alias
 """The type of a setting that the user may leave out: it is None until `resolve` chooses a value."""
 
-FINITE = float.fromhex("0x1.fffffep127")  # of float32, the type of weights
+FINITE = float.fromhex("0x1.fffffep127")  # largest finite float32, the type of weights
 Number = Annotated[float, Meta(ge=-FINITE, le=FINITE)]
 PositiveNumber = Annotated[float, Meta(gt=0, le=FINITE)]
 NonNegativeNumber = Annotated[float, Meta(ge=0, le=FINITE)]
@@ -66,7 +66,7 @@ class Setting(NamedTuple):
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[Setting]:
-    """Every setting of a config, or of a config class: then with its default."""
+    """Yield every setting of a config with its value, or of a config class with its default."""
     cls = config if isinstance(config, type) else type(config)
     hints = typing.get_type_hints(cls, include_extras=True)
     for definition in fields(cls):
@@ -85,14 +85,17 @@ def is_group(definition: dataclasses.Field[Any]) -> bool:
 
 
 def range_in_words(hint: Any) -> str:
-    """The range of a type for the help: ">=0, <1", of alternatives ">=1 or >0, <=1"; empty for a type without one."""
+    """The range of a type for the help, such as ">=0, <1"; empty for a type without a range.
+
+    The ranges of alternative types are joined: ">=1 or >0, <=1".
+    """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(filter(None, map(range_in_words, typing.get_args(hint))))
     return ", ".join(f"{sign}{bound:g}" for sign, bound in bounds(hint).items() if abs(bound) < 1e15)
 
 
 def bounds(hint: Any) -> dict[str, float]:
-    """The range of a type by comparison operator: {">=": 0, "<": 1}; empty for a type without one."""
+    """The range of a type by comparison operator: {">=": 0, "<": 1}; empty if it has no range."""
     found: dict[str, float] = {}
     for part in typing.get_args(hint):
         if isinstance(part, Meta):

@@ -1,4 +1,7 @@
-"""When a run is over: its limits in epochs, steps, time and patience, asked by training, resuming and the verdict."""
+"""When a run is over: its limits in epochs, steps, time and patience.
+
+Training, resuming and the verdict all use these limits.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ Limit = Literal["epochs", "steps", "time", "patience"]
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a run; infinity stands for none.
+    """The limits of a run; infinity means no limit.
 
     Args:
-        epochs, steps, seconds: After which training ends.
-        patience: Validations in a row without improvement after which it ends early.
+        epochs, steps, seconds: Training ends after so many.
+        patience: Training ends early after so many validations in a row without improvement.
     """
 
     epochs: float
@@ -28,7 +31,7 @@ class Limits:
 
     @classmethod
     def of(cls, trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Limits:
-        """The limits that the resolved settings of a run name."""
+        """The limits in the resolved settings of a run."""
         return cls(
             trainer.max_epochs if trainer.max_epochs > 0 else math.inf,
             trainer.max_steps if trainer.max_steps > 0 else math.inf,

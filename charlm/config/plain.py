@@ -23,7 +23,7 @@ TYPES = {
 
 
 def from_plain(cls: type[T], values: Any, name: str = "") -> T:
-    """An instance of a settings class from nested plain values, or from their texts.
+    """Make an instance of a settings class from nested plain values, which may also be text ("3").
 
     Args:
         cls: A dataclass of settings.
@@ -49,10 +49,10 @@ def from_plain(cls: type[T], values: Any, name: str = "") -> T:
 
 
 def checked(name: str, hint: Any, value: Any) -> Any:
-    """One value, or what its text stands for, as the type of the setting `name`.
+    """Convert a value, which may also be text ("3"), to the type `hint` of the setting `name`.
 
     Raises:
-        CharlmError: it is of the wrong type or out of its range.
+        CharlmError: the value is of the wrong type or out of its range.
     """
     try:
         return msgspec.convert(value, hint, strict=False)
@@ -96,7 +96,11 @@ def merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
-    """The values with every name checked, one text for a list of one, and numbers as texts where a text is wanted."""
+    """Check every name, and prepare the values for conversion by msgspec.
+
+    Where a list is wanted, a single text becomes a list; where text is wanted, a number becomes
+    text.
+    """
     if not isinstance(values, dict):
         raise CharlmError(f"{f'`{name}`' if name else 'the settings'} must be a group of settings, not {values!r}")
     definitions = {definition.name: definition for definition in fields(cls)}
@@ -126,7 +130,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:
-    """An error of msgspec ("Expected `int` >= 1 - at `$.model.hidden`") in our words."""
+    """Reword an error of msgspec ("Expected `int` >= 1 - at `$.model.hidden`") for users."""
     options = [str(option) for option in _literals(hint)]
     if problem.startswith("Invalid enum value"):
         wanted = f"one of {', '.join(options)}"
@@ -149,7 +153,7 @@ def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:
 
 
 def _literals(hint: Any) -> tuple[Any, ...]:
-    """The values that a type names one by one."""
+    """The values of the `Literal` types in a type."""
     if typing.get_origin(hint) is Literal:
         return typing.get_args(hint)
     return tuple(value for option in typing.get_args(hint) for value in _literals(option))

@@ -35,14 +35,16 @@ def presets() -> dict[str, Preset]:
 
 
 def find_preset(name: str) -> Path:
-    """The path of a file, or of the preset of that name.
+    """The path of a settings file, or of the preset of that name.
+
+    A name with a folder or a file ending is taken for a path, which may be missing.
 
     Raises:
-        CharlmError: there is no file and no preset of that name.
+        CharlmError: any other name for which there is neither a file nor a preset.
     """
     path = Path(name)
     if path.exists() or path.suffix or len(path.parts) > 1:
-        return path  # whoever reads it says what is wrong with it
+        return path  # reading it reports what is wrong with it
     known = presets()
     if name not in known:
         hint = nearest(name, known)
@@ -51,6 +53,6 @@ def find_preset(name: str) -> Path:
 
 
 def _about(path: Path) -> dict[str, str]:
-    """The comment at the head of a preset, which is YAML itself."""
+    """The entries of the comment at the head of a preset; the text of the comment is YAML."""
     comment = "".join(re.findall(r"^# ?(.*\n)", path.read_text(encoding="utf-8"), re.MULTILINE))
     return {str(key): " ".join(str(value).split()) for key, value in yaml.safe_load(comment).items()}

@@ -1,7 +1,8 @@
-"""Resolve: every setting that nobody named is chosen once, from facts about the text and the machine.
+"""Choose every setting that the user left out, once, from facts about the text and the machine.
 
-The result is a frozen config without None, and the reason for each choice. Nothing assigns to a setting afterwards.
-Batch size and window are also lowered where the text is too short for them.
+The result is a frozen config without None, and the reason for each choice. Nothing changes a
+setting afterwards. The batch size and the window are also lowered where the text is too short for
+them.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ TRAINED = 0.25
 
 @dataclass(frozen=True)
 class Facts:
-    """What choices are made from.
+    """The facts about text, machine and cell from which settings are chosen.
 
     Args:
         tokens: Tokens of the training text.
         vocab_size: Tokens of the vocabulary.
         items: Items of the training text (lines, documents); None for a stream.
         gpu: Whether the run has a GPU.
-        processes: How many share the lanes of a batch.
-        raw_input: Whether the cell reads its input unprojected, so that it must be as wide as the layer.
+        processes: Number of processes that share the lanes of a batch.
+        raw_input: Whether the cell reads its input unprojected, so that it must be as wide as the
+            layer.
         gated: Whether the cell has gates.
-        context: Tokens that a layer of the cell sees unless a setting says otherwise; 0: no fixed number.
+        context: Default number of tokens that a layer of the cell sees; 0: no fixed number.
     """
 
     tokens: int
@@ -69,10 +71,11 @@ class Resolved(NamedTuple):
 
 
 def resolve(config: Config, facts: Facts) -> Resolved:
-    """Choose every setting that is None, and lower the batch size and the window where the text is too short for them.
+    """Choose every setting that is None, and fit the batch size and the window to a short text.
 
     Raises:
-        CharlmError: the batch cannot be shared by the processes, or the text has nothing to predict.
+        CharlmError: the batch cannot be shared by the processes, or the text has nothing to
+            predict.
     """
     chosen = _Choices()
     trainer = _trainer(config.trainer, facts, chosen)
@@ -175,10 +178,10 @@ def _data(data: DataConfig, facts: Facts, chosen: _Choices) -> DataConfig:
 
 
 def _fitted(data: DataConfig, facts: Facts, chosen: _Choices) -> DataConfig:
-    """The batch size and the window lowered to what the training text is long enough for.
+    """Lower the batch size and the window to what the training text is long enough for.
 
     Raises:
-        CharlmError: there is not one lane of two tokens for each process.
+        CharlmError: there are fewer tokens to predict, or fewer items, than processes.
     """
     most = facts.tokens - 1 if facts.items is None else facts.items
     if most < facts.processes:

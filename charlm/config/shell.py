@@ -6,7 +6,7 @@ import shlex
 
 
 def command(name: str, *arguments: object, **options: object) -> str:
-    """The command line of a command, its arguments and its options, quoted for a shell.
+    """A `charlm` command line, quoted for a shell.
 
     Args:
         name: The command.

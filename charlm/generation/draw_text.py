@@ -1,4 +1,4 @@
-"""draw_text: much text at once, for metrics; `stream_text` is for reading."""
+"""`draw_text` generates much text at once, for metrics; for samples to read see `stream_text`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ LANES = 20
 def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: int = 1) -> str:
     """A text of `characters` characters drawn at temperature 1, that is, from the network's own distribution.
 
-    The text is generated in lanes side by side and joined lane after lane. Each lane starts without a prompt; with a
-    model of lines or documents its state is reset after each item. Between two lanes no word or item is cut.
+    The text is generated in lanes side by side and joined lane after lane. Each lane starts without
+    a prompt; with a model of lines or documents its state is reset after each item. The last word
+    or item of a lane, which may be incomplete, is removed (see `uncut`).
 
     Args:
         stepper: The network.
@@ -47,9 +48,11 @@ def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: 
 
 
 def uncut(text: str, end: str = "") -> str:
-    """A text without its last item (after the last `end`) or its last word, which may be incomplete.
+    """Remove the last item or the last word of a text, because it may be incomplete.
 
-    At most half of the text is removed: an item may be longer than the text, and some scripts have no blanks.
+    The last item is what follows the last `end`. If it is half of the text or more, the last word
+    is removed instead; if the word is that long, too, nothing is removed: an item may be longer
+    than the text, and some scripts have no blanks.
     """
     kept = text.rfind(end) + len(end) if end and end in text else 0
     if 2 * kept <= len(text):

@@ -1,7 +1,8 @@
 """Logits processors: they change the logits of the next token before it is drawn.
 
-Each is a pure function of logits (batch, vocab_size) and one number, registered with its range and its line of help: a
-processor registered here is an option of `charlm generate` and is tested, without a line elsewhere.
+Each is a pure function of logits (batch, vocab_size) and one number, registered with its range and
+its line of help. A processor that is registered here becomes an option of `charlm generate` and is
+tested; nothing else needs to be edited.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A prompt with pieces that a vocabulary lacks, adapted to it: left out, or replaced by what is nearest."""
+"""Adapt a prompt to a vocabulary: unknown characters or words are left out or replaced."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ PLAIN = str.maketrans(
 
 
 def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[str, dict[str, str]]:
-    """A prompt without pieces that the vocabulary lacks, and what became of each of them (empty: left out).
+    """Adapt a prompt to a vocabulary; return the prompt and the replacement of each missing piece.
 
-    `nearest` takes, of the pieces that differ only by case, accents, or the shape of quotation marks and dashes, the
-    nearest one; a piece without such a neighbour is left out. `error` changes nothing.
+    `drop` leaves out the pieces that the vocabulary lacks; their replacement is empty. `nearest`
+    replaces them by pieces that differ only by case, accents, or the shape of quotation marks and
+    dashes; a piece for which there is none is left out. `error` changes nothing.
     """
     if unknown == "error" or not tokenizer.unknowns(prompt):
         return prompt, {}
@@ -33,7 +34,7 @@ def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[s
         replacement: Callable[[str], str] = lambda _: ""  # noqa: E731
     else:
         forms = [prompt, *(unicodedata.normalize(form, prompt) for form in ("NFC", "NFD"))]
-        prompt = min(forms, key=lambda form: tokenizer.unknowns(form).total())  # of equals the first
+        prompt = min(forms, key=lambda form: tokenizer.unknowns(form).total())  # first of equals
         replacement = _nearest(tokenizer)
     changes = {piece: replacement(piece) for piece in tokenizer.unknowns(prompt)}
     return tokenizer.replace_unknowns(prompt, changes), changes
@@ -60,7 +61,10 @@ def _nearest(tokenizer: Tokenizer) -> Callable[[str], str]:
 
 
 def _key(text: str) -> str:
-    """What neighbours have in common; a word may stand with or without the blank before it."""
+    """A key that is the same for a piece and its possible replacements.
+
+    It ignores case, accents, and the blank before a word.
+    """
     plain = _plain(text).casefold()
     return plain.removeprefix(" ") or plain
 

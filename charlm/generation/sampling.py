@@ -41,7 +41,7 @@ class Sampler:
         self._generators = [np.random.default_rng([seed, row]) for row in range(batch)]
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """The probabilities (batch, vocab_size) up to a factor per row: exp of the processed logits.
+        """Unnormalised probabilities (batch, vocab_size): exp of the processed logits, at most 1.
 
         Raises:
             CharlmError: the logits are not finite, as after a training that diverged.
@@ -58,7 +58,7 @@ class Sampler:
         return np.exp(values, values)
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
-        """One token id for each row of the logits (batch, vocab_size), by inversion of the cumulative sum."""
+        """Draw a token id for each row of the logits (batch, vocab_size), by inversion sampling."""
         sums = self.weights(logits).cumsum(-1)
         # In (0, total], so that a token is always found, and never one of probability 0.
         draws = sums[:, -1:] * [[1 - generator.random()] for generator in self._generators]
@@ -94,11 +94,11 @@ def stream_text(
     samples: int = 1,
     **values: float,
 ) -> Iterator[list[str]]:
-    """Generate samples and yield their text piece by piece: lists of one piece per sample.
+    """Generate samples side by side and yield lists of their next pieces, one piece per sample.
 
-    A piece consists of whole characters and may be empty, but not all pieces of a list are. The prompt is not repeated.
-    A sample ends after `length` tokens, before the first stop string, or, with a model of lines or documents, where the
-    item ends.
+    A piece consists of whole characters; some pieces of a list may be empty, but never all. The
+    prompt is not repeated. A sample ends after `length` tokens, before the first stop string, or,
+    with a model of lines or documents, where the item ends.
 
     Args:
         stepper: The network.

@@ -1,8 +1,9 @@
-"""Steppers: the network one token at a time.
+"""Steppers: networks that are run one token at a time, for generation.
 
-`NumpyStepper` is for a CPU: torch's kernels are made for windows and repack their weights at every call, so that one
-token costs several times its arithmetic; and importing torch takes longer than generating a page. `TorchStepper` is for
-a GPU, and for many rows. Both give the same logits, to rounding.
+`NumpyStepper` is for a CPU: torch's kernels are made for windows and repack their weights at every
+call, so that one token costs several times its arithmetic; and importing torch takes longer than
+generating a page. `TorchStepper` is for a GPU, and for many rows. Both give the same logits, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ HALF = np.array(0.5, dtype=np.float32)  # exact in every precision, and faster t
 
 
 class Stepper(Protocol):
-    """A network that generation can use; its state is an array or tensor (layers, states, batch, hidden)."""
+    """The interface of a stepper; a state is an array or tensor (layers, states, batch, hidden)."""
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first token: zeros (layers, states, batch, hidden)."""
@@ -121,10 +122,11 @@ def _linear_bias(heads: int, time: int, past: int, dtype: np.dtype[Any]) -> tupl
 
 
 class NumpyStepper:
-    """A trained network on a CPU, from its weights, for every cell.
+    """A trained network with any cell, computed by numpy on a CPU.
 
-    The first layer's projection of each token's embedding is computed once for the whole vocabulary, so that a step
-    only looks it up.
+    The first layer's projection of each token's embedding is computed once for the whole
+    vocabulary, so that a step only looks it up, unless this
+    table has more than `MAX_FOLDED` numbers.
 
     Args:
         weights: Arrays under the names of `LanguageModel.state_dict`, as `safetensors.numpy.load_file` reads them;
@@ -211,7 +213,7 @@ _State = Sequence[Array]
 
 
 class _Layer:
-    """One recurrent layer: the weights of a cell as arrays."""
+    """One layer: a cell's step with its weights as arrays."""
 
     def __init__(self, cell: Cell, step: Step, take: _Weights, prefix: str, features: int, hidden: int) -> None:
         self._W: Array | None = None
@@ -271,15 +273,16 @@ def _identity(x: Any) -> Any:
 
 
 class TorchStepper:
-    """A network of torch: for a GPU, and for many rows at once on a CPU.
+    """A network computed by torch: on a GPU, or for many rows at once on a CPU.
 
-    A step calls the cells' own steps, with the first layer's projection looked up as in `NumpyStepper`; a prompt is
-    processed by the network's own windows.
+    A step calls the cell's own step in each layer, with the first layer's projection looked up as
+    in `NumpyStepper`; a prompt is read in windows by the model itself.
 
     Args:
-        model: The network, on its device; it must not be trained while this is in use. Dropout is off during a step.
-        dtype: Type in which the products of a step are computed; the model's own if None. bf16 is faster where the
-            processor or the GPU has it, and gives logits of three digits.
+        model: The network, on its device; it must not be trained while this is in use. Dropout is
+            off during a step.
+        dtype: Type in which the products of a step are computed; the model's own if None. bf16 is
+            faster where the processor or the GPU has it, and gives logits of about three digits.
     """
 
     def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:
@@ -327,7 +330,10 @@ class TorchStepper:
         return logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32).cpu().numpy(), state
 
     def _prepared_step(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """A step (ids, state) to (logits, state) whose weights are rounded, and first layer projected, in advance."""
+        """A function (ids, state) to (logits, state) for `step`, prepared once.
+
+        Weights are rounded to `dtype`, and the first layer's projection is computed, in advance.
+        """
         import torch
 
         model, config, dtype = self.model, self.model.config, self.dtype

@@ -1,1 +1,1 @@
-"""What happens inside a network: `gates` records how open they are, `memory` how far back it looks."""
+"""What happens inside a network: `gates` records gate values, `memory` how far back it looks."""

@@ -21,17 +21,20 @@ TOLERANCE = 1e-2
 
 
 class CudaGraph:
-    """A module (inputs, state) -> (outputs, state) that is replayed as one CUDA graph for each shape of its inputs.
+    """A module (inputs, state) -> (outputs, state), replayed as one CUDA graph per input shape.
 
-    A stepped layer launches some thousand kernels per window. Each runs for a few microseconds, and Python takes longer
-    than that to launch it. A CUDA graph replays the forward and the backward pass with one launch each. Where a shape
-    cannot be captured, or its graph gives other numbers than the module, the module itself is called from then on, with
-    a warning.
+    A layer that calls its cell once per token launches some thousand kernels per window. Each runs
+    for a few microseconds, and Python takes longer than that to launch it. A CUDA graph replays the
+    forward and the backward pass with one launch each. Where a shape cannot be captured, or its
+    graph gives other numbers than the module, the module itself is called from then on, with a
+    warning. It is also called for every shape after the first `MAX_GRAPHS`.
 
     Args:
-        module: Its forward is what is captured; it must hold all the parameters that are used.
-        random: Whether the module draws random numbers, so that no two calls agree and none can be compared.
-        capture: Makes a graph of a module and example inputs.
+        module: The module to capture; it must hold all the parameters that are used.
+        random: Whether the module draws random numbers. Two calls then differ, and a graph is not
+            compared with the module.
+        capture: Makes a graph from a module and example inputs; None:
+            `torch.cuda.make_graphed_callables`.
     """
 
     def __init__(self, module: nn.Module, *, random: bool = False, capture: Callable[..., Any] | None = None) -> None:

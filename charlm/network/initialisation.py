@@ -13,21 +13,26 @@ from charlm.network.layer import Layer
 def initialise(layer: Layer, config: ModelConfig) -> None:
     """Draw the initial parameters of a layer.
 
-    W and products of the input are normal of variance 1 / features (LeCun et al. 1998) times the square of the cell's
-    `input_scale`, or of its `product_scale`; biases are 0; other vectors follow the cell's `vector_init`.
+    W and the products of the input are drawn from a normal distribution of standard deviation s /
+    sqrt(columns) (LeCun et al. 1998); s is the cell's `product_scale` for a product and
+    `input_scale` for W. Biases are 0; other vectors follow the cell's `vector_init`.
 
     Args:
         layer: Its parameters are set in place.
-        config: The settings of the network. Of them those that start weights are used:
-            forget_bias: initial bias of the forget gate; an open gate lets gradients reach far back (Gers et al. 2000,
-                Jozefowicz et al. 2015);
-            chrono: longest dependency to expect, in tokens; forget gates start so that the memories of the units last
-                from 1 to so many steps, input gates closed to match (Tallec and Ollivier 2018), instead of forget_bias;
-            gate_scale: scale of the weights that feed gates, relative to those that feed the candidate state;
-            recurrent_init: how each n x n part of a recurrent matrix starts: orthogonal (keeps the length of a vector;
-                Saxe et al. 2014), identity (Le et al. 2015), normal of variance 1 / n, or as the cell declares;
-            recurrent_scale: scale of those parts. If all parts of an LSTM's matrix are made orthogonal as one 4 n x n
-                matrix, as is common, each part has a scale of 1/2.
+        config: The settings of the network, of which these are used:
+            forget_bias: initial bias of the forget gate; an open gate lets gradients reach far back
+                (Gers et al. 2000, Jozefowicz et al. 2015);
+            chrono: longest dependency to expect, in tokens (Tallec and Ollivier 2018). The biases
+                of the forget gate are log u with u uniform from 1 to chrono - 1, so that the units
+                remember for different times up to chrono; those of the input gate are -log u. It
+                replaces forget_bias; 0: off;
+            gate_scale: scale of the weights that feed gates, relative to those that feed the
+                candidate state;
+            recurrent_init: how each n x n part of a recurrent matrix starts: orthogonal (keeps the
+                length of a vector; Saxe et al. 2014), identity (Le et al. 2015), normal of variance
+                1 / n, or as the cell declares;
+            recurrent_scale: scale of those parts. For comparison: if an LSTM's 4 n x n matrix
+                starts orthogonal as a whole, as is common, each part has a scale of 1/2.
     """
     cell, hidden = layer.cell, layer.hidden
     matrices = ["W", *cell.products] if cell.gates else list(cell.products)

@@ -87,9 +87,9 @@ class TorchFunctions:
 class Layer(nn.Module):
     """One layer: a cell's parameters under the cell's own names, run over windows of time.
 
-    A window is computed in one of four ways, equal to rounding: by torch's fused kernel, if it has one with the cell's
-    equations; by a scan, if the recurrence is linear; all at once, if the cell is not recurrent; else by the cell's
-    own step, called for each token.
+    A window is computed in one of four ways, equal up to rounding: by torch's fused kernel, if
+    there is one with the cell's equations; by a scan, if the recurrence is linear; all at once, if
+    the cell is not recurrent; else by the cell's own step, called for each token.
 
     Args:
         cell: The equations.
@@ -106,7 +106,7 @@ class Layer(nn.Module):
         W: (gates * hidden, features) and b: (gates * hidden,), the projection of the input.
         further parameters: (rows * hidden, columns * hidden) for each product, (width * hidden,) for each vector.
         stepped: Use the cell's own step even where there is a faster path.
-        cuda_graph: The captured steps, once there are any.
+        cuda_graph: The CUDA graphs of `run_stepped`; None until the first is needed.
     """
 
     def __init__(self, cell: Cell, features: int, config: ModelConfig) -> None:
@@ -126,12 +126,12 @@ class Layer(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden)))
 
     def path(self, device: str) -> WindowPath:
-        """How a window is computed on a device ("cpu", "cuda", ...), while training or not, as the layer is now."""
+        """How the layer in its present mode computes a window on a device ("cpu", "cuda")."""
         dropout = bool(self.recurrent_dropout and self.training and self.cell.recurrent)
         return "stepped" if self.stepped or self.zoneout or dropout else self.cell.path(device, self.hidden)
 
     def describe(self, device: str) -> str:
-        """How a window is computed, in words, and why if a setting decides it."""
+        """How a window is computed, in words, and which setting prevents a faster way."""
         match self.path(device):
             case "fused":
                 return f"torch's {self.cell.fused} kernel"
@@ -152,15 +152,15 @@ class Layer(nn.Module):
             ids: (batch, time): the inputs are these rows of the table. A table with fewer rows than the window has
                 tokens is projected as a whole, before the lookup.
 
-        The returned state is float32 (float64 from a float64 layer) in every precision: the kernels differ in the types
-        that they take and return, and a state that is carried for long must not lose digits.
+        The returned state is float32 (float64 from a float64 layer), whatever the precision of the
+        computation: a state that is carried for long must not lose digits.
         """
         weights = next(self.parameters()).dtype
         double = weights == torch.float64
         device = inputs.device.type
         mixed = torch.is_autocast_enabled(device) and not double
         path = self.path(device)
-        if path != "parallel":  # which numbers its state, so that it needs all digits
+        if path != "parallel":  # the state of a parallel cell has a token count: it stays exact
             state = state.to(weights).contiguous()
         if path == "fused":
             if ids is not None:
@@ -197,7 +197,10 @@ class Layer(nn.Module):
         return projection(F.embedding(ids.T, inputs))
 
     def _run_fused(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """torch's kernel. It adds two biases: the second is zero, except for the cell's vectors at its end."""
+        """Run torch's kernel.
+
+        It adds two biases: `b`, and one that is zero except for the cell's vectors at its end.
+        """
         assert self.cell.fused is not None
         (product,) = self.cell.products
         second = self.b.new_zeros(len(self.b) - sum(self.cell.vectors.values()) * self.hidden)
@@ -219,7 +222,7 @@ class Layer(nn.Module):
         return outputs, torch.cat(new)
 
     def _run_scan(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """All coefficients of a linear recurrence at once, then the recurrence."""
+        """Compute all coefficients of a linear recurrence at once, then the recurrence."""
         assert isinstance(self.cell, LinearCell)
         # In the precision of the state: a forget gate of 0.999 rounded to bf16 is exactly 1.
         a, b = self.cell.coefficients(TorchFunctions, self.namespace(), projected.to(state.dtype))
@@ -229,16 +232,21 @@ class Layer(nn.Module):
     def _run_parallel(
         self, inputs: Tensor, state: Tensor, ids: Tensor | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """All time steps of a cell that is not recurrent at once; arguments as for `forward`, and as for `project`."""
+        """Compute all time steps of a cell that is not recurrent at once.
+
+        Args:
+            inputs, state, ids: As in `forward`.
+            dtype: Type in which products are computed.
+        """
         assert isinstance(self.cell, ParallelCell)
-        # A raw input is added to what is computed from it: it keeps its digits.
+        # A raw input is not rounded to `dtype`: the cell adds it to its result (residual).
         projected = self.project(inputs, ids, inputs.dtype if self.cell.raw_input else dtype)
         products = {name: _linear(self._matrix(name), dtype) for name in self.cell.products}
         outputs, new = self.cell.whole(TorchFunctions, self._weights(products), projected, state)
         return outputs.transpose(0, 1), new
 
     def _graph_or_steps(self, projected: Tensor) -> WindowFunction:
-        """`run_stepped`, captured as a CUDA graph in training on a GPU."""
+        """`run_stepped`, or a CUDA graph of it in training on a GPU."""
         if not (self.training and can_capture(projected)):
             return self.run_stepped
         if self.cuda_graph is None:
@@ -249,12 +257,15 @@ class Layer(nn.Module):
     def run_stepped(
         self, projected: Tensor, state: Tensor, functions: Functions[Tensor] = TorchFunctions
     ) -> tuple[Tensor, Tensor]:
-        """The cell's own step for each token: outputs (batch, time, hidden) and the state (states, batch, hidden).
+        """Call the cell's own step for each token.
 
         Args:
             projected: The result of `project`; its type is that of the recurrent products.
             state: (states, batch, hidden).
             functions: What the cell gets as `f`, e.g. functions that record what they compute.
+
+        Returns:
+            Outputs (batch, time, hidden) and the state (states, batch, hidden) after the window.
         """
         step = self.bound_step(projected.dtype, state.shape[1], functions)
         outputs, new = run_over_time(step, projected.unbind(0), state.unbind())
@@ -263,7 +274,7 @@ class Layer(nn.Module):
     def bound_step(
         self, dtype: torch.dtype, batch: int, functions: Functions[Tensor] = TorchFunctions
     ) -> Callable[..., tuple[Tensor, ...]]:
-        """The cell's step with this layer's present parameters, a function of x and the arrays of the state.
+        """The cell's step with the layer's parameters, as a function of x and the state's arrays.
 
         Args:
             dtype: Type in which products are computed.
@@ -311,7 +322,7 @@ class Layer(nn.Module):
         return self._weights(products)
 
     def _weights(self, products: dict[str, Callable[[Tensor], Tensor]]) -> Weights:
-        """The parameters `w` of the cell's step, of which the products are given."""
+        """The parameters `w` of the cell's step: the given products, and the vectors."""
         return SimpleNamespace(**products, **{name: self.get_parameter(name) for name in self.cell.vectors})
 
     def _matrix(self, name: str) -> Tensor:
@@ -342,7 +353,7 @@ def _masked(product: Callable[[Tensor], Tensor], mask: Tensor, x: Tensor) -> Ten
 
 @contextlib.contextmanager
 def _quiet_cudnn() -> Iterator[None]:
-    """Without cuDNN's warning that it copies weights which are not contiguous; the copy is fast."""
+    """Silence cuDNN's warning that it copies weights which are not contiguous; the copy is fast."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
         yield

@@ -20,9 +20,10 @@ IGNORE_INDEX = -100
 def summed_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy of `targets` (tokens,) given `features` (tokens, hidden), summed over the tokens, in nats.
 
-    Targets of -100 are left out. Windows of more logits than `MAX_LOGITS` are computed in chunks: with gradients by
-    torch's `linear_cross_entropy`, where torch has it. The result is a scalar on the device of the features in the
-    precision of the logits, at least float32; without gradients it is float64 on the CPU.
+    Targets of -100 are left out. More logits than `MAX_LOGITS` are computed in chunks; with
+    gradients this needs torch's `linear_cross_entropy`, without which they are computed at once.
+    The result is a scalar on the device of the features in the precision of the logits, at least
+    float32; without gradients it is float64 on the CPU.
     """
     if torch.is_grad_enabled():
         return _differentiable(model, features, targets)
@@ -59,6 +60,6 @@ def _differentiable(model: LanguageModel, features: Tensor, targets: Tensor) -> 
 
 
 def logits(model: LanguageModel, features: Tensor) -> Tensor:
-    """Logits in float32, or float64: the loss of bf16 logits would be off by percents."""
+    """Logits in float32, or float64: the loss of bf16 logits would be wrong by some percent."""
     projected = model.project(features)
     return projected if projected.dtype == torch.float64 else projected.float()

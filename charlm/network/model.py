@@ -21,15 +21,16 @@ from charlm.network.summary import Row, check_model, has_projection, has_residua
 class LanguageModel(nn.Module):
     """An embedding, stacked layers, and a projection to one logit for each token of the vocabulary.
 
-    The state is one tensor (layers, states, batch, hidden), float32 (float64 in a float64 model) for every cell and in
-    every precision: `state.detach()` between windows is truncated back-propagation through time.
+    The state is one tensor (layers, states, batch, hidden), where a cell carries `states` arrays.
+    It is float32 (float64 in a float64 model), whatever the precision of the computation. Detach it
+    between windows (`state.detach()`) for truncated back-propagation through time.
 
     Args:
         config: The resolved settings of the network.
         vocab_size: Tokens of the vocabulary.
 
     Raises:
-        CharlmError: an unknown cell, or widths that do not fit it.
+        CharlmError: an unknown cell, or widths or heads that do not fit it.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
@@ -56,10 +57,12 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw the initial weights: embeddings of variance 1, a small output matrix, so that logits start alike.
+        """Draw the initial weights of the embedding, the layers and the output projection.
 
-        The layers start as in `initialise`. Embeddings a tenth as large learn far more slowly (tiny Shakespeare, 900
-        steps: 1.78 nats against 1.66); so a tied matrix is as large as nearly equal logits allow.
+        The layers start as in `initialise`. An embedding that is not tied has variance 1: one a
+        tenth as large learns far more slowly (tiny Shakespeare, 900 steps: 1.78 nats against 1.66).
+        The output matrix is small, so that all logits start nearly equal. A matrix that is tied,
+        and so serves as both, is as large as nearly equal logits allow.
         """
         for layer in self.layers:
             assert isinstance(layer, Layer)
@@ -70,17 +73,19 @@ class LanguageModel(nn.Module):
             nn.init.normal_(self.embedding.weight, std=size)
         else:
             nn.init.normal_(self.embedding.weight, std=1.0)
-            # Features are at most about 1 (tanh, or a layer norm), so that logits start with a deviation of about 0.1.
+            # Features are at most about 1 (tanh, or a layer norm), so that the logits start with a
+            # standard deviation of about 0.1.
             nn.init.normal_(self.output["weight"], std=0.1 / math.sqrt(self.config.hidden))
         if isinstance(self.projection, nn.Linear):
             nn.init.orthogonal_(self.projection.weight)
 
     @torch.no_grad()
     def initialise_output_bias(self, counts: Tensor) -> None:
-        """Start the output bias at the log frequencies of the tokens, so that an untrained network predicts those.
+        """Set the output bias to the log frequencies of the tokens.
 
-        The first steps then need not teach how frequent each token is, and text that is generated before the network
-        has learned to start from the zero state has frequent tokens in it instead of all alike.
+        An untrained network then predicts about these frequencies, and the first training steps
+        need not learn them. Text that is generated before the network has learned to start from the
+        zero state has mostly frequent tokens, not all tokens equally often.
 
         Args:
             counts: How often each token occurs in the training text, (vocab_size,). Half an occurrence is added to
@@ -105,7 +110,8 @@ class LanguageModel(nn.Module):
         """Features (batch, time, hidden), from which `project` makes logits, and the next state."""
         if state is None:
             state = self.initial_state(len(ids))
-        # Without input dropout the first layer gets the embedding table, which may be less to project than the window.
+        # Without input dropout the first layer gets the embedding table: it may have fewer rows to
+        # project than the window has tokens.
         lookup = not (self.config.input_dropout and self.training)
         x = self.embedding.weight if lookup else self.input_dropout(self.embedding(ids))
 
@@ -117,7 +123,7 @@ class LanguageModel(nn.Module):
         return self.norm(x), torch.stack(states)
 
     def output_inputs(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The output projection as (its input (..., width), weight (vocab_size, width), bias (vocab_size,))."""
+        """Input (..., width), weight (vocab_size, width) and bias (vocab_size,) of the output."""
         weight = self.embedding.weight if self.config.tie else self.output["weight"]
         return self.projection(features), weight, self.output["bias"]
 

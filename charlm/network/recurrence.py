@@ -1,4 +1,7 @@
-"""The two loops of a recurrent network, over time and over layers, written once for torch and numpy (no torch here)."""
+"""The loops of a recurrent network over time, layers and lanes, written once for torch and numpy.
+
+Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -57,23 +60,27 @@ LEAST_WINDOWS = 8
 def run_in_lanes(
     read: Callable[[list[int], int, Any], Any], state: Any, length: int, *, lanes: int, window: int
 ) -> Any:
-    """Read one text in lanes side by side; the states are those of reading it from its first token to its last.
+    """Read one text in lanes side by side, with the states of reading it in sequence.
 
-    Each lane but the first starts from the zero state. If the lane before it then ends in another state, the lane is
-    read again from that state, until its state after some window is the one that it had there before: the rest of the
-    lane holds. A network that forgets its past needs few windows for this; one that does not forget is read as often as
-    there are lanes. (The idea is that of parallel-in-time integration, Lions, Maday and Turinici 2001.)
+    Each lane but the first is read from the zero state at first. If the lane before it ends in
+    another state, the lane is read again from that state, but only until its state after some
+    window is the same as in the last reading: from there on that reading is valid. A network that
+    forgets its past needs few windows for this; with one that does not forget, a lane may be read
+    as often as there are lanes. (The idea is that of parallel-in-time integration, Lions, Maday and
+    Turinici 2001.)
 
     Args:
-        read: (starts, size, state) to the state after reading `size` tokens from each of the positions `starts`;
-            the state has a row for each. A position may be read again: the last time counts.
+        read: (starts, size, state) to the state after reading `size` tokens from each of the
+            positions `starts`; the state has a row for each. A position may be read again: the last
+            time counts.
         state: The state before the first token, an array or tensor (layers, states, 1, hidden).
         length: Tokens of the text.
-        lanes: Most lanes.
-        window: Tokens that are read at once; states are compared after each.
+        lanes: Largest number of lanes.
+        window: Tokens that are read at once; states are compared after each window.
 
     Returns:
-        The state after the last token, (layers, states, 1, hidden). It differs by rounding from that of one lane.
+        The state after the last token, (layers, states, 1, hidden); equal to that of one lane up to
+        rounding.
     """
     position = 0
     while rest := length - position:
@@ -94,7 +101,7 @@ def run_in_lanes(
 def _run_block(
     read: Callable[[list[int], int, Any], Any], state: Any, begin: int, lanes: int, windows: int, window: int
 ) -> Any:
-    """`run_in_lanes` for `lanes` lanes of the same number of windows."""
+    """Read `lanes` lanes of `windows` windows each, from position `begin`; see `run_in_lanes`."""
 
     def starts(rows: list[int], number: int) -> list[int]:
         return [begin + (row * windows + number) * window for row in rows]
@@ -120,6 +127,9 @@ def _run_block(
 
 
 def _differ(a: Any, b: Any) -> bool:
-    """Whether two states differ by more than rounding, which a network of contracting gates does not let grow."""
+    """Whether two states differ by more than rounding errors.
+
+    A network that forgets its past does not let rounding errors grow.
+    """
     tolerance = 2.0**-44 if str(a.dtype).endswith("float64") else 2.0**-18
     return bool((abs(a - b) > tolerance * (1 + abs(b))).any())

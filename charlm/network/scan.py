@@ -10,10 +10,11 @@ from torch import Tensor
 
 
 def scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    """h[t] = a[t] h[t - 1] + b[t] with h[-1] = start: (time, batch, hidden) from a and b, (batch, hidden) from start.
+    """The linear recurrence h[t] = a[t] h[t - 1] + b[t] with h[-1] = start, for all t.
 
-    Sequential on a CPU, where memory bandwidth is the limit and this reads every number once; parallel on a GPU, where
-    a pass over the whole window takes hardly longer than one time step.
+    a, b and the result are (time, batch, hidden), start is (batch, hidden). The scan is sequential
+    on a CPU, where memory bandwidth is the limit and this reads every number once. It is parallel
+    on a GPU, where a pass over the whole window takes hardly longer than one time step.
     """
     return _Scan.apply(a, b, start, parallel_scan if a.is_cuda else sequential_scan)
 

@@ -1,12 +1,12 @@
 """The equations of one time step of one layer, written once for training, generation and tests.
 
-A cell is its equations over two namespaces: `f` has the functions (torch's or numpy's), `w` the cell's own parameters.
-To add a cell, add a file to this package with a class under `@cells.register("name")`; the command line, the numpy
-stepper and the tests find it there.
+A cell writes its equations with two namespaces: `f` has the functions (torch's or numpy's), `w` the
+cell's own parameters. To add a cell, add a file to this package with a class decorated with
+`@cells.register("name")`; the command line, the numpy stepper and the tests find it there.
 
-In the docstrings x is the layer's input (m features), h its output and c its memory (n hidden units each); a prime
-marks the next time step; products of vectors are element by element; and W x + b is the projection of the input for
-all gates together, `gates` times n rows.
+In the docstrings x is the layer's input (m features), h its output and c its memory (n hidden units
+each); a prime marks the next time step; products of vectors are element by element. W x + b is the
+projection of the input for all gates together; it has `gates` times n rows.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ class Functions(Protocol[Array]):
     def sqrt(self, x: Array, /) -> Array: ...
 
     def split(self, x: Array, parts: int, /) -> tuple[Array, ...]:
-        """Equal parts of the last axis."""
+        """Split the last axis into equal parts."""
         ...
 
     def concatenate(self, arrays: Sequence[Array], /) -> Array:
-        """Arrays one after the other along the first axis."""
+        """Join arrays along the first axis."""
         ...
 
     def stack(self, arrays: Sequence[Array], /) -> Array:
-        """Arrays of one shape along a new first axis."""
+        """Join arrays of one shape along a new first axis."""
         ...
 
     def norm(self, x: Array, gain: Array, bias: Array, /) -> Array:
@@ -76,21 +76,22 @@ class Functions(Protocol[Array]):
         ...
 
     def gelu(self, x: Array, /) -> Array:
-        """x times the normal distribution function of x (Hendrycks and Gimpel 2016), in its approximation by tanh."""
+        """GELU (Hendrycks and Gimpel 2016) in its approximation by tanh."""
         ...
 
     def attention(self, q: Array, keys: Array, values: Array, count: Array, heads: int, /) -> Array:
-        """Causal attention of several heads over a sliding window, with a linear bias (Vaswani et al. 2017; ALiBi:
-        Press et al. 2022).
+        """Causal attention of several heads over a sliding window of W tokens, with a linear bias.
 
-        Each query q_t sees keys k_s of the last W tokens, itself included:
+        (Vaswani et al. 2017; the bias is ALiBi, Press et al. 2022.) Each query q_t sees the keys
+        k_s of the last W tokens, its own included:
         y_t = sum over s of p_ts v_s, where p_t = softmax over s of (q_t k_s / sqrt(d) - m (t - s)).
         Head i of H heads has d = n / H units of each vector and the slope m = 2^(-8 i / H).
 
         Args:
             q: (time, ..., n).
             keys, values: (W - 1 + time, ..., n): those of the W - 1 tokens before the window come first.
-            count: (...): how many of these W - 1 tokens there are; those that are missing are not seen.
+            count: (...): how many of these W - 1 tokens exist; near the start of a text the others
+                do not, and are not seen.
             heads: Number of heads, a divisor of n.
 
         Returns:
@@ -188,10 +189,11 @@ class Cell:
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """The fastest way to compute a window of so many hidden units on a device ("cpu", "cuda", ...).
+        """The fastest way to compute a window on a device ("cpu", "cuda", ...) with `hidden` units.
 
-        fused: torch's kernel; scan: all coefficients of a window at once; parallel: all of a window at once; stepped:
-        the cell's own step for each token.
+        "fused": torch's kernel; "scan": all coefficients of a linear recurrence at once, then the
+        recurrence; "parallel": all time steps at once; "stepped": the cell's own step for each
+        token.
         """
         fused = cls.fused is not None and (device != "cpu" or hidden <= FUSED_ON_CPU.get(cls.fused, 0))
         return "fused" if fused else "stepped"
@@ -225,10 +227,11 @@ class Cell:
 
 
 class LinearCell(Cell):
-    """A recurrence without a recurrent product: h' = a h + b, where a and b depend on the input alone.
+    """A linear recurrence h' = a h + b, where a and b depend on the input alone, not on h.
 
-    All a and b of a window are computed at once. What is left for each time step is one multiplication and one
-    addition per unit, or a parallel scan of about log2(time) passes (Blelloch 1990, Martin and Cundy 2018).
+    All a and b of a window are computed at once. What is left for each time step is one
+    multiplication and one addition per unit; a parallel scan does that for the whole window in
+    about log2(time) passes (Blelloch 1990, Martin and Cundy 2018).
     """
 
     def coefficients(self, f: Functions[Array], w: Weights, x: Array) -> tuple[Array, Array]:
@@ -241,18 +244,19 @@ class LinearCell(Cell):
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """ "scan", on every device and for every width."""
+        """Always "scan", on every device and for every width."""
         return "scan"
 
 
 class ParallelCell(Cell):
     """A cell that is not recurrent: its output depends on the last `context` tokens alone.
 
-    All time steps of a window are computed at once, and a step is a window of one token. The state is what the tokens
-    before leave to the next `context` - 1; before the first token of a text it is zero.
+    All time steps of a window are computed at once, and `step` computes a window of one token. The
+    state holds what the next `context` - 1 tokens need of the tokens before them; before the first
+    token of a text it is zero.
 
     Args:
-        config: The settings of the network; a `context` of 0 is the cell's own.
+        config: The settings of the network; a `context` of 0 means the cell's default.
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
@@ -280,7 +284,7 @@ class ParallelCell(Cell):
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """Always all of a window at once."""
+        """Always "parallel": all time steps of a window at once."""
         return "parallel"
 
 
@@ -288,12 +292,13 @@ cells: Registry[type[Cell]] = Registry("cell", "charlm.network.cells")
 
 
 def with_zoneout(step: Step, update_mask: Callable[[], Any]) -> Step:
-    """A step after which some units keep their old state (zoneout; Krueger et al. 2017).
+    """Wrap a step so that some units keep their old state (zoneout; Krueger et al. 2017).
 
     Args:
         step: A cell's step.
-        update_mask: Called for each array of the state: 1 where a unit takes its new value, 0 where it keeps the old
-            one; outside training the probability of 1, which gives the expected state.
+        update_mask: Called for each array of the state; returns 1 where a unit takes its new value
+            and 0 where it keeps the old one. Outside training it returns the probability of a 1,
+            which gives the expected state.
     """
 
     def zoneout_step(f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:

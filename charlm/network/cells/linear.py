@@ -54,10 +54,11 @@ class RealGatedLRU(LinearCell):
     a = sigmoid(decay) ^ (8 sigmoid(r))
     h' = a h + sqrt(1 - a^2) sigmoid(i) g
 
-    r: recurrence gate; i: input gate. Each unit has its own time scale, the parameter `decay`, which r can only
-    lengthen; the square root keeps the variance of h at that of g. Griffin starts all units slow, because a convolution
-    before them reads the last tokens; here there is no convolution, so the initial decays are spread over units that
-    keep from 1/16 to 0.9987 of their state per step where r is 0.
+    r: recurrence gate; i: input gate. Each unit has a parameter `decay` and keeps at least
+    sigmoid(decay)^8 of its state per step; the gate r can only make it keep more. The square root
+    keeps the variance of h at that of sigmoid(i) g. In Griffin all units start with slow decay,
+    because a convolution before them reads the last tokens. Here there is no convolution, so the
+    initial decays are spread: where r is 0, units keep from 1/16 to 0.9987 of their state per step.
     """
 
     gates, states, vectors = 3, 1, {"decay": 1}

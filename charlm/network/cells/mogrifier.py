@@ -7,15 +7,16 @@ from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 @cells.register("mogrifier")
 class Mogrifier(Cell):
-    """A long short-term memory whose input and last output gate each other in turn first (Melis et al. 2020).
+    """An LSTM whose input and last output gate each other before its step (Melis et al. 2020).
 
     x <- 2 sigmoid(Q h) x,   h <- 2 sigmoid(R x) h,   and both once more with Q2 and R2
     i, j, g, o = W x + b + U h
     c' = sigmoid(j) c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(c')
 
-    Four rounds with full matrices (the paper finds little gain from more). Each step's input depends on the last
-    output, so that no product can be computed for a whole window at once: about three times the work of an LSTM.
+    There are four rounds with full matrices (the paper finds little gain from more). The gated
+    input depends on the last output, so that no product can be computed for a whole window at once:
+    a time step takes about three times the work of one of an LSTM.
     """
 
     gates, states = 0, 2

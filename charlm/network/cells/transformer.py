@@ -22,17 +22,19 @@ class Transformer(ParallelCell):
     y = x + O attention(q, k_1 ... k_(K-1) k, v_1 ... v_(K-1) v)
     h' = y + D gelu(E norm(y))
 
-    k_j, v_j: keys and values of the last K - 1 tokens, which are the state, with the number of tokens that have been
-    read, at most K - 1: places before the start of the text are not seen. Each head weights the values by
-    softmax(q k / sqrt(d) - m distance), where a slope m of its own for each head stands for the positions (Press et al.
-    2022, "ALiBi"). The norms come first and no matrix has a bias, as in GPT-2's successors; E is 4 n x n, D is n x 4 n.
+    k_j, v_j: keys and values of the last K - 1 tokens. They are the state, together with the last
+    output and the number of tokens that have been read, at most K - 1: places before the start of
+    the text are not seen. Each head has d units and weights the values by
+    softmax(q k / sqrt(d) - m distance). The slope m, which differs between heads, replaces position
+    embeddings (Press et al. 2022, "ALiBi"). The norms come first (pre-norm) and no matrix has a
+    bias, as in GPT-2's successors; E is 4 n x n, D is n x 4 n.
     """
 
     context = 64
     gates, states, attends, residual = 0, 2 * context, True, True
     products = {"QKV": 3, "O": 1, "E": 4, "D": (1, 4)}
     input_products = ("QKV", "O", "E", "D")
-    product_scale = {"O": 0.1, "D": 0.1}  # at first a block hardly changes its input, and many can be stacked
+    product_scale = {"O": 0.1, "D": 0.1}  # blocks start near the identity, so that many can stack
     vectors = {"gain": 1, "bias": 1, "mlp_gain": 1, "mlp_bias": 1}
     vector_init = {"gain": 1.0, "mlp_gain": 1.0}
     candidates = {"QKV": (0, 1, 2), "O": (0,), "E": (0, 1, 2, 3), "D": (0,)}
