@@ -94,7 +94,7 @@ def _exp(value: float) -> float:
 
 
 LANES, WINDOW = 32, 256
-"""Places of a text that are read side by side, and tokens of each that are read at once."""
+"""Lanes in which a text is read, and tokens of a lane that are read at once."""
 
 
 def evaluate(
@@ -110,7 +110,7 @@ def evaluate(
     Args:
         model: The model; it is in evaluation mode meanwhile.
         stream: The text; its first token is not predicted. Each item of a stream of items starts from the zero state.
-        lanes: Most places of the text that are read side by side; the result depends on it by rounding only.
+        lanes: Most lanes in which the text is read; the result depends on it by rounding only.
         window: Tokens of a lane per call of the model; the result depends on it by rounding only.
         progress: Called with the number of windows read.
 
@@ -150,10 +150,10 @@ def evaluate_lanes(
     window: int = 512,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """The same by lanes that all start from the zero state, as the validations of a training read a text.
+    """Compute what `evaluate` computes, in lanes that all start from the zero state.
 
-    The result is exact for a stream of items. For other streams it is approximate, because all lanes but the first
-    start without the text before them.
+    Validation during training uses it. The result is exact for a stream of items. For other streams
+    it is approximate, because all lanes but the first start without the text before them.
     """
     _check_length(stream)
     if stream.starts is None:
