@@ -106,7 +106,7 @@ def synchronize(device: str) -> None:
 
 
 def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int, repeats: int) -> dict[str, list[float]]:
-    """The median seconds of each contender in each round; one round more warms up.
+    """The median seconds of each contender in each round, after an extra round to warm up.
 
     Args:
         contenders: Functions that return their seconds.

@@ -5,8 +5,8 @@
 
 Short blocks of each contender take turns, because a machine's speed drifts; printed are medians over the blocks, and
 medians of the ratios within one round. Every token is drawn at temperature 1: by `generate` and `Sampler` in charlm, by
-softmax and `torch.multinomial` in torch. The weights are random: speed does not depend on them. The last line is what a
-process pays once: reading the weights and building the stepper.
+softmax and `torch.multinomial` in torch. The weights are random: speed does not depend on them. The
+last line is the time that each process needs once, to read the weights and build the stepper.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training speed of the cell transformer against nanoGPT's network, interleaved in one process.
+"""Training speed of the cell `transformer` against nanoGPT's network, interleaved in one process.
 
     python scripts/benchmark_transformer.py small
     python scripts/benchmark_transformer.py shakespeare --rounds 5 --precision fp32
@@ -6,9 +6,9 @@
 The other contender is the network of nanoGPT (Karpathy 2022, `train_shakespeare_char.py`), written here from its
 description: learnt positions, blocks of causal attention and an MLP with the norms first, no biases, one matrix for
 embedding and output. Both train on random text with the same layers, width, heads, window, batch, loss, clipping and
-optimiser. charlm's network carries its state besides, and lanes are reset at random as in training: each token sees 64
-tokens, where nanoGPT's sees those of its window before it. Printed ratios are medians over the rounds of the ratios
-within a round.
+optimiser. In addition, charlm's network carries its state from window to window, and lanes are
+reset at random as in training. Each of its tokens sees 64 tokens; nanoGPT's tokens see the earlier
+tokens of their window. Printed ratios are medians over the rounds of the ratios within a round.
 """
 
 from __future__ import annotations

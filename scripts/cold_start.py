@@ -13,7 +13,7 @@ Prints Markdown tables: the bits without and with a prompt, means over the seeds
 A text is a file, the folder of Japanese manual pages of Debian's package manpages-ja (their prose on one line, without
 blanks) or a folder of C headers; its first million characters are used. The text `words` is read word by word, the
 others character by character. A run that is measured already is not trained again, so that the tables can be made in
-several sittings.
+several calls.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 class Bits:
     """Bits per piece of texts under n-gram models of a training text; a piece is a character or a word.
 
-    Characters would not tell a text of random words from a text: they see only how words are spelled.
+    Models of characters know only how words are spelled, so they cannot tell random words from real
+    text.
     """
 
     def __init__(self, training: str, words: bool) -> None:
@@ -67,7 +68,7 @@ class Bits:
         return [self.ids.get(piece, len(self.ids)) for piece in self.pieces.findall(text)]
 
     def of(self, texts: list[str]) -> list[float]:
-        """The mean over the pieces of the texts, each from an empty context, under the model of each order."""
+        """The mean bits per piece under each model; each text starts with an empty context."""
         ids = [self._encode(text) for text in texts if text]
         return [
             float(-np.concatenate([model.log_probabilities(text) for text in ids]).mean() / np.log(2))
@@ -76,7 +77,7 @@ class Bits:
 
 
 def generated(stepper: NumpyStepper, tokenizer: Tokenizer, prompts: np.ndarray, seed: int) -> list[str]:
-    """At least `LENGTH` characters in whole tokens, after each of the prompts (rows, tokens)."""
+    """Generate at least `LENGTH` characters after each of the prompts, (rows, tokens)."""
     rows = len(prompts)
     sampler, decoders, texts = Sampler(seed, rows), [tokenizer.decoder() for _ in range(rows)], [""] * rows
     logits, state = stepper.prefill(prompts, stepper.initial_state(rows))
@@ -92,7 +93,7 @@ def generated(stepper: NumpyStepper, tokenizer: Tokenizer, prompts: np.ndarray, 
 
 
 class ColdStart(StepCallback):
-    """Measures at initialisation and at each point of the sample schedule."""
+    """Measures bits at initialisation and at each point of the sample schedule."""
 
     def __init__(self, path: Path, start: str, bits: Bits, seed: int) -> None:
         self.path, self.start, self.bits, self.seed = path, start, bits, seed

@@ -2,9 +2,10 @@
 
     python scripts/compare_cells.py input.txt --epochs 1 --minutes 3 --folder runs/cells
 
-Each cell trains twice with the settings of configs/tinyshakespeare-char.yaml but for the cell: for so many epochs, and
-for so many minutes, each with a learning rate that falls over the whole of it. A run that is there already is read,
-not trained again, so that the table can be made in several parts. Prints the table of the benchmarks page in Markdown.
+Each cell trains twice with the settings of configs/tinyshakespeare-char.yaml except for the cell:
+once for `--epochs` and once for `--minutes`. In each, the learning rate falls over the whole
+training. A run that is there already is read, not trained again, so that the table can be made in
+several parts. Prints the table of the benchmarks page in Markdown.
 """
 
 from __future__ import annotations

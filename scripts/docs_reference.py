@@ -111,7 +111,7 @@ def type_words(hint: Any) -> str:
 
 
 def default_words(value: Any) -> str:
-    """A default as it is typed; nothing for one that is chosen, empty or missing."""
+    """A default as it is typed; an empty text for one that is chosen, empty or missing."""
     if value in (None, "", (), ("",), inspect.Parameter.empty):
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -194,7 +194,7 @@ def printed(*arguments: str) -> str:
 
 
 def code(text: str) -> str:
-    """A piece of code in Markdown; nothing if it is empty."""
+    """A piece of code in Markdown; an empty text stays empty."""
     return f"`{text}`" if text else ""
 
 

@@ -11,12 +11,13 @@ The parts take turns for the given time, each with cases of its own random strea
 - `command_lines`: options with borderline values, wrong types, unknown names, missing values, repeated options.
 
 Everything happens in the folder `--work`, and no file outside of it is named. `results.jsonl` there has a line for each
-case; a campaign that is started again in the same folder repeats the cases that failed and goes on behind the last one.
-A case depends on the seed and its number only.
+case; a campaign that is started again in the same folder repeats the cases that failed and
+continues after the last. A case depends on the seed and its number only.
 
-Commands run in forks of one process that has imported everything, and of the kills every seventh in a new Python: so a
-command takes a fraction of a second, and only the kills cover the import of modules. Several devices and machines,
-which start processes, are not trained with; `tests/training/test_launchers.py` does that.
+Commands run in forks of one process that has imported everything, so that a command takes a
+fraction of a second. About every seventh command of `kills` runs in a new Python instead; only
+these cover the import of modules. Training on several devices or machines, which starts processes,
+is tested by `tests/training/test_launchers.py` instead.
 
 The output is a Markdown table, and each failure with the command that repeats it; then the exit status is 1.
 """
@@ -42,11 +43,11 @@ from faults import command_lines, damage, hostile, kills
 from faults.commands import warm_up
 
 Case = Callable[[random.Random, Path, Path], tuple[str, list[str]]]
-"""A case: from its random stream, the folder of the campaign and an empty one, to what it did and what is wrong."""
+"""(random stream, folder of the campaign, empty folder) to what a case did and what went wrong."""
 
 
 class Part(NamedTuple):
-    """One part of the campaign: its case, what must hold, and its seconds of a round."""
+    """One part of the campaign: the function of a case, what must hold, and seconds per round."""
 
     case: Case
     expected: str
@@ -87,7 +88,7 @@ class Campaign:
         os.environ |= {"CHARLM_CACHE": str(self.work / "cache"), "HOME": str(self.work), "TERM": "dumb"}
 
     def run(self, minutes: float, parts: list[str], most: int | None) -> None:
-        """Run cases of all parts in turn until the time is over, or until each has so many; first those that failed."""
+        """Repeat failed cases, then run the parts in turn, for `minutes` or up to `most` cases."""
         until = time.monotonic() + 60 * minutes
         for (part, number), result in list(self.results.items()):
             if result["failures"] and part in parts:

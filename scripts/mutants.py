@@ -164,7 +164,7 @@ def mutated(mutant: Mutant, folder: Path) -> Iterator[None]:
     """Make a change in a copy of the checkout, and undo it at the end."""
     path = folder / mutant.file
     code = path.read_text(encoding="utf-8")
-    # Python compares the time of a file in seconds, so that it would take the compiled code of the former text.
+    # Python compares times of files in whole seconds, so it might use the old compiled code.
     compiled = Path(importlib.util.cache_from_source(str(path)))
     try:
         path.write_text(code.replace(mutant.text, mutant.replacement), encoding="utf-8")
@@ -264,10 +264,10 @@ class Campaign:
             copy_checkout(root, files, copy := work / f"copy-{number}")
             check_import(copy)
             self._copies.put(copy)
-            self._tests = copy  # as they are run, whatever happens to the checkout meanwhile
+            self._tests = copy  # test files as they are run, even if the checkout changes meanwhile
 
     def judge(self, mutants: Sequence[Mutant], tests: Callable[[Mutant], list[str]]) -> dict[str, Outcome]:
-        """The outcome of the tests of each change, by its name, after the same tests have passed without any."""
+        """Run the tests without any change, then with each; the outcomes by name of the change."""
         wanted = {mutant.name: tests(mutant) for mutant in mutants}
         files = sorted({test for group in wanted.values() for test in group})
         groups = [list(group) for _, group in itertools.groupby(files, os.path.dirname)]

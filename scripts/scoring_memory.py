@@ -3,8 +3,9 @@
     python scripts/scoring_memory.py [--megabytes 30 300 1000] [--folder /tmp]
 
 For each size a text of random words is written, and a process of its own does what `charlm train` does before the first
-step, with default settings: it reads the text, learns the vocabulary, writes the tokens, and compares what samples are
-compared with. Then it scores a text. It prints the peak of the resident memory after each part. The texts are deleted.
+step, with default settings: it reads the text, learns the vocabulary, writes the tokens, and
+computes the scores of real and n-gram text with which samples are compared. Then it scores a text.
+It prints the peak of the resident memory after each part. The texts are deleted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-WORDS = 50_000  # different words of the text; a word is as frequent as its rank says (Zipf)
+WORDS = 50_000  # different words of the text; frequency is proportional to 1 / rank (Zipf)
 LINE = 12  # words of a line
 
 
@@ -37,7 +38,7 @@ def write_text(path: Path, megabytes: int) -> None:
 
 
 def peak() -> int:
-    """Megabytes of resident memory that this process has had at most."""
+    """The peak resident memory of this process so far, in MiB."""
     found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
     return int(found[1]) // 1024 if found else 0  # Linux only
 

@@ -4,8 +4,8 @@
 
 Trains with configs/tinyshakespeare-char.yaml and configs/char.yaml, loads the best weights and reads the whole
 validation part (the last tenth, nanoGPT's split) twice: with the state carried through from its first character to its
-last, and in windows of 256 characters that each start from zero, which is what nanoGPT's published 1.4697 (GPU) and
-1.88 (CPU) mean.
+last, and in windows of 256 characters that each start from the zero state. The latter is the number
+to compare with nanoGPT's published 1.4697 (GPU) and 1.88 (CPU).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def count_ngrams(train: TokenStream, vocab_size: int, most: int = MOST_TRAINING)
 
 
 def describe_training(train: TokenStream, most: int = MOST_TRAINING) -> str:
-    """How much of a training text baselines read, in words."""
+    """A phrase that says how much of a training text the baselines read."""
     return (
         f"the first {most:,} of the {len(train):,} tokens of the training split"
         if len(train) > most
@@ -53,11 +53,13 @@ def tuned_model(counts: NGramCounts, validation: TokenStream) -> NGramModel:
 def ngram_baselines(
     train: TokenStream, validation: TokenStream | None, text: TokenStream, vocab_size: int
 ) -> dict[str, float]:
-    """Nats of a text by n-gram models of a training text, by name: those of every order, and the tuned one as the last.
+    """The nats of a text under n-gram models of a training text, by the name of the model.
+
+    The models are those of every order with each smoothing, and finally the tuned one.
 
     Args:
         train: The training text.
-        validation: The text that the last model is tuned on; None: there is none, and no tuned model.
+        validation: The text on which the last model is tuned; None: no tuned model.
         text: The text to predict; its first token is not predicted.
         vocab_size: Tokens of the vocabulary.
     """
@@ -78,7 +80,7 @@ class Compressor:
     """A compressor of bytes.
 
     Args:
-        limit: How much of the text before a byte it can use, in words.
+        limit: A phrase that says how much of the text before a byte it can use.
         compress: From bytes to compressed bytes.
         decompress: (compressed bytes, number of bytes) to the bytes; proves that nothing is lost.
     """
@@ -89,7 +91,7 @@ class Compressor:
 
 
 def compressors() -> dict[str, Compressor]:
-    """The compressors that are installed by name, each at its strongest level; zstd and PPMd need a package."""
+    """The installed compressors by name, at their strongest level; zstd and PPMd need packages."""
     found = {
         "zlib": Compressor(
             "window of 32 KiB", lambda data: zlib.compress(data, 9), lambda data, _: zlib.decompress(data)
@@ -135,10 +137,10 @@ def _ppmd() -> Compressor:
 
 
 def compressor_baselines(train: bytes, text: bytes, progress: Progress = no_progress) -> dict[str, float]:
-    """Nats of a text by compressors that have read a training text, by name.
+    """The nats of a text under compressors that have read a training text, by compressor.
 
-    The text costs what compressing it after the training text adds: the length of both together compressed, less that
-    of the training text alone. Headers and checksums are in both lengths.
+    The text costs the compressed length of the training text and the text together, less the
+    compressed length of the training text alone. Headers and checksums are in both lengths.
     """
     installed, nats = compressors(), {}
     for number, (name, compressor) in enumerate(installed.items()):

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from charlm.evaluation.text_metrics import BASELINE, REFERENCE, SPAN, metrics
 
 RELIABLE = 2_000
-"""Characters from which metrics are shown without a caveat. Of texts of 500 characters from one source (tiny
-Shakespeare), word 2-grams that occur elsewhere vary by 31 % (standard deviation / mean), of 2,000 by 12 %."""
+"""Characters of a text from which metrics are shown without a caveat. Among excerpts of tiny
+Shakespeare, the fraction of word 2-grams that occur elsewhere varies by 31 % (standard deviation /
+mean) for excerpts of 500 characters, and by 12 % for 2,000."""
 
 Scores = Mapping[str, float]
 """Scores of one text by metric."""
@@ -21,10 +22,11 @@ LEAST_DIFFERENCE = 0.1
 """Relative difference between reference and baseline below which a metric does not tell them apart."""
 
 REACHED = 0.95
-"""Progress from which a score counts as that of the reference."""
+"""Value of `progress` from which a score counts as equal to the reference."""
 
 MANY_CHARACTERS, MANY_LINES = 0.02, 0.5
-"""Fractions above those of held-out text from which a text counts as copied; short lines often coincide by chance."""
+"""A text counts as copied if its fraction of copied characters or lines is higher than that of
+held-out text by this much; short lines often coincide by chance."""
 
 
 def label(name: str) -> str:
@@ -56,8 +58,9 @@ def in_words(name: str, score: float) -> str:
 def progress(name: str, score: float, references: References) -> float:
     """Where a score lies between the baseline (0) and the reference (1); NaN if the two differ too little.
 
-    Below 0 the score is further from the reference than the baseline is. A score beyond the reference counts as 1 if
-    the metric is better the higher (or the lower) it is, and else as far from the reference as it is beyond it.
+    Below 0 the score is further from the reference than the baseline is. If the metric is
+    better the higher (or the lower) it is, a score beyond the reference counts as 1. For other
+    metrics, a distance from the reference counts alike in both directions.
     """
     reference, baseline = (references.get(which, {}).get(name, math.nan) for which in (REFERENCE, BASELINE))
     better = metrics[name].better
@@ -72,7 +75,10 @@ def progress(name: str, score: float, references: References) -> float:
 
 
 def describe_progress(scores: Scores, references: References) -> list[str]:
-    """Sentences: in how many metrics a text is closer to held-out text than the baseline, and its worst metric."""
+    """Sentences that compare a text with the baseline.
+
+    They say in how many metrics the text is closer to held-out text, and which metric is the worst.
+    """
     found = {name: progress(name, score, references) for name, score in scores.items() if name in metrics}
     found = {name: value for name, value in found.items() if not math.isnan(value)}
     if not found:

@@ -101,7 +101,7 @@ def _exp(value: float) -> float:
 
 
 LANES, WINDOW = 32, 256
-"""Places of a text that are read side by side, and tokens of each that are read at once."""
+"""Lanes in which a text is read, and tokens of a lane that are read at once."""
 
 Look = Callable[[np.ndarray, Tensor], object]
 """Called with the positions of some tokens, (tokens,) int64, and the log-probabilities (tokens, vocab_size) of every
@@ -130,7 +130,7 @@ def evaluate(
         protocol: How the text is read; by default the state is carried from the first token to the last. All of its
             settings are tuned (see `tuning.tuned`).
         train: The training text, for dynamic evaluation only.
-        lanes: Most places of the text that are read side by side; the result depends on it by rounding only.
+        lanes: Most lanes in which the text is read; the result depends on it by rounding only.
             Dynamic evaluation and the neural cache read in one lane.
         window: Tokens of a lane per call of the model; the result depends on it by rounding only.
         look: Told every prediction.
@@ -322,10 +322,10 @@ def evaluate_lanes(
     window: int = 512,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """The same by lanes that all start from the zero state, as the validations of a training read a text.
+    """Compute what `evaluate` computes, in lanes that all start from the zero state.
 
-    The result is exact for a stream of items. For other streams it is approximate, because all lanes but the first
-    start without the text before them.
+    Validation during training uses it. The result is exact for a stream of items. For other streams
+    it is approximate, because all lanes but the first start without the text before them.
     """
     _check_length(stream)
     if stream.starts is None:

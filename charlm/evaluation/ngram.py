@@ -17,31 +17,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Ids = NDArray[np.int64]
-Ranks = NDArray[np.int64]  # indices in an ascending list; -1: it is not in the list
+Ranks = NDArray[np.int64]  # indices of values in an ascending list; -1: not in the list
 Numbers = NDArray[np.float64]
 
-LookedUp = list[tuple[Ranks, Ranks]]  # of some tokens, for each length of the context: the contexts and the pairs
+LookedUp = list[tuple[Ranks, Ranks]]  # by context length: context and pair of each token
 
 Smoothing = Literal["kneser_ney", "witten_bell"]
 SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
 
 DISCOUNTS = np.array([0, 0.5, 1, 1.5])  # of counts 0, 1, 2, 3 and more, if there are too few counts to estimate them
 CHUNK = 1 << 15  # tokens that are looked up at once: few enough to stay in the processor's cache
-DENSE = 64  # a set of keys is a bitmap if the largest possible key is below this, times the number of keys,
+DENSE = 64  # keys are stored as a bitmap if their range is below this times their number
 LARGEST_BITMAP = 1 << 28  # and below this
 BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")  # (256, 8)
 ABSENT = -128
-RANK_IN_BYTE = np.where(BITS, BITS.cumsum(axis=1) - 1, ABSENT).astype(np.int8).ravel()  # (256 * 8,) of each bit
+RANK_IN_BYTE = np.where(BITS, BITS.cumsum(axis=1) - 1, ABSENT).astype(np.int8).ravel()  # (256 * 8,)
 
 
 class _KeySet:
-    """Different keys in ascending order, and a quick way to the rank of a key.
+    """A set of keys in ascending order, with fast look-up of the rank (index) of a key.
 
-    If the keys are dense, a bitmap with the number of keys before each of its bytes finds a rank; else binary search.
+    The look-up uses a bitmap if the keys are dense, with the number of keys before each byte of it;
+    else binary search.
 
     Args:
         keys: (keys,), ascending.
-        present: Whether each number is a key; None: only `keys` knows.
+        present: (size,) whether each number is a key, to make the bitmap; None: binary search.
     """
 
     def __init__(self, keys: Ids, present: NDArray[np.bool_] | None = None) -> None:
@@ -53,7 +54,7 @@ class _KeySet:
 
     @classmethod
     def of(cls, keys: Ids, size: int) -> tuple[_KeySet, Ranks]:
-        """The different ones of some keys from 0 to below `size`, and the rank of each, (keys,)."""
+        """The set of some keys from 0 to `size - 1`, and the rank of each of them, (keys,)."""
         if size >= min(DENSE * len(keys), LARGEST_BITMAP):
             different, rank = np.unique(keys, return_inverse=True)
             return cls(different), rank
@@ -88,8 +89,8 @@ class _Level:
         occurrences: (pairs,) how often each occurs.
 
     Attributes:
-        predecessors: (pairs,) before how many different tokens each stands, plus how often it stands at the start of an
-            item; not known at the last level.
+        predecessors: (pairs,) how many different tokens precede each, plus how often it stands at
+            the start of an item; None at the last level.
     """
 
     def __init__(self, pairs: _KeySet, vocabulary_size: int, contexts: int, occurrences: Ranks) -> None:
@@ -145,7 +146,7 @@ class NGramCounts:
     def look_up(self, ids: ArrayLike, starts: ArrayLike | None = None) -> Iterator[LookedUp]:
         """Find the n-grams of another text, chunk by chunk: for each level the contexts and pairs, (chunk,) each."""
         tokens, first = _items(ids, starts, self.vocabulary_size)
-        before = [-1] * self.order  # of each level, the context of its first token in the chunk
+        before = [-1] * self.order  # for each level, the context of the first token of the chunk
         for start in range(0, len(tokens), CHUNK):
             chunk, first_here = tokens[start : start + CHUNK], first[start : start + CHUNK]
             contexts, found = np.zeros(len(chunk), np.int64), []
@@ -172,11 +173,12 @@ def _items(
 
 
 def _next_contexts(pairs: Ranks, first: NDArray[np.bool_], length: int, before: int) -> Ranks:
-    """The context of each token that is one token longer than `length`: the pair that ends at the token before it.
+    """The context of `length + 1` tokens of each token: the pair that ends at the token before it.
 
     Args:
-        pairs: (tokens,) by their last token.
-        first: (tokens,) whether a token is the first of an item; its context is empty and the next token's is itself.
+        pairs: (tokens,) the pair that ends at each token.
+        first: (tokens,) whether a token is the first of an item; the token after it has no longer
+            context than this one token.
         length: Tokens of the context of a pair.
         before: The context of the first of these tokens.
     """
@@ -189,13 +191,13 @@ def _next_contexts(pairs: Ranks, first: NDArray[np.bool_], length: int, before: 
 
 
 class _Smoothed(NamedTuple):
-    """The probabilities of a level.
+    """The smoothed probabilities of a level.
 
     Args:
-        kept: (pairs + 1,) probability of the token after the context by its own count; the last is 0, for a pair that
-            was not seen.
-        rest: (contexts + 1,) probability that the context passes to the next shorter one; the last is 1, for a
-            context that was not seen.
+        kept: (pairs + 1,) the part of the probability of a pair's token that its own count gives;
+            the last is 0, for a pair that was not seen.
+        rest: (contexts + 1,) the probability that a context passes to the next shorter one; the
+            last is 1, for a context that was not seen.
     """
 
     kept: Numbers
@@ -203,7 +205,7 @@ class _Smoothed(NamedTuple):
 
     @classmethod
     def of(cls, kept: NDArray[Any], passed: NDArray[Any], totals: NDArray[Any]) -> _Smoothed:
-        """From the `kept` of the pairs, and the fraction `passed / totals` of each context that it passes on."""
+        """Make it from `kept` and the fraction `passed / totals` that each context passes on."""
         rest = np.divide(passed, totals, out=np.ones(len(totals)), where=totals > 0)
         return cls(np.append(kept, 0), np.append(rest, 1))
 
@@ -212,9 +214,10 @@ def _kneser_ney(level: _Level, strength: float, longest: bool) -> _Smoothed:
     """Interpolated Kneser-Ney smoothing with three discounts.
 
     A token that followed a context c times gets the probability (c - D(c)) / (sum of the counts of the context). The
-    probability that the discounts D leave is distributed by the next shorter context, whose counts are the numbers of
-    different tokens before the context and the token (Kneser and Ney, 1995; interpolated, with discounts for counts of
-    1, 2, and 3 or more: Chen and Goodman, 1998). `strength` multiplies the estimated discounts.
+    probability that the discounts D leave is distributed by the next shorter context. Its count of
+    a token is the number of different tokens that precede context and token (Kneser and Ney, 1995;
+    interpolated, with discounts for counts of 1, 2, and 3 or more: Chen and Goodman, 1998).
+    `strength` multiplies the estimated discounts.
     """
     counts = level.occurrences if longest or level.predecessors is None else level.predecessors
     contexts = level.context_of_pair
@@ -246,8 +249,8 @@ _SMOOTHINGS: dict[Smoothing, Callable[[_Level, float, bool], _Smoothed]] = {
 class NGramModel:
     """Predicts a token from the `order - 1` tokens before it.
 
-    The probability of a token is interpolated from those by all shorter contexts. The empty context passes its rest to
-    a uniform distribution, so that no token is impossible.
+    The probability of a token is interpolated over this context and all shorter ones. The empty
+    context passes its rest to a uniform distribution, so that no token is impossible.
 
     Args:
         counts: The n-grams of the text that the model is fitted to.
@@ -346,11 +349,11 @@ def total_nats(models: Sequence[NGramModel], looked_up: Iterable[LookedUp]) -> l
 
 
 def tune(counts: NGramCounts, looked_up: Sequence[LookedUp]) -> NGramModel:
-    """The model of these counts that predicts a text best: of every order, with either smoothing and any strength.
+    """Find the order, smoothing and strength with which a model of these counts predicts best.
 
     For each smoothing, the search starts at the best order with a strength of 1. It goes to a better neighbour as long
-    as there is one: a neighbour has an order one higher or lower, or a strength `2**step` times as high or low, where
-    `step` is 1, then 1/2, 1/4 and 1/8.
+    as there is one. A neighbour has an order one higher or lower, or a strength multiplied or
+    divided by `2**step`, where `step` is 1, then 1/2, 1/4 and 1/8.
 
     Args:
         counts: The n-grams of the training text.
@@ -384,16 +387,16 @@ def ranks(known: NDArray[Any], wanted: NDArray[Any]) -> Ranks:
 
 
 def _rank(known: Ids, wanted: int) -> int:
-    """The same for a single value."""
+    """`ranks` for a single value."""
     index = int(known.searchsorted(wanted))
     return index if index < len(known) and known[index] == wanted else -1
 
 
 def _discounts(counts: Ranks) -> Numbers:
-    """The discounts of counts of 0, 1, 2, 3 and more, estimated from how many counts are 1, 2, 3 and 4.
+    """The discounts of counts 0, 1, 2, 3 and more, (4,), estimated from how many are 1 to 4.
 
-    The estimate assumes that most n-grams are rare. For a small vocabulary it can be negative; then fixed discounts are
-    used, those of KenLM (Heafield et al., 2013).
+    The estimate assumes that most n-grams are rare. For a small vocabulary it can be negative or
+    undefined; then the fixed discounts of KenLM (Heafield et al., 2013) are used.
     """
     ones, twos, threes, fours = (int(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
     if not (ones and twos and threes):

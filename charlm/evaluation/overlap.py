@@ -1,4 +1,4 @@
-"""Which parts of a text are copied: all its substrings of one length, looked up in a long text at once."""
+"""Find the substrings of a text that occur in a long text, all of one length at once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class SubstringIndex:
     The suffixes of the text are sorted (a suffix array: Manber and Myers, 1993) by as many ids as fit into one 64-bit
     number: 8 of a vocabulary of 65, 4 of a vocabulary of 5,000. Substrings up to that length are looked up directly.
     For a longer one the index gives the few positions where it may occur, and hashes are compared there (Karp and
-    Rabin, 1987). The hashes have 64 bits: for each length, 10,000 characters and a text of 10 million have a false
-    match with a probability of one in a hundred million.
+    Rabin, 1987). The hashes have 64 bits: if 10,000 substrings of one length are looked up in a
+    text of 10 million characters, a false match has a probability below 1e-8.
 
     Args:
         ids: (n,) the text.
-        size: All ids, of this text and of the other, are below it.
+        size: Number of different ids, from 0, of this text and of the texts that are looked up.
     """
 
     def __init__(self, ids: NDArray[Any], size: int) -> None:
@@ -43,7 +43,10 @@ class SubstringIndex:
         self._hashes = _Hashes(ids)
 
     def codes(self, ids: NDArray[Any], length: int) -> Integers:
-        """The first `length` ids (at most `depth`) of every suffix as the digits of a number, 0 past the end; (n,)."""
+        """A number for each suffix, (n,), whose digits are the first `length` ids of the suffix.
+
+        An id is the digit id + 1, and 0 is past the end. `length` is at most `depth`.
+        """
         codes = np.zeros(len(ids), np.int64)
         for offset in range(length):
             codes <<= self.bits
@@ -53,7 +56,7 @@ class SubstringIndex:
         return codes
 
     def interval(self, codes: Integers, length: int) -> tuple[Integers, Integers]:
-        """The range (first, end) of the sorted suffixes that begin with each of these substrings."""
+        """The range (first, end) of sorted suffixes that begin with each code of `length` ids."""
         rest = self.bits * (self.depth - length)
         return np.searchsorted(self._codes, codes << rest), np.searchsorted(self._codes, (codes + 1) << rest)
 
@@ -67,7 +70,11 @@ class SubstringIndex:
         return np.sort(positions).astype(np.int64)  # ascending positions are read faster
 
     def equal(self, positions: Integers, hashes: Hashes, length: int) -> tuple[Flags, Integers]:
-        """Which of the hashes occur among the substrings of `length` at the positions, and the positions of those."""
+        """Compare hashes with those of the substrings of `length` ids at some positions.
+
+        Returns:
+            Whether each of `hashes` has a match, (hashes,), and the positions that match.
+        """
         positions = positions[positions <= len(self._hashes) - length]
         own = self._hashes.of(positions, length)
         marked = np.zeros(1 << 20, bool)  # 20 bits rule out most positions
@@ -82,7 +89,7 @@ class Overlap:
     """The substrings of a text that occur in another.
 
     Args:
-        index: Of the other text.
+        index: The index of the other text.
         ids: (n,) this text.
     """
 
@@ -129,7 +136,7 @@ class Overlap:
 
 
 class _Hashes:
-    """Hashes of all substrings of a text: polynomials of its ids, computed from their prefix sums."""
+    """Polynomial hashes of all substrings of a text, computed from prefix sums."""
 
     def __init__(self, ids: NDArray[Any]) -> None:
         self._sums = np.zeros(len(ids) + 1, np.uint64)
@@ -151,7 +158,7 @@ class _Hashes:
 
 
 class _Powers:
-    """Powers of a number modulo 2 ** 64 as products of two, so that two short tables stand for a long one.
+    """Powers of a number modulo 2 ** 64, each computed as a product of entries of two short tables.
 
     Args:
         base: The number.

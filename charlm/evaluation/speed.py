@@ -25,9 +25,10 @@ def training_speed(
     device: str = "cpu",
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, float]:
-    """Tokens per second of a forward and a backward pass through one layer of each cell, in the precision of training.
+    """Measure tokens per second, forward and backward, of a one-layer network of each cell.
 
-    The cells take turns, so that a change of the machine's load affects all of them; the median of the rounds counts.
+    The precision is that of training. The cells take turns, so that a change of the machine's load
+    affects all of them. The result is the median over the rounds.
 
     Args:
         names: Names of cells.

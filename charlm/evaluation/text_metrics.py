@@ -1,8 +1,9 @@
-"""Metrics of a generated text: many simple numbers, each beside the same number of real text and of n-gram text.
+"""Metrics of a generated text, compared with those of real text and of n-gram text.
 
-A metric is a function of a text and of the corpus, registered here; everything that prints, draws or tests metrics
-finds a new one by itself. No single metric shows that a text is good: one that repeats a single sentence has only valid
-words, and one that copies the training text looks real by most metrics. Together they are hard to satisfy.
+A metric is a function of a text and of the corpus, registered here; a new one appears by itself
+wherever metrics are printed, drawn or tested. No single metric shows that a text is good: a text
+that repeats one sentence has only valid words, and a text that copies the training text looks real
+by most metrics. All metrics together are hard to satisfy.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ Better = Literal["higher", "lower", "near the held-out text"]
 Need = Literal["held-out text", "words", "many tokens", "lines", "long items"]
 """What a corpus must have for a metric to make sense."""
 
-MOST_TRAINING = 10_000_000  # characters of training text that are compared with: the first ones
-MOST_HELD_OUT = 1_000_000  # characters of held-out text that are compared with
+MOST_TRAINING = 10_000_000  # characters of training text that are used: the first ones
+MOST_HELD_OUT = 1_000_000  # characters of held-out text that are used: the first ones
 MOST_PREDICTED = 50_000  # characters of held-out text that a model of the generated text predicts
-LEAST_HELD_OUT = 200  # characters: a shorter text is not compared with
-PIECES = 10  # of the held-out text that is set aside: a single place may differ from the rest
+LEAST_HELD_OUT = 200  # characters: a shorter held-out text is not used
+PIECES = 10  # places of the held-out text from which text is set aside: a single one may be unusual
 LEAST_TYPES = 100  # different tokens: with fewer, none is rare
 LEAST_BRACKETS = 20  # opened brackets: with fewer, their fraction is noise
 SPAN = 50  # characters in a row: such a long match is a copy and no coincidence
@@ -200,7 +201,10 @@ def reverse_ngram_bits(text: TextStatistics, corpus: TextMetrics) -> float | Non
 
 @metric("different {}-grams", "near the held-out text", "fraction", ("many tokens",), sizes=(1, 2))
 def distinct_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
-    """Fraction of different {}-grams of words (characters, if spaces do not separate words) (Li et al., 2016)."""
+    """Number of different {}-grams divided by the number of all {}-grams (Li et al., 2016).
+
+    They consist of words (of characters, if spaces do not separate words).
+    """
     runs = ngrams(corpus.tokens(text), size)
     return len(set(runs)) / len(runs) if runs else None
 
@@ -224,9 +228,10 @@ def compression_ratio(text: TextStatistics, corpus: TextMetrics) -> float | None
 
 @metric("Zipf's exponent", "near the held-out text", "", ("many tokens",))
 def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """The exponent s of frequency ~ rank ** -s of words (characters, if spaces do not separate words).
+    """The exponent s in frequency ~ rank ** -s of words.
 
-    Estimated by maximum likelihood (Zipf, 1949; of texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    Characters count as words if spaces do not separate words. Estimated by maximum likelihood
+    (Zipf, 1949; of texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
     """
     frequencies = np.array(sorted(Counter(corpus.tokens(text)).values(), reverse=True))
     if len(frequencies) < 2:
@@ -243,10 +248,11 @@ def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
 
 @metric("Heaps' exponent", "near the held-out text", "", ("many tokens",))
 def heaps_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """The exponent b of vocabulary ~ n ** b in n words (characters, if spaces do not separate words).
+    """The exponent b in vocabulary ~ n ** b of n words.
 
-    Estimated by a least-squares fit of the logarithms, over the whole text and its first 1/2, 1/4, ... 1/32 (Heaps,
-    1978; of texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    Characters count as words if spaces do not separate words. Estimated by a least-squares fit of
+    the logarithms, over the whole text and its first 1/2, 1/4, ... 1/32 (Heaps, 1978; of texts by
+    recurrent networks: Takahashi and Tanaka-Ishii, 2017).
     """
     tokens = corpus.tokens(text)
     lengths = [len(tokens) >> halvings for halvings in range(6)]
@@ -286,13 +292,15 @@ class TextMetrics:
 
     Every text is scored on its first `size` characters, because most metrics depend on the length. The same number of
     characters is set aside from the held-out text and scored like generated text: this is the reference, the score of
-    a perfect model. No metric compares with these characters. They come from `PIECES` places of the held-out text (of
-    lines: in an order drawn by `seed`). If the held-out text is shorter than twice `size`, half of it is set aside and
-    `size` is lowered to that; if it has fewer than `LEAST_HELD_OUT` characters, it is not used, and the metrics that
-    need it are left out.
+    a perfect model. No metric compares a text with these characters. They come from `PIECES` places
+    of the held-out text (if its items are lines, these are shuffled first). If the held-out text is
+    shorter than twice `size`, half of it is set aside and `size` is lowered to that; if it has
+    fewer than `LEAST_HELD_OUT` characters, it is not used, and the metrics that need it are left
+    out.
 
     Args:
-        train_text: What the model has learnt from. Only its first `MOST_TRAINING` characters are compared with.
+        train_text: What the model has learnt from. Only its first `MOST_TRAINING` characters are
+            used.
         held_out_text: What the model has not seen. Only its first `MOST_HELD_OUT` characters are used.
         unit: What the texts consist of; items follow one another with a separator between them.
         seed: Seed of the baselines and of the order of lines.

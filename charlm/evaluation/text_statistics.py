@@ -16,8 +16,8 @@ from charlm.evaluation.ngram import NGramCounts, NGramModel
 from charlm.evaluation.overlap import Overlap, SubstringIndex
 
 ORDER = 6  # of the character n-gram model of a text
-MOST_COUNTED = 3_000_000  # characters of a text that n-gram models of it learn: the first ones
-BLOCK = 1 << 20  # characters that are converted at once; all of a text would need many times its memory
+MOST_COUNTED = 3_000_000  # first characters of a text, to which its n-gram models are fitted
+BLOCK = 1 << 20  # characters converted at once, because this needs many times their memory
 
 CODE_POINTS = 0x110000
 INNER = "'’-‐_"  # inside words only: don't, well-known, snake_case
@@ -38,7 +38,7 @@ class Alphabet:
     """Ids of characters: from 0 in the order of code points, and a last one for every unknown character.
 
     Args:
-        texts: The texts whose characters are known.
+        texts: The texts whose characters get ids of their own.
     """
 
     def __init__(self, *texts: str) -> None:
@@ -51,7 +51,7 @@ class Alphabet:
         self._ids[self.known] = np.arange(len(self.known))
 
     def __len__(self) -> int:
-        """The number of ids, with that of unknown characters."""
+        """The number of ids, including that of unknown characters."""
         return len(self.known) + 1
 
     def encode(self, text: str) -> NDArray[Any]:
@@ -62,7 +62,7 @@ class Alphabet:
         return ids
 
     def decode(self, ids: NDArray[Any]) -> str:
-        """The text of the ids of known characters."""
+        """The text of ids, all of them of known characters."""
         return self.known[ids].astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
 
 
@@ -82,7 +82,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """A text in blocks of about `BLOCK` characters, cut at white space, where no word ends up in two."""
+    """Cut a text into blocks of about `BLOCK` characters, at white space and not in words."""
     start = 0
     while len(text) - start > BLOCK:
         space = SPACE.search(text, start + BLOCK)

@@ -36,7 +36,8 @@ FEW_EPOCHS = 5
 """Epochs below which a constant loss is blamed on the falling learning rate and not on the size of the network."""
 
 FEW_STEPS = 100
-"""Optimiser steps below which a constant loss is no convergence: a network first keeps to the token frequencies."""
+"""Optimiser steps below which a constant loss is no convergence: a network learns the token
+frequencies first."""
 
 GAP = 0.1
 """Relative gap between training and validation loss from which more regularisation or more text is advised."""
@@ -56,7 +57,7 @@ class Evidence:
         validation_text: Whether the run has a validation text.
         bits_per_character: Of the validation text under the best weights; None without validation.
         scores: Text metrics of the newest samples.
-        references: The same of the reference and the baselines.
+        references: Text metrics of the reference and of the baselines.
         scored_size: Characters of each text that the text metrics are computed from; 0 if there are none.
         skipped: Optimiser steps that were skipped because a loss or a gradient was not finite.
     """
@@ -78,7 +79,7 @@ class Evidence:
 
     @cached_property
     def limits(self) -> Limits:
-        """When the run is over, as its training asks it."""
+        """The limits that end the run, as its training applies them."""
         return Limits.of(self.config.trainer, self.config.checkpoint)
 
     @property
@@ -131,7 +132,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The diagnosis of a run, in two words and in sentences, and what to try next."""
+    """The diagnosis of a run, as a label and in sentences, and what to try next."""
 
     state: State
     sentences: list[str]
@@ -157,12 +158,14 @@ def verdict(evidence: Evidence) -> Verdict:
 
 
 def trend(training: Curve, validation: Curve, end: Limit | None = None, steps: float = math.inf) -> Trend:
-    """Diagnose the losses of a run that the limit `end` has ended after so many optimiser steps.
+    """Diagnose the losses of a run after `steps` optimiser steps; `end` is the limit that ended it.
 
-    A run over-fits if its validation loss has risen by more than `CHANGE` above its lowest value and its training loss
-    has not; it gets worse if both have. It still improves if its validation loss fell by more than `CHANGE` in the last
-    quarter of the training, and has converged otherwise. A run that its patience has ended does not improve any more.
-    After fewer than `FEW_STEPS` steps it is too early to say that a run has converged.
+    A run over-fits if its validation loss has risen by the fraction `CHANGE` above its lowest value
+    and its training loss has not; it gets worse if both have. Otherwise, a run that patience has
+    ended (early stopping) has converged. Any other run still improves if its validation loss fell
+    by more than `CHANGE` in the last quarter of the training, and has converged if not. It is too
+    early to judge if the first validation was in the last quarter, and too early to call a run
+    converged after fewer than `FEW_STEPS` steps.
     """
     if not validation:
         if not training:
@@ -195,7 +198,10 @@ def _lowest(curve: Curve) -> int:
 
 
 def _level(curve: Curve, epoch: float) -> float:
-    """The value of a noisy curve at an epoch: its mean over the tenth of the curve before it, or the nearest value."""
+    """The value of a noisy curve at an epoch.
+
+    It is the mean over the tenth of the training before that epoch, or else the nearest value.
+    """
     if not curve:
         return math.nan
     width = 0.1 * curve[-1][0]
@@ -325,7 +331,7 @@ def _train_again(evidence: Evidence, **changes: Any) -> str:
 
 
 def _width(config: Config, factor: float) -> dict[str, Any]:
-    """The settings of a network `factor` times as wide, which cannot start from other weights."""
+    """The changed settings for a network `factor` times as wide, with random initial weights."""
     wide = max(1, round(factor * config.model.hidden))
     changes: dict[str, Any] = {"model__hidden": wide}
     if config.model.embedding == config.model.hidden:

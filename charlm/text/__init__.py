@@ -1,11 +1,12 @@
-"""Text becomes batches.
+"""From text to batches of token ids.
 
 1. `sources` finds files, folders, globs and standard input and decodes them; `builtin` is a corpus for a first try.
 2. `corpus` joins them and cuts them into train, validation and test splits, which are read in blocks.
    `items` has the rules by which any text is cut into lines, items and blocks.
-3. `tokenization` learns a vocabulary from the training split and turns text into ids and back; `tokenizers` has the
-   kinds.
-4. `stream` turns each split into ids with exact counts of the characters, bytes and words behind them; `store` keeps
-   them on disk, in `cache` for the next run on the same text, and maps them into memory.
+3. `tokenization` learns a vocabulary from the training split and turns text into ids and back;
+   `tokenizers` has the kinds of tokenizer.
+4. `stream` turns each split into ids and counts the characters, bytes and words that they encode;
+   `store` writes the ids to disk, in `cache` for the next run on the same text, and maps them into
+   memory.
 5. `batching` cuts a stream into lanes and windows, or puts items of similar length together, as tensors.
 """

@@ -1,8 +1,8 @@
-"""A stream of ids becomes batches: windows of lanes that are read side by side, or items of similar length.
+"""Make batches of a stream of ids: windows of parallel lanes, or items of similar length.
 
 1. `batches` takes a stream and returns `Lanes` (one long text) or `ItemBatches` (lines, documents).
 2. Each pass over it is one epoch of `Batch`es: the rows of this process, `(lanes, time)`, as tensors.
-3. `state_dict` and `load_state_dict` let a pass be left after any batch and resumed there.
+3. `state_dict` and `load_state_dict` let a pass be stopped after any batch and resumed there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READ_AROUND = 1 << 16  # bytes that become resident when a byte at a random plac
 
 @dataclass
 class Batch:
-    """One step of training or evaluation: the rows that this process reads.
+    """Inputs and targets of one step of training or evaluation, for the rows of this process.
 
     Attributes:
         inputs: `(lanes, time)` int64.
@@ -53,7 +53,7 @@ class Batch:
 
 
 class _ResumableBatches:
-    """What `Lanes` and `ItemBatches` share: passes that can be left after any batch and resumed there."""
+    """Base of `Lanes` and `ItemBatches`: passes over a stream that can be stopped and resumed."""
 
     def __init__(
         self, stream: TokenStream, batch_size: int, seq_length: int, rank: int, world_size: int, training: bool
@@ -71,14 +71,14 @@ class _ResumableBatches:
         self.world_size = world_size
         self.training = training
         rows = batch_size // world_size
-        self.rows = slice(rank * rows, (rank + 1) * rows)  # of a batch, those that this process reads
+        self.rows = slice(rank * rows, (rank + 1) * rows)  # rows of this process in a batch
         self.epoch = 0
         self.position = 0  # the batch that comes next
         self._next_start: int | None = 0  # the batch at which the next pass starts; None: at the first of a new epoch
         self._resident = 0
 
     def __len__(self) -> int:
-        """Batches of a pass, the same in every epoch."""
+        """Number of batches in a pass, the same in every epoch."""
         raise NotImplementedError
 
     def _batches_from(self, position: int) -> Iterator[Batch]:
@@ -91,7 +91,8 @@ class _ResumableBatches:
             start, self.epoch = 0, self.epoch + 1
         self.position = start
         for batch in self._batches_from(start):
-            # Counted before the batch is yielded: a checkpoint that is made after its step must not repeat it.
+            # Counted before the batch is yielded, so that a checkpoint made after the step on this
+            # batch does not repeat the batch.
             self.position += 1
             yield batch
 
@@ -105,12 +106,12 @@ class _ResumableBatches:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume at the position of another pass over the same text."""
+        """Resume at a position that `state_dict` returned for the same text."""
         self.epoch = state["epoch"]
         self.position = self._next_start = state["position"]
 
     def _release_after(self, size: int) -> None:
-        """Count `size` more bytes of a memory-mapped stream as resident, and release them when they are too many."""
+        """Count `size` more bytes as resident; above `RESIDENT`, release those of the stream."""
         self._resident += size
         if self._resident > RESIDENT:
             self._resident = 0
@@ -215,8 +216,9 @@ class ItemBatches(_ResumableBatches):
 
     An item longer than `seq_length` takes several windows; the state is carried from one to the next, and
     `reset_mask` is true only in the first. Every epoch has its own order, drawn from the seed and the number of the
-    epoch. Items that take the same number of windows share batches, so that the number of batches is the same in every
-    epoch; among these, the items of `POOL` batches at a time are sorted by length, so that little is padding.
+    epoch. Items are sorted by their number of windows, so that the number of batches is the same in
+    every epoch. Among items with equally many windows, random groups (of up to `POOL` batches) are
+    sorted by length, so that there is little padding.
 
     Args:
         stream: The text; it has `starts`.
@@ -257,7 +259,7 @@ class ItemBatches(_ResumableBatches):
         return self.length
 
     def order(self) -> list[np.ndarray]:
-        """The items of each batch of this epoch, `(up to batch_size,)` each."""
+        """The indices of the items of each batch of this epoch, `(up to batch_size,)` each."""
         count = len(self.windows)
         splits = range(self.batch_size, count, self.batch_size)
         if not self.training:
@@ -294,7 +296,10 @@ class ItemBatches(_ResumableBatches):
 
 
 def batches(stream: TokenStream, batch_size: int, seq_length: int, **options: Any) -> Lanes | ItemBatches:
-    """The batches of a stream: `Lanes`, or `ItemBatches` if it has items; `options` are the arguments of either."""
+    """The batches of a stream: `Lanes`, or `ItemBatches` if it has items.
+
+    `options` are passed to that class.
+    """
     if stream.starts is not None:
         options.pop("state_reset", None)  # every item is read from its start
         return ItemBatches(stream, batch_size, seq_length, **options)

@@ -72,8 +72,8 @@ def _library() -> Path:
 def make() -> bytes:
     """The text of the built-in corpus as UTF-8: chapters and docstrings, separated by blank lines.
 
-    They are ordered by the hash of their names: always the same order, in which every part of the text, and so the
-    validation split, has some of everything.
+    They are ordered by the hash of their names. The order is always the same, and every part of the
+    text, such as the validation split, is a mixture of all sources.
 
     Raises:
         CharlmError: this Python was installed without its documentation.
@@ -113,7 +113,7 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tidied(text: str) -> str:
-    """A text without its examples and tables, and without blanks at the ends of lines."""
+    """The prose paragraphs of a text, without indentation; examples and tables are left out."""
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
     return "\n\n".join(inspect.cleandoc(p).rstrip() for p in paragraphs if _is_prose(p))
 

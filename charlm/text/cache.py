@@ -30,7 +30,7 @@ def touch(entry: Path) -> None:
 
 
 def drop_unused() -> None:
-    """Delete the entries that have not been used for 30 days, and as old temporary files of killed processes."""
+    """Delete entries unused for 30 days, and temporary files of killed processes of that age."""
     oldest = time.time() - UNUSED
     with contextlib.suppress(OSError):
         for entry in directory().iterdir():

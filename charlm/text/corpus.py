@@ -1,4 +1,4 @@
-"""Sources become a text, and the text is cut into train, validation and test splits.
+"""Join sources into one text and cut it into train, validation and test splits.
 
 1. `read_corpus` finds the sources that the settings name and reads them once to check, count and hash them.
 2. The `Corpus` that it returns cuts the text by these counts; `blocks` and `items` read a split from the sources
@@ -25,9 +25,9 @@ from charlm.text.sources import Note, Source, check_encoding, decoded, find, ign
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is to do."""
 
-CHECKED = 50_000_000  # characters of all files together that are read before torch is loaded
+CHECKED = 50_000_000  # characters of all files that `check_text` reads, before torch is loaded
 CHECKED_FILES = 1_000
-GUESSED = 100  # files of which it is checked whether they were probably saved in another encoding: this takes a while
+GUESSED = 100  # files that are checked for a probable other encoding, which takes a while
 SPLITS = ("train", "val", "test")
 SPLIT_SEED = 0  # decides which lines go to which split; not the seed of a run, so that runs can be compared
 
@@ -49,7 +49,7 @@ class _JoinedSources:
     def pieces(
         self, on_bytes: Callable[[bytes], object] = ignore, note: Callable[[Source, str], object] | None = None
     ) -> Iterator[str]:
-        """A stream in arbitrary pieces, or items, each followed by its separator.
+        """The text: a stream in arbitrary pieces, or items, each followed by its separator.
 
         Args:
             on_bytes: Called with all bytes that are read, in order.
@@ -70,16 +70,19 @@ class _JoinedSources:
                 yield from (item + separator for item in items.items(text, self.unit))
 
     def _rows(self, rows: Iterable[str]) -> Iterator[str]:
-        """The rows of a table as items: a line holds no line end, and a stream has a line end after each row."""
+        """The rows of a table, each followed by the separator of items; in a stream, by a line end.
+
+        For the unit line, a line end within a row becomes a space.
+        """
         for row in rows:
             if self.newlines == "lf":
-                row = row.replace("\r\n", "\n")  # written as escapes in JSON
+                row = row.replace("\r\n", "\n")  # JSON may hold them as escapes
             text = " ".join(row.split("\n")) if self.unit == "line" else row.strip("\r\n")
             yield text + SEPARATORS.get(self.unit, "\n")
 
 
 class Corpus:
-    """The splits of a text; they can be read again and again, and no more than a block of them is held in memory.
+    """The splits of a text; they can be read repeatedly, with only a block in memory at once.
 
     A stream is cut by position: the training text is the first `int((1 - val - test) * characters)` characters,
     followed by validation, then test. A document belongs to the split in which it begins. Lines are assigned at random
@@ -89,19 +92,19 @@ class Corpus:
         unit: What the text consists of: one stream, lines or documents.
         characters: Characters of each split; an item includes its separator (`\\n`, `\\n\\n`).
         fingerprint: Hash of the bytes of the text and of all settings that decide how it is cut.
-        description: A few words for a person.
+        description: A short description to print.
         notes: What a person should know about how the text was read, one sentence each.
     """
 
     def __init__(
         self, text: _JoinedSources, separate: dict[str, _JoinedSources], shares: tuple[float, float], size: int
     ) -> None:
-        """A corpus of a text that is cut, and of splits that have a text of their own.
+        """Make a corpus of a text that is cut, and of separate texts for some splits.
 
         Args:
             text: The text that is cut.
-            separate: The texts of the splits that are not cut from it.
-            shares: Which parts of `text` are validation and test.
+            separate: The texts of the splits that are not cut from `text`.
+            shares: The fractions of `text` for validation and for test.
             size: Characters of `text`; for the unit line, its lines.
         """
         self.unit = text.unit
@@ -154,7 +157,7 @@ class Corpus:
 
 
 def with_unix_newlines(pieces: Iterable[str], note: Note = ignore) -> Iterator[str]:
-    r"""A text in which every `\r\n` is `\n`; pieces may end within one."""
+    r"""Replace every `\r\n` of a text by `\n`; a piece may end between `\r` and `\n`."""
     rest, found = "", False
     for piece in pieces:
         text = rest + piece
@@ -170,7 +173,7 @@ def with_unix_newlines(pieces: Iterable[str], note: Note = ignore) -> Iterator[s
 
 
 def _characters_in(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """The characters of a text at the positions from `start` to before `stop`."""
+    """The characters of a text at the positions `start` to `stop - 1`."""
     position = 0
     for piece in pieces:
         part = piece[max(start - position, 0) : max(stop - position, 0)]
@@ -182,7 +185,7 @@ def _characters_in(pieces: Iterable[str], start: int, stop: int) -> Iterator[str
 
 
 def _texts_that_begin_in(texts: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """Of consecutive texts, those whose first character is at a position from `start` to before `stop`."""
+    """Of consecutive texts, those whose first character is at a position `start` to `stop - 1`."""
     position = 0
     for text in texts:
         if start <= position < stop:
@@ -191,7 +194,7 @@ def _texts_that_begin_in(texts: Iterable[str], start: int, stop: int) -> Iterato
 
 
 def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
-    """Find the sources of a text, read them once to check, count and hash them, and cut them into splits.
+    r"""Find the sources of a text, read them to check, count and hash, and cut them into splits.
 
     Files, folders (all files in them that match `data.pattern`), globs and `-` are joined in the order given, the files
     of a folder or glob in the order of their paths. Without any of them, the text is the built-in corpus. A byte-order
@@ -238,7 +241,7 @@ def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
 
 
 def check_text(data: DataConfig) -> None:
-    """Find mistakes about a text in its files and their beginnings, in a fraction of a second.
+    """Check in a fraction of a second that the files of a text exist and begin with readable text.
 
     What can be read only once (standard input, a pipe) is left to `read_corpus`.
 
@@ -261,7 +264,7 @@ def check_text(data: DataConfig) -> None:
 
 
 class _FirstReading:
-    """The reading that counts all texts and hashes their bytes."""
+    """The first pass over all texts, which counts their characters and hashes their bytes."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress = progress
@@ -271,7 +274,7 @@ class _FirstReading:
         self._notes: dict[str, list[str]] = {}
 
     def count(self, text: _JoinedSources) -> tuple[int, int]:
-        """The characters of a text and its pieces (for the unit line: its lines)."""
+        """The number of characters of a text, and of its pieces (for the unit line: its lines)."""
         characters = pieces = 0
         for piece in text.pieces(self._add, self._note):
             characters += len(piece)
@@ -289,7 +292,7 @@ class _FirstReading:
         self._notes.setdefault(sentence, []).append(source.name)
 
     def notes(self) -> list[str]:
-        """What was told of the sources: each sentence once, with the first source and the number of others."""
+        """The notes: each sentence once, with its first source and the number of others."""
         return [
             f"{'warning: ' if 'probably' in sentence else ''}"
             f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {sentence}"

@@ -1,4 +1,4 @@
-"""Which character encoding some bytes are in: byte-order marks, proof that they are in another one, and a guess."""
+"""Detect the character encoding of bytes: by byte-order mark, by proof or by a guess."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ COMMON = (
     "cp1252", "cp1251", "koi8_r", "cp866", "cp932", "euc_jp", "iso2022_jp", "gb18030", "big5", "cp949", "cp1250",
     "iso8859_2", "cp1253", "iso8859_7", "cp1254", "cp1255", "cp1256", "cp874", "mac_roman", "iso8859_5",
 )  # fmt: skip
-"""The encodings that a guess names: of those that fit equally well, the first."""
+"""The encodings that a guess may return; the first of those that fit equally well."""
 
 SAMPLE = 1 << 14  # bytes from which an encoding is guessed
-ENOUGH = 8  # characters outside ASCII, or bytes in all, that prove an encoding
+ENOUGH = 8  # least number of non-ASCII characters, or of bytes, that prove an encoding
 
 
 def encoding_of_mark(beginning: bytes) -> str | None:
-    """The encoding that the byte-order mark at the beginning of a file tells; None without one."""
+    """The encoding named by the byte-order mark at the beginning of a file; None without a mark."""
     return next((name for mark, name in MARKS.items() if beginning.startswith(mark)), None)
 
 
 def likely_encoding(data: bytes) -> str | None:
-    """A likely encoding of bytes that are not UTF-8; None where nothing fits."""
+    """A likely encoding of bytes that are not UTF-8; None if no encoding fits."""
     if wide := _wide(data):
         return wide
     from charset_normalizer import from_bytes
@@ -42,14 +42,14 @@ def likely_encoding(data: bytes) -> str | None:
 
 
 class Doubts:
-    """Whether a file is in another encoding than the one in which it is decoded without an error.
+    """Checks whether a file that decodes without an error was saved in another encoding.
 
-    Text that is read in the wrong encoding often becomes other text and no error: UTF-8 read as latin-1, UTF-16 read as
-    UTF-8, windows-1251 read as latin-1.
+    Decoding in the wrong encoding often gives wrong text and no error: UTF-8 read as latin-1,
+    UTF-16 read as UTF-8, windows-1251 read as latin-1.
 
     Args:
         encoding: The encoding in which the file is read.
-        certain: Whether a byte-order mark tells it, so that there is no doubt.
+        certain: Whether a byte-order mark gives the encoding; then nothing is checked.
     """
 
     def __init__(self, encoding: str, certain: bool) -> None:
@@ -62,7 +62,11 @@ class Doubts:
         self._sample = b""
 
     def look(self, data: bytes) -> str | None:
-        """The next bytes of the file; what proves another encoding, and what to do, or None."""
+        """Check the next bytes of the file.
+
+        Returns:
+            What proves another encoding, and what to do about it; None without a proof.
+        """
         if self._certain or not data:
             return None
         beginning, self._beginning = self._beginning, False
@@ -84,12 +88,12 @@ class Doubts:
             self._outside += 0 if text.isascii() else sum(character >= "\x80" for character in text)
         except UnicodeError:
             self._utf8 = None
-            # From the first line with such a byte on; before it there may be a megabyte of ASCII.
+            # From shortly before the first non-ASCII byte: a megabyte of ASCII may come first.
             first = next((at for at, byte in enumerate(data) if byte >= 0x80), 0)
             self._sample = data[max(0, first - 64) :][:SAMPLE]
 
     def likely(self) -> str | None:
-        """A more likely encoding of the whole file, where the text that it became is not plausible in any language."""
+        """A more likely encoding, if the decoded text is plausible in no language; else None."""
         if self.wide or sum(byte >= 0x80 for byte in self._sample) < 4 * ENOUGH:
             return None
         from charset_normalizer import from_bytes
@@ -110,7 +114,7 @@ def _text(data: bytes, encoding: str | None) -> str:
 
 
 def _wide(data: bytes) -> str | None:
-    """The encoding of text without a byte-order mark whose characters have two or four bytes, most of them zero."""
+    """Recognise UTF-16 or UTF-32 without a byte-order mark by zero bytes; None if neither."""
     data = data[: SAMPLE & ~3]
     if data.count(0) * 4 < len(data) or len(data) < ENOUGH:
         return None

@@ -1,4 +1,4 @@
-"""Where a text may be cut: into lines, items and blocks.
+"""The rules for cutting a text into lines, items and blocks.
 
 Everything that reads text uses these rules, so the ids of a text never depend on the pieces in which it was read.
 """
@@ -13,7 +13,7 @@ from charlm.errors import CharlmError
 
 Unit = Literal["stream", "line", "document"]
 
-BLOCK = 4_000_000  # characters: the most of a text that is held in memory at once (a small multiple of it in all)
+BLOCK = 4_000_000  # most characters of a text held in memory at once, except for copies
 LONGEST_LINE = 16_384  # characters: a longer line is cut, because tokenizers are slow on long pieces
 LONGEST_ITEM = 4_000_000  # characters: an item is held in memory as a whole
 
@@ -21,9 +21,10 @@ SEPARATORS: dict[Unit, str] = {"line": "\n", "document": "\n\n"}  # between two 
 
 
 def lines(text: str) -> list[str]:
-    r"""The lines of a text, each with its `\n`, cut after every `LONGEST_LINE` characters; joined, they are the text.
+    r"""The lines of a text, each with its `\n`; a line is cut every `LONGEST_LINE` characters.
 
-    Only `\n` ends a line: form feeds, carriage returns and Unicode separators are characters like any other.
+    Joined, they are the text. Only `\n` ends a line: form feeds, carriage returns and Unicode
+    separators are characters like any other.
     """
     parts = text.split("\n")
     last = parts.pop()
@@ -36,10 +37,10 @@ def lines(text: str) -> list[str]:
 
 
 def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
-    r"""The text of arbitrary pieces in blocks of at most `size` characters, cut only where `lines` cuts.
+    r"""Cut a text into blocks of at most `size` characters, only where `lines` cuts.
 
     Args:
-        pieces: The text.
+        pieces: The text in arbitrary pieces.
         size: Characters of the largest block, at least `LONGEST_LINE`.
     """
     rest = ""
@@ -77,7 +78,7 @@ def items(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
 
 
 def _complete_lines(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
-    """The lines of a text, whatever their length."""
+    """The lines of a text; long ones are not cut."""
     rest = ""
     for piece in pieces:
         parts = (rest + piece).split("\n")
@@ -98,7 +99,7 @@ def _check_length(length: int, unit: Unit) -> None:
 
 
 def batched(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
-    """Consecutive texts in lists of at most `characters` in all; a longer text is a list of its own."""
+    """Group consecutive texts into lists of at most `characters`; a longer text is its own list."""
     group: list[str] = []
     total = 0
     for text in texts:

@@ -1,8 +1,8 @@
 """Where text comes from: files, folders, globs and standard input, compressed or not.
 
 1. `find` turns a place that a person names into `Source`s: files that can be read more than once.
-2. `decoded` reads a source in pieces of text. A byte-order mark decides its encoding; text that was saved in another
-   encoding than the one it is read in is refused, or noted where that is only likely.
+2. `decoded` reads a source in pieces of text. A byte-order mark decides its encoding. A file that
+   was certainly saved in another encoding is refused; one that probably was is reported in a note.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from charlm.files import standard_input
 from charlm.text.encodings import Doubts, encoding_of_mark, likely_encoding
 
 READ = 1 << 20  # bytes read at once
-ENDINGS = 6  # of files in a folder that a message names
+ENDINGS = 6  # most file name endings of a folder that a message lists
 
 Note = Callable[[str], object]
-"""Called with what a person should know about how a file is read, in one plain sentence."""
+"""Called with one sentence that the user should know about how a file is read."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _matches(file: Path, folder: Path, pattern: str) -> bool:
 
 
 def _endings(folder: Path) -> str:
-    """Which files a folder has instead, and the setting that reads them."""
+    """For a message: how many files of each ending a folder has, and a setting that reads some."""
     files = [file for file in folder.rglob("*") if file.is_file() and _matches(file, folder, "*")]
     endings = Counter(Path(file.name.removesuffix(".gz")).suffix.lower() for file in files)
     if not endings:
@@ -102,7 +102,7 @@ def _endings(folder: Path) -> str:
 
 
 def spooled(stream: IO[bytes], name: str) -> Source:
-    """A copy of what can be read only once, in a temporary file that is deleted together with the `Source`.
+    """Copy a stream into a temporary file, which is deleted together with the returned `Source`.
 
     Raises:
         CharlmError: the temporary file cannot be written.
@@ -136,7 +136,7 @@ def check_encoding(name: str) -> str:
 
 
 def ignore(_: object) -> None:
-    """The default of what is called with bytes or notes."""
+    """Do nothing: the default callback for bytes and for notes."""
 
 
 def decoded(
@@ -153,12 +153,14 @@ def decoded(
         source: The file.
         encoding: Its encoding, as `check_encoding` gives it, unless the file starts with a byte-order mark.
         on_bytes: Called with all bytes that are read, in order.
-        note: Called if the file is read in another encoding, or probably was saved in another one.
-        guess: Whether to find out the latter, which takes up to a tenth of a second.
+        note: Called with a sentence if a byte-order mark overrides `encoding`, or if the file was
+            probably saved in another encoding.
+        guess: Whether to check for a probable other encoding, which takes up to 0.1 seconds.
 
     Raises:
-        CharlmError: the file cannot be read, or not decoded, or was certainly saved in another encoding; the message
-            has the offset of the first wrong byte, and a likely encoding.
+        CharlmError: the file cannot be read or decoded, or was certainly saved in another encoding.
+            For a decoding error, the message has the offset of the first wrong byte and a likely
+            encoding.
     """
     pieces = _read(source)
     beginning = next(pieces)

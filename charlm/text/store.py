@@ -3,7 +3,7 @@
 1. `build` looks for the corpus in the cache, under a hash of the text and the tokenizer.
 2. If it is not there, `_encode` learns the vocabulary, encodes each split and writes the ids, as they come, to
    `train.ids` and so on: the bare numbers, little-endian. For items, `train.starts` has where they begin (int64).
-   `streams.json` has their types, lengths and checksums, and what is counted of the text.
+   `streams.json` has their types, lengths and checksums, and the counts of the text.
 3. The files are linked into the folder of the run, where `TokenStream.load` maps them into memory.
 """
 
@@ -92,14 +92,15 @@ def encode_files(
     column: str = "",
     unit: Unit,
 ) -> TokenStream:
-    """The ids of other texts than the one a tokenizer was learned from, for evaluation.
+    """Encode texts other than the one a tokenizer was learned from, for evaluation.
 
     Args:
         tokenizer: An existing tokenizer.
         texts: Files, folders, globs or `-`, joined in this order.
         encoding: Their character encoding.
-        newlines: Whether the line ends of Windows become LF, as for the text that the tokenizer was learned from.
-        column: The column of tables that is the text.
+        newlines: Whether the line ends of Windows become LF; take the value with which the
+            tokenizer was learned.
+        column: The column to read if the texts are tables; empty for plain texts.
         unit: What they consist of; the tokenizer was learned for the same unit.
 
     Raises:
@@ -120,7 +121,7 @@ def encode_files(
 
 
 def token_checksums(folder: Path) -> dict[str, int]:
-    """The checksums of the files in a folder that `build` filled, by name; empty where they are missing."""
+    """The checksums of the files in a folder that `build` filled, by name; empty if unreadable."""
     try:
         facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))
         return {**facts["checksums"], "streams.json": checksum(folder / "streams.json")}
@@ -135,7 +136,7 @@ def token_files(folder: Path, split: str) -> list[str]:
 
 
 def check_ids(stream: TokenStream, vocab_size: int, path: Path) -> None:
-    """Raise CharlmError if a stream holds what its tokenizer never writes; the message names the file `path`."""
+    """Raise CharlmError, naming the file `path`, if a stream cannot come from its tokenizer."""
     ids, starts = stream.ids, stream.starts
     fits = ids.dtype.kind == "u" and all(
         ids[start : start + CHECKED].max() < vocab_size for start in range(0, len(ids), CHECKED)
@@ -182,7 +183,7 @@ def _ensure_entry(
 def _encode(
     corpus: Corpus, config: TokenizerConfig, tokenizer: Tokenizer | None, folder: Path, progress: Progress
 ) -> Tokenizer:
-    """Write the ids of all splits and `streams.json` into an existing folder."""
+    """Write the ids of all splits and `streams.json` into a folder; return the tokenizer."""
     if tokenizer is None:
         blocks = _with_progress(corpus.blocks("train"), "learning the vocabulary", corpus, "train", progress)
         tokenizer = learn(config, blocks, unit=corpus.unit)
@@ -206,7 +207,7 @@ def _encode(
 
 
 def _with_progress(texts: Iterable[str], what: str, corpus: Corpus, split: str, progress: Progress) -> Iterator[str]:
-    """The texts of a split; each one is reported when the next is asked for."""
+    """The texts of a split; each one is reported as done when the next is requested."""
     done, total = 0, corpus.characters[split]
     for text in texts:
         yield text

@@ -1,4 +1,4 @@
-"""The ids of a text, on disk or in memory, with exact counts of the text behind them.
+"""The ids of a text, on disk or in memory, and exact counts of the text that they encode.
 
 1. `Encoding` takes a text in blocks or items and gives its ids in pieces, while it counts characters, bytes and words.
 2. `encode_text` joins the pieces in memory; `store` writes them to files, which `TokenStream.load` maps into memory.
@@ -24,8 +24,8 @@ from charlm.text.tokenization import SURROGATE, Tokenizer
 CHUNK = 1 << 14  # characters that are classified at once: few enough to stay in the processor's cache
 GROUP = 1 << 20  # characters of the items that are encoded together
 REPORTED = 20  # unknown pieces that are kept with their counts in a stream
-COUNTED = 100_000  # different unknown pieces that are counted while a text is read; then the rarest are dropped
-COUNTED_AT_ONCE = 1 << 20  # ids that are counted at once; for that they take 8 bytes each
+COUNTED = 100_000  # most different unknown pieces counted; then the rarer half is dropped
+COUNTED_AT_ONCE = 1 << 20  # ids that are counted at once; np.bincount needs 8 bytes for each
 STARTS = np.dtype("<i8")
 LINE_END, SPACE, WORD = 0, 1, 2  # classes of characters
 # The class of each code point; the last entry is for all higher ones, none of which is white space.
@@ -36,9 +36,10 @@ ASCII_CLASSES = CLASSES[:256].tobytes()
 
 @dataclass(frozen=True)
 class Counts:
-    """How much some text is: words are separated by white space, and each line end counts as one more word.
+    """The size of a text in tokens, characters, bytes of UTF-8 and words.
 
-    This is how words are counted for Penn Treebank and WikiText, where a model also predicts the end of each line.
+    Words are separated by white space, and each line end counts as one more word. This is how words
+    are counted for Penn Treebank and WikiText, where a model also predicts the end of each line.
     """
 
     tokens: int = 0
@@ -55,13 +56,15 @@ class Counts:
 
 @dataclass
 class TokenStream:
-    """The ids of a text, memory-mapped if they come from a file, and the counts of the text behind them.
+    """The ids of a text, memory-mapped if they come from a file, and counts of that text.
 
-    Items follow one another with a boundary B between two of them and one at each end: `B x x B y y y B`.
+    In a text of items, the boundary token B stands between items and at both ends: `B x x B y y y
+    B`.
 
     Attributes:
         ids: `(tokens,)`, the smallest unsigned type that holds the vocabulary.
-        starts: `(items,)` int64: the position in `ids` of the boundary before each item; None for a stream.
+        starts: `(items,)` int64: the position in `ids` of the boundary before each item; None for a
+            text that is one stream.
         counts: Counts of the whole text.
         predicted: Counts of the text that the targets `ids[1:]` encode; bits per character are
             nats / ln 2 / predicted.characters.
@@ -99,7 +102,7 @@ class TokenStream:
 
     @staticmethod
     def exists(folder: Path, split: str) -> bool:
-        """Whether the folder that `store.build` filled has this split; it may be damaged."""
+        """Whether the folder that `store.build` filled has this split, maybe damaged."""
         return (folder / f"{split}.ids").exists()
 
     @classmethod
@@ -107,7 +110,7 @@ class TokenStream:
         """Map a split from the folder that `store.build` filled.
 
         Raises:
-            CharlmError: it is missing or damaged.
+            CharlmError: the split is missing or damaged.
         """
         try:
             facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))["splits"][split]
@@ -130,7 +133,7 @@ def _map(path: Path, dtype: np.dtype[Any], length: int) -> np.ndarray:
 
 
 def encode_text(tokenizer: Tokenizer, text: str, unit: Unit = "stream") -> TokenStream:
-    """The ids of a text in memory.
+    """Encode a text into a stream that is held in memory.
 
     Raises:
         CharlmError: the text holds a lone surrogate, or an item is too long.
@@ -161,16 +164,19 @@ class Encoding:
         self.dtype = id_type(len(tokenizer))
         self.counts = Counts()
         self.items = None if unit == "stream" else 0
-        self._first_token = Counts()  # which nothing predicts
+        self._first_token = Counts()  # this token is not predicted
         self._unknown: Counter[str] = Counter()
         self._unknown_tokens = 0
         self._in_word = False
 
     def encode(self, pieces: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs of ids and starts (see `TokenStream`), whose concatenation is the whole text's.
+        """Encode a text piece by piece.
 
         Args:
-            pieces: The text in blocks (stream) or its items.
+            pieces: The blocks of a text that is one stream, or the items of a text.
+
+        Yields:
+            Pairs (ids, starts); concatenated, they are the ids and starts of a `TokenStream`.
         """
         no_starts = np.empty(0, STARTS)
         if self.unit == "stream":

@@ -1,4 +1,4 @@
-"""One column of a table: CSV, TSV, or JSON Lines; every row is one item of the text."""
+"""Read the texts in one column of a table: CSV, TSV or JSON Lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from charlm.errors import CharlmError, nearest
 from charlm.text.items import LONGEST_ITEM
 
 DELIMITERS = (",", "\t", ";", "|")
-SHOWN = 200  # characters of names that a message repeats
+SHOWN = 200  # most characters of column names in a message
 
 
 def column(pieces: Iterable[str], name: str, file: str) -> Iterator[str]:
     """The values of a column, without the empty ones.
 
     A file that starts with `{` is JSON Lines, in which each line is an object and `name` one of its keys. In any other
-    file, the first row has the names of the columns, separated by commas, tabs, semicolons or bars.
+    file, the first row has the names of the columns, separated by commas, tabs, semicolons or
+    vertical bars.
 
     Args:
         pieces: The text of the file.
@@ -42,7 +43,7 @@ def _cells(lines: Iterable[str], first: str, name: str, file: str) -> Iterator[s
     if delimiter is None:
         raise _missing(file, name, max(headers.values(), key=len))
     index = headers[delimiter].index(name)
-    csv.field_size_limit(LONGEST_ITEM)  # a limit of the whole module; its default is a page of text
+    csv.field_size_limit(LONGEST_ITEM)  # of the whole csv module; the default is 131,072 characters
     reader = csv.reader(lines, delimiter=delimiter)
     try:
         next(reader)

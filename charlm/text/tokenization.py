@@ -1,11 +1,13 @@
-"""Text becomes ids and ids become text.
+"""Convert text to token ids and back.
 
 1. `learn` makes a vocabulary from the training text and returns a `Tokenizer`.
 2. `Tokenizer.encode` turns text into ids; `decode`, or a `Decoder` one id at a time, turns them back into text.
-3. `save` and `load` keep it as one `tokenizer.json`, the format of the `tokenizers` library.
+3. `save` and `load` keep a `Tokenizer` as one `tokenizer.json`, the format of the `tokenizers`
+   library.
 
-A `Tokenizer` wraps a tokenizer of that library. Its file has no field for the kind, which is recognised by the model
-and the pre-tokenizer, and none for the boundary between items, which is read from the post-processor.
+A `Tokenizer` wraps a tokenizer of that library. The file has no field for the kind of tokenizer,
+which is recognised by the model and the pre-tokenizer, and none for the boundary token between
+items, which is read from the post-processor.
 
 To add a kind, write a subclass of `Tokenizer` in a new file of the package `charlm.text.tokenizers`.
 """
@@ -47,7 +49,7 @@ class Decoder:
         self.tokens = tokenizer.tokens
 
     def push(self, id: int) -> str:
-        """The text that is complete with this id; empty while a character is still incomplete."""
+        """The text that this id completes; empty while a character is still incomplete."""
         return self.tokens[id]
 
     def flush(self) -> str:
@@ -61,8 +63,8 @@ class Tokenizer:
     Attributes:
         kind: Name in the registry.
         reversible: Whether `decode(encode(text)) == text` for every text that the vocabulary covers.
-        default_size: Largest vocabulary where `tokenizer.size` is 0; None: no limit.
-        default_min_frequency: How often a token must occur where `tokenizer.min_frequency` is 0.
+        default_size: Largest vocabulary if `tokenizer.size` is 0; None: no limit.
+        default_min_frequency: How often a token must occur if `tokenizer.min_frequency` is 0.
         smallest_size: The smallest value of `tokenizer.size` except 0.
         tokens: The text of each id (a byte that is not a character by itself is written `\\xe4`).
         unknown: Id of every piece that is not in the vocabulary; None for kinds that can encode everything.
@@ -74,13 +76,13 @@ class Tokenizer:
     reversible: ClassVar[bool] = True
     unknown_token: ClassVar[str | None] = UNKNOWN
     line_end: ClassVar[str] = "\n"  # the end of a line as it is written in the vocabulary
-    document_end: ClassVar[str] = "\n\n"  # an entry that no text is encoded as, because the pre-tokenizer splits it
+    document_end: ClassVar[str] = "\n\n"  # never in encoded text: the pre-tokenizer splits it
     default_size: ClassVar[int | None] = None
     default_min_frequency: ClassVar[int] = 1
     smallest_size: ClassVar[int] = 1
 
     def __init__(self, definition: str) -> None:
-        """A tokenizer from the JSON of the library; `from_definition` finds the class for it."""
+        """Make a tokenizer from the library's JSON; `from_definition` finds the class for it."""
         self._definition = definition
         state = json.loads(definition)
         names = _vocabulary(state["model"])
@@ -169,7 +171,7 @@ class Tokenizer:
 
         Args:
             text: The text.
-            replacements: A text for each of `unknowns(text)`.
+            replacements: The replacement of each key of `unknowns(text)`.
         """
         found: list[str] = []
         for line in map(self._normalise, lines(text)):
@@ -191,11 +193,14 @@ class Tokenizer:
             raise CharlmError(SURROGATE) from error
 
     def prompt(self, text: str) -> str:
-        """The prompt as it is encoded: a tokenizer whose words include a space adds or removes one at its ends."""
+        """Adapt a prompt to the vocabulary; unchanged unless words include spaces."""
         return text
 
     def start(self) -> int:
-        """The id before a text that has no prompt: the boundary, else a line end, else the first known token."""
+        """The id from which a text without a prompt is generated.
+
+        It is the boundary, else a line end, else the first token that is not the unknown token.
+        """
         if self.boundary is not None:
             return self.boundary
         first = 0 if self.unknown is None else min(1, len(self) - 1)
@@ -216,7 +221,7 @@ class Tokenizer:
         """Read a `tokenizer.json` written by `save`.
 
         Raises:
-            CharlmError: the file is missing, damaged, or not a kind that is registered here.
+            CharlmError: the file is missing, damaged, or of no registered kind.
         """
         try:
             return from_definition(Path(path).read_text(encoding="utf-8"))
@@ -234,7 +239,7 @@ def from_definition(definition: str) -> Tokenizer:
     """The tokenizer that the text of a `tokenizer.json` defines.
 
     Raises:
-        ValueError, KeyError: it defines none of the registered kinds.
+        ValueError, KeyError: the text defines none of the registered kinds.
     """
     state = json.loads(definition)
     for kind in tokenizer_kinds.values():
@@ -295,9 +300,9 @@ def _vocabulary(model: dict[str, Any]) -> list[str]:
 
 
 def _add_boundary(state: dict[str, Any], name: str) -> None:
-    """Add the boundary to the vocabulary if it is missing, and tell the post-processor to put it at both ends of items.
+    """Add the boundary token to the vocabulary, if it is missing, and to the post-processor.
 
-    So the library alone, when it encodes with special tokens, gives the ids of an item with its boundaries.
+    If it encodes with special tokens, the library then puts the boundary at both ends of an item.
     """
     vocabulary = state["model"]["vocab"]
     names = _vocabulary(state["model"])
@@ -324,7 +329,7 @@ def _boundary(state: dict[str, Any]) -> int | None:
 
 
 def _in_blocks(ids: Iterable[int]) -> Iterator[list[int]]:
-    """Ids in short lists: a list of a whole text would need many times the memory of its array."""
+    """Ids as lists; an array is split, because one list would need many times its memory."""
     if isinstance(ids, np.ndarray):
         for start in range(0, len(ids), DECODED):
             yield ids[start : start + DECODED].tolist()
@@ -337,7 +342,10 @@ def _concatenated(parts: Iterable[list[int]]) -> np.ndarray:
 
 
 def lowercase_normalizer(lowercase: bool) -> list[normalizers.Normalizer]:
-    """The normaliser for lower case, if wanted: character by character, unlike `str.lower` (a final sigma differs)."""
+    """A list with the lower-case normaliser, or an empty list.
+
+    It converts each character by itself; `str.lower` treats a final sigma differently.
+    """
     return [normalizers.Lowercase()] if lowercase else []
 
 

@@ -22,7 +22,8 @@ Points = Sequence[tuple[float, float]]
 def training_charts(summary: Summary) -> list[Chart]:
     """Loss, bits per character and learning rate over the epochs, as far as they were logged."""
     losses, best = summary.ngram_losses, summary.best or {}
-    bits_per_nat = best.get("val/bits_per_character", 0.0) / (best.get("val/loss") or 1.0)  # per character, per token
+    # bits per character / nats per token
+    bits_per_nat = best.get("val/bits_per_character", 0.0) / (best.get("val/loss") or 1.0)
     in_bits = {name: loss * bits_per_nat for name, loss in losses.items() if bits_per_nat}
     marks = [point.epoch for point in summary.shown_points]
     training, validation = summary.curve("train/loss"), summary.curve("val/loss")
@@ -40,7 +41,7 @@ def training_charts(summary: Summary) -> list[Chart]:
 def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
     """A chart for each of some text metrics over the epochs, with the reference and the baselines as levels.
 
-    Metrics of a single sample point, and those that are always 0, have none.
+    Metrics that have a single sample point, or are always 0, have no chart.
     """
     charts = []
     for name in names:
@@ -78,7 +79,7 @@ def comparison_charts(groups: Sequence[RunGroup]) -> list[Chart]:
 
 
 def compared_memory_charts(groups: Sequence[RunGroup]) -> list[Chart]:
-    """How far back the networks of several groups of runs look."""
+    """Charts of how far back the networks of several groups of runs look."""
     gradients, horizons = [group.gradient for group in groups], [group.horizon for group in groups]
     y_label = "relative to 1 token back (logarithmic)"
     charts = [

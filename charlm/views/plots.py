@@ -1,4 +1,4 @@
-"""What a chart is (`Chart`, `Curve`), and its image for TensorBoard.
+"""The definition of a chart (`Chart`, `Curve`), and its image for TensorBoard.
 
 `charlm.views.charts` makes the charts of a run, `charlm.views.svg` draws them for pages.
 """
@@ -31,10 +31,10 @@ POINTS = 1000
 """Most points of a curve that are drawn."""
 
 SIZE = (420, 250)
-"""Width and height of a chart in its own units; text is 11 units high."""
+"""Width and height of a chart in its own units; text in an image is 11 units high."""
 
 DISTANCE, CONTEXT = "tokens back, T - t", "tokens of context (logarithmic)"
-"""The x axes of the gradient through time and of the memory horizon."""
+"""The labels of the x axes of the charts of the gradient through time and of the memory horizon."""
 
 INK, PAPER = "#1f2328", "#fffffe"
 COLOURS = ("#2f6fd6", "#d9572b", "#2b8a4b", "#8a52c7", "#b5860b", "#c2417f", "#1592a0", "#7a6a58")
@@ -124,11 +124,13 @@ class Chart:
 
 
 def memory_charts(record: MemoryRecord, when: str) -> dict[str, Chart]:
-    """How far back a network looks, by the name of the measure; without those that the record lacks.
+    """Charts of how far back a network looks, by the name of the measure.
+
+    A measure that the record lacks has no chart.
 
     Args:
         record: What was recorded.
-        when: The name of that moment.
+        when: The moment of the record, for the titles.
     """
     gradients = [
         Curve(f"layer {number}", record.distances, lengths) for number, lengths in enumerate(record.gradients, 1)
@@ -178,7 +180,7 @@ def image(chart: Chart, scale: float = 2.0) -> NDArray[np.uint8]:
 
 @contextmanager
 def _settings() -> Iterator[None]:
-    """matplotlib with our fonts and without its warnings about fonts."""
+    """Let matplotlib use the fonts of `FONTS` and not warn about missing ones."""
     import matplotlib
 
     logger = logging.getLogger("matplotlib.font_manager")
@@ -206,7 +208,7 @@ def _fonts() -> tuple[str, ...]:
 
 
 def hue(number: int) -> float:
-    """The hue of a curve after those that have a colour of `COLOURS`, from 0 to 1: far from that of the one before."""
+    """The hue, from 0 to 1, of a curve beyond `COLOURS`; far from that of the curve before it."""
     return number * 0.381966 % 1  # the golden angle
 
 

@@ -86,13 +86,13 @@ class RunGroup:
         return statistics.fmean(run.seconds for run in self.runs)
 
     def curve(self, x: str, scale: float = 1.0) -> Curve:
-        """Its validation over the column `x`."""
+        """Its validations in bits per character over the logged column `x`, divided by `scale`."""
         rows = [[row for row in run.rows if math.isfinite(row.get(BITS, math.nan))] for run in self.runs]
         return self._mean([([row[x] / scale for row in one], [row[BITS] for row in one]) for one in rows])
 
     @property
     def gradient(self) -> Curve:
-        """The newest gradient through time of all layers together, relative to the shortest distance."""
+        """The newest gradient through time (norm over layers), relative to the least distance."""
         lines = []
         for record in self._memories:
             lengths = np.linalg.norm(np.array(record.gradients), axis=0)
@@ -134,7 +134,7 @@ def ranked(summaries: Sequence[Summary]) -> list[RunGroup]:
 
 
 def ranking(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """A row for each group: its name, the settings in which it differs, what it reached, its time, which are best."""
+    """A row for each group: name, differing settings, results, whether it is best or fastest."""
     settings = [group.runs[0].settings for group in groups]
     fastest = smallest([group.seconds for group in groups])
     names = [name for name in settings[0] if name not in SEEDS and len({shown(one[name]) for one in settings}) > 1]
@@ -174,9 +174,10 @@ def differing(summaries: Sequence[Summary]) -> Table:
 
 
 def compared_metrics(groups: Sequence[RunGroup]) -> Table:
-    """A table of the newest text metrics of several groups, and of what they are compared with if that is the same.
+    """A table of the newest text metrics of several groups, and of the reference and the baselines.
 
-    The best is the highest, the lowest, or the nearest to the held-out text, as the metric says.
+    The latter are left out if they differ between runs. The best is the highest, the lowest, or the
+    nearest to the held-out text, as the metric says.
     """
     runs = [run for group in groups for run in group.runs]
     references = runs[0].references if all(run.references == runs[0].references for run in runs) else {}
@@ -199,7 +200,7 @@ def _newest(run: Summary) -> dict[str, float]:
 
 
 def _deviation(scores: Sequence[float], mean: str) -> str:
-    """The sample standard deviation of a text metric over the seeds, with as many decimals as its mean `mean`."""
+    """The sample standard deviation over the seeds, with as many decimals as the shown `mean`."""
     if len(scores) < 2:
         return ""
     percent = mean.endswith("%")
@@ -215,9 +216,9 @@ def _distance(name: str, score: float, reference: float) -> float:
 
 
 def smallest(values: Sequence[float], shown: Sequence[str] = ()) -> set[int]:
-    """The places of the smallest of those values that are finite; none if they do not differ.
+    """The indices of the smallest finite values; none if all finite values are equal.
 
-    Values that are shown alike count as equal.
+    With `shown`, values of which the displayed text is the same count as equal.
     """
     finite = [place for place, value in enumerate(values) if math.isfinite(value)]
     least = min(finite, key=lambda place: values[place], default=0)

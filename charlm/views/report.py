@@ -1,6 +1,6 @@
-"""The report: a page about a run, or about several runs compared, that needs nothing but its own file.
+"""The report: a page about a run, or about several runs compared, in a single file.
 
-Nothing is fetched, and the text that a network generated is shown as text, whatever it contains.
+The page loads no other file, and generated text is escaped, so that it has no effect as markup.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _shown_point(point: SamplePoint, summary: Summary, prompts: list[str]) -> di
             {
                 "label": labelled(name),
                 "value": number(name, score),
-                "progress": min(1.0, done) if done > 0 else None,  # an empty bar reads as a broken one
+                "progress": min(1.0, done) if done > 0 else None,  # an empty bar looks broken
                 "reference": number(name, levels[REFERENCE]) if REFERENCE in levels else "",
                 "baseline": number(name, levels[BASELINE]) if BASELINE in levels else "",
             }
@@ -118,7 +118,7 @@ def _shown_point(point: SamplePoint, summary: Summary, prompts: list[str]) -> di
 def _one(summary: Summary) -> dict[str, Any]:
     """What the page of a single run shows."""
     changed = {name for name, _, _ in summary.changed}
-    points = spread(summary.scored, COLUMNS)[::-1]  # the newest first, where a phone shows it
+    points = spread(summary.scored, COLUMNS)[::-1]  # newest first, for narrow screens
     return {
         "charts": charts.training_charts(summary),
         "memory_charts": list(_memory_charts(summary)),
@@ -231,7 +231,7 @@ def _chapter(summary: Summary, level: str, *, alone: bool) -> list[str]:
 def _table(
     head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:", best: Sequence[set[int]] = ()
 ) -> str:
-    """A table; the cells at the places `best` of each row, counted from its second cell, are bold."""
+    """A Markdown table; `best`: the bold cells of each row, counted from the second cell."""
     lines = [[_escaped(cell) for cell in line] for line in (head, *rows)]
     for line, places in zip(lines[1:], best, strict=False):
         for place in places:
@@ -241,7 +241,7 @@ def _table(
 
 
 def _escaped(text: str) -> str:
-    """Text without effect as Markdown or HTML."""
+    """Escape a text in one line, so that it has no effect as Markdown or HTML."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(visible(text).split()))
 
 

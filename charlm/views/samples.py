@@ -23,7 +23,7 @@ HEADLINES = (
 
 
 def point_name(epoch: float, step: int) -> str:
-    """The name of a sample point: "initialisation" or "epoch 3"."""
+    """The name of a step at which samples were generated: "initialisation" or "epoch 3"."""
     return "initialisation" if step == 0 else f"epoch {epoch:.4g}"
 
 

@@ -155,7 +155,7 @@ class Summary:
 
     @cached_property
     def memory(self) -> MemoryRecord | None:
-        """How far back the network looked when it was recorded last."""
+        """The newest record of how far back the network looks."""
         return self.directory.memory
 
     @property
@@ -214,9 +214,9 @@ class Summary:
 
     @property
     def results(self) -> dict[str, tuple[str, float]]:
-        """The results by which runs are compared: each for display, and as a number that is better the smaller it is.
+        """The results by which runs are compared: each as text, and as a number to rank it by.
 
-        The number is infinite where smaller is not better.
+        A smaller number is better; it is infinite for results that are not ranked.
         """
         best = self.best or {}
         bits, loss, perplexity = (

@@ -2,7 +2,7 @@
 
 The page sets the colours by CSS variables (`--curve-1`, `--curve-2`, `--level-1`, and so on), so that a chart is light
 or dark like its page.
-Text in the chart is text and not outlines, so that the browser can draw any script.
+Text in the chart is SVG text, not outlines, so that the browser can draw any script.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _axis(
 
 
 def _scale(log: bool, linear_until: float | None) -> Callable[[float], float]:
-    """The function that makes an axis linear: a logarithm, linear and then a logarithm, or the identity."""
+    """The scale of an axis: a logarithm, linear and then a logarithm, or the identity."""
     if log:
         return math.log10
     if linear_until is None:

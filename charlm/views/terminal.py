@@ -194,7 +194,7 @@ class Terminal(Reporter):
 
     @staticmethod
     def _fitting(parts: Sequence[str], width: int) -> str:
-        """As many of the parts as fit into a line; the least important ones come last."""
+        """Join parts into a line; parts at its end that exceed `width` characters are left out."""
         kept = [part for part in parts if part]
         while len(kept) > 1 and len("  ".join(kept)) > width:
             kept.pop()
@@ -266,7 +266,7 @@ def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation],
     Args:
         evaluation: The result of the run.
         baselines: Those of the baselines by name.
-        read: What the baselines have read, in words.
+        read: A phrase that says what the baselines have read.
     """
     best = min(baselines, key=lambda name: baselines[name].bits_per_character)
     width = max(map(len, baselines))

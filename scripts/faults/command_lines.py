@@ -45,7 +45,7 @@ WORDS = [
 ]  # fmt: skip
 """Values for any option; as a path, each stays within the folder."""
 
-PATIENCE = 8.0  # seconds that a command may work
+PATIENCE = 8.0  # seconds that a command may run before it gets Ctrl-C
 LEAVE = 30.0  # seconds that a command may take to end after Ctrl-C
 
 
@@ -74,7 +74,7 @@ def case(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]
 
 
 def _places(draw: random.Random, command: str) -> list[str]:
-    """What is named without an option: a text, a run, a cell."""
+    """The positional arguments: texts, runs or cells."""
     if command in ("presets", "cells"):
         return draw.choice([[], [], [draw.choice([*cells, *WORDS])]])
     right = "text.txt" if command == "train" else "run"
@@ -138,7 +138,7 @@ def _as_argument(argument: str) -> str:
 
 @cache
 def _run(work: Path) -> Path:
-    """A small finished run, trained where it is missing."""
+    """A small finished run, which is trained if it is missing."""
     folder = work / "fuzzed"
     if not (folder / "trained").exists():
         shutil.rmtree(folder, ignore_errors=True)

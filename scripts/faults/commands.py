@@ -1,4 +1,4 @@
-"""Commands of charlm in forked children, with limits, and what every ending must look like.
+"""Run charlm commands in forked child processes with limits, and check how they end.
 
 A child is forked from a parent that has imported everything, so that a command takes a fraction of a second. It gets
 its own process group, working directory, standard streams and a limit of memory. `interpreter` starts a new Python
@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-MEMORY = 1 << 30  # bytes of a command
-SECONDS = 60.0  # after which a command hangs
-REPEATED = 600  # characters of output that a failure repeats
+MEMORY = 1 << 30  # most bytes of memory of a command
+SECONDS = 60.0  # after which a command counts as hanging
+REPEATED = 600  # most characters of output in the report of a failure
 
 TINY = (
     "--data.batch_size 4 --data.seq_length 32 --model.layers 2 --model.hidden 16 --model.embedding 8 "
@@ -99,7 +99,7 @@ class Running:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> Ended | None:
-        """How the command ended, or None if it runs longer."""
+        """Wait for the command and return how it ended; None if it runs for longer."""
         until = time.monotonic() + seconds
         while True:
             self._read()
@@ -142,7 +142,7 @@ def charlm(arguments: Sequence[str], folder: Path, *, seconds: float = SECONDS, 
 
 
 def problems(ended: Ended, allowed: Sequence[int] = (0, 2)) -> list[str]:
-    """What is wrong with the way a command ended, whatever it was asked; empty if nothing is.
+    """What is wrong with the way a command ended, whatever its arguments were; empty if nothing is.
 
     Args:
         ended: How it ended.
@@ -187,7 +187,7 @@ def warm_up() -> None:
 
 
 def sentences(draw: Any, lines: int) -> str:
-    """A text that a small network learns something from."""
+    """A text of random sentences, from which a small network can learn."""
     return "".join(" ".join(draw.choices(WORDS, k=6)) + ".\n" for _ in range(lines))
 
 
@@ -199,7 +199,7 @@ def _content(file: IO[bytes]) -> bytes:
 
 
 def _child(arguments: Sequence[str], folder: Path, outputs: tuple[int, int]) -> NoReturn:
-    """Run a command in this process, which a fork has just made, and end it as a Python of its own would end."""
+    """Run a command in this newly forked process, and exit as a Python of its own would."""
     status: Any = 1
     try:
         os.setsid()

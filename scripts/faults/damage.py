@@ -78,7 +78,8 @@ def case(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]
     elif manifest == "rewritten" and path.is_file() and name != "checksums.json":
         _accept(run, name)
     found = []
-    for command in sorted(draw.sample(list(READING), 3), key=list(READING).index):  # the one that changes it comes last
+    # The command that changes the run comes last.
+    for command in sorted(draw.sample(list(READING), 3), key=list(READING).index):
         ended = charlm(READING[command], folder)
         wrong = problems(ended)
         if not wrong and ended.status == 2 and "the memory is full" in ended.err:
@@ -92,7 +93,7 @@ def case(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]
 
 
 def _silent(command: str, result: object, expected: object, name: str, path: Path, ended: Ended) -> list[str]:
-    """What is wrong with a success, where the checksums should have found the damage."""
+    """What is wrong with a success, although checksums should have found the damage."""
     if result == expected or name == "checksums.json":
         return []
     if command in LOOKED_AT.get(name, ()):
@@ -104,7 +105,7 @@ def _silent(command: str, result: object, expected: object, name: str, path: Pat
 
 
 def _well_formed(path: Path) -> bool:
-    """Whether every whole line of a file without a checksum could have been written."""
+    """Whether a file without a checksum has only whole lines, each as a training could write it."""
     if not path.is_file():
         return False
     *lines, rest = path.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -120,7 +121,7 @@ def _well_formed(path: Path) -> bool:
 
 
 def _result(command: str, ended: Ended, run: Path) -> object:
-    """What a command is for: the text that it prints, or the weights and numbers that it leaves."""
+    """The result of a command: the text that it prints, or the files that it writes."""
     if command != "resume":
         return ended.out
     found: dict[str, object] = {}
@@ -139,7 +140,7 @@ def _result(command: str, ended: Ended, run: Path) -> object:
 
 @cache
 def reference(work: Path, base: str) -> dict[str, object]:
-    """What each command gives for an undamaged run, which is trained where it is missing."""
+    """The result of each command for an undamaged run, which is trained if it is missing."""
     folder = work / base
     if not (folder / "trained").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -224,7 +225,7 @@ def _append(draw: random.Random, path: Path) -> str:
 
 
 def _exchange(draw: random.Random, path: Path) -> str:
-    """Another file of the run in its place."""
+    """Replace the file by another one of its folder."""
     others = sorted(one for one in path.parent.iterdir() if one.is_file() and one != path)
     other = draw.choice(others)
     path.write_bytes(other.read_bytes())
@@ -255,7 +256,7 @@ DAMAGES = [
 
 
 def _leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all values within nested dictionaries and lists, groups included."""
+    """The paths to all values in nested dictionaries and lists, inner ones included."""
     if at:
         yield at
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

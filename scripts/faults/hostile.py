@@ -27,7 +27,7 @@ EXPECTED = (
 )
 
 CANARY = "canary"
-"""A file in the folder of a case that appears only if something executes."""
+"""The name of a folder that appears in the folder of a case only if something executes."""
 
 MARKUP = "<img src=x onerror=alert(1)>"
 """What no page may hold as markup: as text it is `&lt;img ...`."""
@@ -93,7 +93,7 @@ def _page(folder: Path) -> list[str]:
 
 
 def _corpus(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]:
-    """A training on a hostile text, and what shows its samples."""
+    """Train on a hostile text, and run the commands that show its samples."""
     chosen = draw.sample(TEXTS, draw.randint(1, 6))
     lines = sentences(draw, 25).splitlines()
     for one in chosen:
@@ -248,7 +248,7 @@ def _archive(draw: random.Random) -> tuple[str, bytes]:
 
 
 def _bomb(draw: random.Random) -> bytes:
-    """An archive of torch of which a small file becomes two gigabytes."""
+    """A small archive of torch in which one file unpacks to two gigabytes."""
     data = io.BytesIO()
     inner = draw.choice(["archive/data.pkl", "archive/data/0", "archive/version"])
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -275,7 +275,7 @@ def _pickle_bomb(draw: random.Random) -> bytes:
 
 
 def _large_storage(draw: random.Random) -> bytes:
-    """An archive of torch with a tensor that is far larger than its numbers."""
+    """An archive of torch with a tensor whose stated size is far larger than its data."""
     count = draw.choice([2**31, 2**40, 2**62])
     data, out = io.BytesIO(), io.BytesIO()
     torch.save({"state_dict": {"w": torch.zeros(7).expand(7)}, "global_step": 1, "charlm": {}}, data)

@@ -1,4 +1,4 @@
-"""Kills: a training that is ended at random moments and resumed each time ends as one that nobody ended."""
+"""Kills: a training that is stopped at random moments and resumed must end like an unbroken one."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ TRAININGS = {
 """What is trained, by name."""
 
 STATUS = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
-SECONDS = 120.0  # of a training, on a machine with other work
+SECONDS = 120.0  # after which a training counts as hanging, on a machine with other work
 
 
 def case(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]:
     """Kill a training one to four times, while it prepares or trains, and let it end."""
     name = draw.choice(list(TRAININGS))
     unbroken, whole = _unbroken(work, name)
-    if draw.random() < 0.3:  # the tokens are made anew, and may be killed meanwhile
+    if draw.random() < 0.3:  # without a cache, the signal may come while the tokens are made
         os.environ["CHARLM_CACHE"] = str(folder / ".cache")
     run, found, moments = folder / "run", [], []
     try:
@@ -49,7 +49,8 @@ def case(draw: random.Random, work: Path, folder: Path) -> tuple[str, list[str]]
                     running.send(number)
                 ended = running.wait(SECONDS) or running.kill()
                 moments.append(f"{number.name}{' twice' * twice} after {after:.2f} s")
-            if "loading" in ended.err:  # before, the command has not begun to handle signals, and any ending is right
+            # Before it prints that, the command handles no signals, and any ending is right.
+            if "loading" in ended.err:
                 # Python lets the signal end it after an import was interrupted; for a shell the status is the same.
                 found += problems(ended, (0, STATUS[number], -number))
         ended = charlm(_command(work, name, run), folder, seconds=SECONDS)

@@ -1,4 +1,4 @@
-"""Kinds whose tokens are bytes of UTF-8 or frequent strings of them, so that every text can be encoded."""
+"""Tokenizers of UTF-8 bytes or frequent sequences of bytes, which can encode every text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from charlm.text.tokenization import SURROGATE, Decoder, Tokenizer, tokenizer_ki
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The byte of each character with which the library writes bytes (GPT-2's table)."""
+    """Map each character by which the library represents a byte (GPT-2's table) to that byte."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
@@ -38,12 +38,12 @@ class _BytesDecoder(Decoder):
 
 
 class _ByteLevel(Tokenizer):
-    """Tokens are strings of one or more bytes."""
+    """A tokenizer whose tokens are sequences of one or more bytes."""
 
     unknown_token = None
     line_end = "Ċ"  # how the library writes the byte 10
     document_end = "ĊĊ"
-    use_regex = True  # words are split by GPT-2's rule before bytes are merged
+    use_regex = True  # split text into words by GPT-2's rule before bytes are merged
     pieces: list[bytes]
 
     def _texts(self, names: list[str]) -> list[str]:
@@ -66,7 +66,7 @@ class _ByteLevel(Tokenizer):
 
 @tokenizer_kinds.register("byte")
 class ByteTokenizer(_ByteLevel):
-    """The bytes of UTF-8; an id is the value of its byte, and nothing is learned."""
+    """One token per byte of UTF-8; its id is the value of the byte, and nothing is learned."""
 
     kind = "byte"
     use_regex = False
@@ -94,7 +94,7 @@ class ByteTokenizer(_ByteLevel):
 
 
 class _Learned(_ByteLevel):
-    """Tokens are learned: single bytes and frequent strings of bytes."""
+    """A tokenizer that learns frequent sequences of bytes, besides the 256 single bytes."""
 
     default_size = 4096
     default_min_frequency = 2
@@ -142,9 +142,10 @@ class BpeTokenizer(_Learned):
 
 @tokenizer_kinds.register("unigram")
 class UnigramTokenizer(_Learned):
-    """The most probable pieces under a unigram language model, in which pieces are independent of one another.
+    """Unigram: split text into its most probable tokens under a model of independent tokens.
 
-    T. Kudo: Subword regularization, 2018. Learning is not deterministic: two vocabularies of one text may differ.
+    T. Kudo: Subword regularization, 2018. Learning is not deterministic: two vocabularies learned
+    from the same text may differ.
     """
 
     kind = "unigram"

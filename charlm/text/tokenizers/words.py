@@ -1,4 +1,4 @@
-"""Kinds whose vocabulary is a list of pieces that are never merged: characters, graphemes and words."""
+"""Tokenizers that split text by fixed rules and merge nothing: characters, graphemes and words."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ from charlm.text.tokenization import (
 
 CHUNK = 1 << 14  # characters that are looked up at once: few enough to stay in the processor's cache
 
-# Words and punctuation marks include the blank before them, so that decoding is concatenation.
+# Words and punctuation marks include the space before them, so that decoding is concatenation.
 WORD = r" ?[^\W_]+(?:['’][^\W_]+)*| ?[^\w\s]| ?_|\s"
 
 
 class Pieces(Tokenizer):
-    """The vocabulary is a list of pieces; any other piece is encoded as the unknown token."""
+    """A tokenizer that splits text into pieces by a fixed rule.
+
+    A piece that is not in the vocabulary is encoded as the unknown token.
+    """
 
     @classmethod
     def train(cls, blocks: Iterator[str], size: int | None, min_frequency: int, lowercase: bool) -> Library:
@@ -71,7 +74,7 @@ class Pieces(Tokenizer):
 
 @tokenizer_kinds.register("char")
 class CharTokenizer(Pieces):
-    """Unicode code points."""
+    """One token per Unicode code point."""
 
     kind = "char"
 
@@ -100,7 +103,7 @@ class CharTokenizer(Pieces):
 
     @cached_property
     def _table(self) -> np.ndarray:
-        """The id of each code point; the last entry, the unknown id, is for all code points after the known ones."""
+        """The id of each code point, int32; the last entry, unknown, is for all higher ones."""
         ids = {ord(name): id for name, id in self._ids_by_name.items() if len(name) == 1}
         table = np.full(max(max(ids) + 2, 128), self.unknown, np.int32)
         table[list(ids)] = list(ids.values())
@@ -143,7 +146,7 @@ def _code_points(text: str) -> Iterator[np.ndarray]:
 
 @tokenizer_kinds.register("grapheme")
 class GraphemeTokenizer(Pieces):
-    """Grapheme clusters: what readers see as one character, such as a letter with its combining marks."""
+    """One token per grapheme cluster: what readers see as one character, accents included."""
 
     kind = "grapheme"
 
@@ -157,7 +160,7 @@ class GraphemeTokenizer(Pieces):
 
 @tokenizer_kinds.register("word")
 class WordTokenizer(Pieces):
-    """Words and punctuation marks, each with the blank before it; any other white space is a token by itself."""
+    """Words and punctuation marks, each with the space before it; other white space by itself."""
 
     kind = "word"
     default_size = 50_000
@@ -171,10 +174,11 @@ class WordTokenizer(Pieces):
         return library
 
     def prompt(self, text: str) -> str:
-        """The prompt without a blank at its end, and with one before a line if only then its first word is known.
+        """Adapt a prompt to a vocabulary in which each word includes the space before it.
 
-        A blank is part of the word that follows it: the model generates the last one, and a word at the start of a
-        line may be in the vocabulary only with a blank.
+        A space at the end of the prompt is removed, because the model generates it with the next
+        word. A space is put before a line if fewer words are then unknown: the first word may be
+        in the vocabulary only with a space.
         """
         starts = (
             f" {line}" if self.unknowns(f" {line}").total() < self.unknowns(line).total() else line
@@ -186,7 +190,7 @@ class WordTokenizer(Pieces):
 class _ClassicDecoder(Decoder):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer)
-        self.at_start = True  # of a line, where a word has no blank before it
+        self.at_start = True  # of a line, where no space stands before a word
 
     def push(self, id: int) -> str:
         token = self.tokens[id]
@@ -200,7 +204,7 @@ class ClassicTokenizer(Pieces):
 
     Results on Penn Treebank (Mikolov et al., 2010) and WikiText (Merity et al., 2016) are reported with these tokens.
     A literal `<unk>` in the text is the unknown token, as in those corpora. The white space between words is not
-    kept, so the kind is not reversible.
+    kept, so decoding does not restore the text exactly.
     """
 
     kind = "classic"
