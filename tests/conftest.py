@@ -1,4 +1,4 @@
-"""What several tests share: a small text, and one small run trained on it."""
+"""Shared helpers and fixtures: a small text, a small run, and commands run in this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = "the cat sat on the mat and the dog ran to the old house by the sea wher
 
 
 def small_text(characters: int, seed: int = 0) -> str:
-    """Sentences of a few words, so that a small network learns something within seconds."""
+    """Generate sentences of a few words, which a small network can learn within seconds."""
     draw = random.Random(seed)
     lines: list[str] = []
     while sum(map(len, lines)) < characters:
@@ -33,7 +33,7 @@ def small_text(characters: int, seed: int = 0) -> str:
 
 
 def small_settings(text: Path, **groups: dict[str, object]) -> Config:
-    """A network that trains within a second; groups of settings on top."""
+    """Settings of a network that trains within a second; `groups` override them, group by group."""
     values: dict[str, dict[str, object]] = {
         "data": {"text": [str(text)], "batch_size": 4, "seq_length": 16},
         "model": {"layers": 2, "hidden": 24, "embedding": 12, "dropout": 0.1},
@@ -49,7 +49,7 @@ def small_settings(text: Path, **groups: dict[str, object]) -> Config:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests never touch the cache of the person who runs them, nor are they moved by their variables."""
+    """Use a temporary cache, and hide the `CHARLM_*` environment variables of the developer."""
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("CHARLM_")}
     os.environ["CHARLM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
@@ -67,7 +67,7 @@ def text_file(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a finished run of two epochs; not to be changed."""
+    """The directory of a finished run of two epochs, shared by tests that must not change it."""
     from charlm.training.trainer import train
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -94,7 +94,10 @@ class Done(NamedTuple):
 
     @property
     def mistake(self) -> str:
-        """The one line of a mistake; whatever stands before it is progress."""
+        """The error message of a command that ended with status 2, without the prefix `charlm: `.
+
+        It must be the last line of stderr, after lines of progress only; stdout must be empty.
+        """
         *progress, last = self.err.splitlines()
         assert self.status == 2, self.err
         assert last.startswith("charlm: ")
@@ -109,7 +112,7 @@ Charlm = Callable[..., Done]
 
 @pytest.fixture
 def charlm(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Charlm]:
-    """Runs a command in this process, in an empty directory of its own."""
+    """A function that runs a command in this process, with `tmp_path` as working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.delenv("CHARLM_RUN", raising=False)
@@ -138,5 +141,5 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tiny_run: Path, tmp_path: Path) -> Path:
-    """A copy of a finished run, to be damaged."""
+    """A copy of `tiny_run` that a test may damage."""
     return Path(shutil.copytree(tiny_run, tmp_path / "run"))

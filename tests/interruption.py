@@ -1,4 +1,4 @@
-"""A training that is interrupted in the middle of a step."""
+"""A callback that interrupts a training in the middle of a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import lightning
 
 
 class StopAt(lightning.Callback):
-    """Sends this process a signal in the middle of a step."""
+    """Sends this process the signal `number` once, before optimiser step `step` is complete."""
 
     def __init__(self, step: int, number: int = signal.SIGINT) -> None:
         self.step, self.number, self.sent = step, number, False

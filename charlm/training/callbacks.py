@@ -1,7 +1,7 @@
-"""What happens after each optimiser step; `trainer.step_callbacks` lists all of it in order.
+"""Callbacks that act after each optimiser step; `trainer.step_callbacks` lists them in order.
 
-Callbacks act only after complete optimiser steps, so a checkpoint lies between two steps and follows the validation and
-the samples of its step. This is why a run that was interrupted anywhere resumes exactly.
+A checkpoint is saved only after a complete optimiser step and after the validation and the samples
+of that step. Therefore a run resumes exactly, wherever it was interrupted.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ from charlm.training.run_logger import RunLogger
 from charlm.training.validation_points import ValidationPoints, beginning, halved
 
 VALIDATION_TOKENS = 512
-"""Fewest tokens of a lane in validation: the start of a lane is read without what came before it."""
+"""Smallest length of a lane in validation, in tokens.
+
+The first tokens of each lane are predicted without the text before them, so short lanes
+would raise the loss.
+"""
 
 
 class StepCallback(Callback):
     """A Lightning callback that acts when an optimiser step is complete.
 
-    A subclass overrides `started` and `stepped`; how far the training is stands in `module.progress`.
+    A subclass overrides `started` and `stepped`; `module.progress` says how far the training is.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -54,10 +58,10 @@ class StepCallback(Callback):
             pl_module.progress.paused += time.monotonic() - began
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Training begins or resumes."""
+        """Called when training begins or resumes."""
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """An optimiser step is complete."""
+        """Called when an optimiser step is complete."""
 
 
 class StoppingCriteria(StepCallback):
@@ -78,17 +82,19 @@ class StoppingCriteria(StepCallback):
 
 
 class Validation(StepCallback):
-    """Validates, takes note of the best validation, and ends the run when the loss has stopped improving.
+    """Validates, records the best validation, and ends the run when the loss has stopped improving.
 
-    The validation text is read in a few long lanes with the state carried: all of it where `val_check_interval` is
-    named, and else as much as takes little of the time, always the same part. `charlm evaluate` reads all of it in one
-    lane.
+    The validation text is read in a few long lanes, each with its state carried from window to
+    window. If `val_check_interval` is "auto", only a fixed beginning of the text is read, so that
+    validation takes little of the time; otherwise all of it is read. `charlm evaluate` reads all of
+    it with the state carried from the first token to the last.
 
     Args:
-        trainer: How often to validate.
-        checkpoint: After how many validations without improvement to stop.
-        batch_size: Lanes, if the text is long enough for so many.
-        stream: The validation text; None: there is none, and the newest weights are the best known.
+        trainer: Settings, of which `val_check_interval` says how often to validate.
+        checkpoint: Settings, of which `patience` says when to stop early.
+        batch_size: Largest number of lanes; a short text is read in fewer.
+        stream: The validation text; None: the run has none, and the newest weights count as the
+            best.
     """
 
     def __init__(
@@ -164,7 +170,7 @@ class Validation(StepCallback):
         return progress.passed(interval)
 
     def _part(self, progress: Progress, stream: TokenStream) -> TokenStream:
-        """What is read of the validation text; decided at the first validation."""
+        """The part of the validation text to read; its length is chosen at the first validation."""
         if self.interval != "auto":
             return stream
         if not progress.validation_tokens:
@@ -179,7 +185,7 @@ class Validation(StepCallback):
         return beginning(stream, progress.validation_tokens)
 
     def evaluate(self, trainer: lightning.Trainer, module: LanguageModule, stream: TokenStream) -> Evaluation:
-        """Compute how well the network predicts a text now."""
+        """Compute how well the network predicts a text with its current weights."""
         lanes = self.batch_size
         if stream.starts is None:
             lanes = max(1, min(lanes, stream.predicted.tokens // VALIDATION_TOKENS))
@@ -253,7 +259,7 @@ class ProgressLogging(StepCallback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        if isinstance(exception, Interrupted):  # what it has reached is compared with other runs as well
+        if isinstance(exception, Interrupted):  # log its results as well
             self._add_results(pl_module)
 
     def _add_results(self, pl_module: lightning.LightningModule) -> None:
@@ -265,9 +271,12 @@ class ProgressLogging(StepCallback):
 
 
 class Checkpointing(StepCallback):
-    """Saves checkpoints: after a step or a time that `checkpoint` names, a best validation, an epoch, and Ctrl-C.
+    """Saves checkpoints, and stops the run on Ctrl-C or SIGTERM.
 
-    The first Ctrl-C (or SIGTERM) lets the step end, saves and leaves; the second leaves at once.
+    A checkpoint is saved at the start and the end of a run, at the end of each epoch, at the
+    intervals `checkpoint.every` and `checkpoint.minutes`, and after a best validation or a return
+    to the last checkpoint. On Ctrl-C or SIGTERM, the step is finished, a checkpoint is saved and
+    `Interrupted` is raised; a second signal ends the process at once.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, reporter: Reporter, recovery: Recovery) -> None:
@@ -276,12 +285,12 @@ class Checkpointing(StepCallback):
         self.reporter = reporter
         self.recovery = recovery
         self.signal: int | None = None
-        self.training = False  # whether a checkpoint to resume from is restored
+        self.training = False  # True once training begins; a checkpoint is restored by then
         self.saved_at = time.monotonic()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle Ctrl-C and SIGTERM; signals arrive in the main thread only."""
+        """Handle Ctrl-C and SIGTERM within the block; only the main thread can set handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -300,7 +309,7 @@ class Checkpointing(StepCallback):
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._asked)  # Lightning has put its own handler in front
+            signal.signal(signal.SIGTERM, self._asked)  # Lightning has set its own handler
         self.saved_at = time.monotonic()
         self.training = True
         if trainer.global_rank == 0:
@@ -328,13 +337,13 @@ class Checkpointing(StepCallback):
 
     @staticmethod
     def _any(trainer: lightning.Trainer, decision: bool) -> bool:
-        """Whether any process says so: each has a clock and a keyboard of its own."""
+        """Whether `decision` is true in any process: clocks differ, a signal may reach only one."""
         if trainer.world_size > 1:
             decision = trainer.strategy.reduce_boolean_decision(decision, all=False)
         return decision
 
     def _save(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Write the weights, then the checkpoint: a run killed in between resumes before this step and repeats it."""
+        """Write weights, then checkpoint: a run killed in between resumes one save earlier."""
         # Until the first validation the newest weights are the best known.
         best = module.progress.improved or module.progress.best_loss is None
         if trainer.global_rank == 0:

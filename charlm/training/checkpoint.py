@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and read without executing anything."""
+"""Checkpoints, written atomically and read without executing code in them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from charlm.files import atomic
 from charlm.manifest import Manifest
 
 OURS = "charlm"
-"""Key of a Lightning checkpoint under which a `LanguageModule` keeps what Lightning does not know."""
+"""Key of a Lightning checkpoint under which `LanguageModule` stores what Lightning does not."""
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoints whole or not at all, and reads them without executing code."""
+    """Writes Lightning's checkpoints atomically, and reads them without executing code in them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        data = io.BytesIO()  # torch.save would hide why a file cannot be written
+        data = io.BytesIO()  # torch.save to a file hides why it cannot be written
         torch.save(checkpoint, data)
         run = Manifest(Path(path).parent.parent)
         name = f"{Path(path).parent.name}/{Path(path).name}"
@@ -37,7 +37,7 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only tensors and plain values are accepted.
 
     Raises:
-        CharlmError: the file is damaged, or no checkpoint of a run.
+        CharlmError: the file is damaged, or is not a checkpoint of a run.
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,7 +48,7 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
             # Settings of an optimiser may be negative: a coefficient of Muon is.
             _check_numbers(checkpoint[name], name, -math.inf if name == "optimizer_states" else 0)
     except Exception as error:  # a damaged file can make the reader raise anything
-        # What follows torch's first sentence tells how to make it run the code in the file.
+        # The rest of torch's message explains how to load the file so that code in it is executed.
         line = str(error).strip().split(". ")[0].splitlines()[0] if str(error).strip() else type(error).__name__
         raise CharlmError(
             f"the checkpoint {path} is damaged ({line}); start a new run from the weights with `init_from`"
@@ -57,7 +57,10 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
 
 
 def _check_numbers(value: Any, name: str, least: float) -> None:
-    """Raise ValueError for a number that no training saves: one that is not finite, or outside of tensors too small."""
+    """Raise ValueError for a number that no training saves.
+
+    This is a number that is not finite or, outside of tensors, one below `least`.
+    """
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_numbers(inner, f"{name}.{key}", least)

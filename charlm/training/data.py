@@ -1,4 +1,4 @@
-"""The training text as batches, cut for each process."""
+"""The training text as batches, of which each process reads its own rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from charlm.text.stream import TokenStream
 
 
 class LanguageData(lightning.LightningDataModule):
-    """Training batches; each process reads its own lanes of the same global batch.
+    """Training batches; each process reads its own rows (lanes or items) of the same global batch.
 
     Args:
         stream: The training text.
-        data: How it is cut.
-        seed: Seed for the order of items and for which lanes are reset.
+        data: Settings of batch size, window length and resets of the recurrent state.
+        seed: Seed of the order of items and of which lanes have their recurrent state reset.
     """
 
     def __init__(self, stream: TokenStream, data: DataConfig, seed: int) -> None:

@@ -1,8 +1,9 @@
-"""What happens inside the network during training: weights, gradients, gates, memory, the embedding.
+"""Records of the network during training: weights, gradients, gates, memory, the embedding.
 
-Records between the first and the last may be left out where they would take too much time. They are for TensorBoard
-alone, except that `memory.json` holds the newest memory record. The end of a run is always recorded, so an interrupted
-run that is resumed ends with the same `memory.json` as an unbroken one.
+"Memory" means how far back the network looks. All records are for TensorBoard, and `memory.json`
+also holds the newest memory record. Records between the first and the last one are skipped where
+they would take too much time. The end of a run is always recorded, so a resumed run ends with the
+same `memory.json` as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,31 +30,32 @@ from charlm.training.sample_schedule import SampleSchedule
 from charlm.views.plots import image, memory_charts
 
 TIME_FRACTION = 0.015
-"""Largest fraction of the time that diagnostics take, apart from the first and the last."""
+"""Largest fraction of the time that records take, not counting the first and the last one."""
 
 VALUES = 50_000
-"""Numbers of a tensor that a histogram is made of; larger tensors are read in strides."""
+"""Tensors with at least twice as many values are subsampled for their histograms."""
 
 BINS = 64
 
 TOKENS = 10_000_000
-"""Tokens of the training text that are counted for the projector."""
+"""Tokens at the start of the training text in which frequencies are counted for the projector."""
 
 GATE_LANES, GATE_TIME = 16, 64
-"""Size of the window in which gates are recorded; as much is read before it."""
+"""Lanes and tokens of the window in which gates are recorded; as many tokens are read before it."""
 
 GRADIENT_LANES, GRADIENT_TIME = 16, 258
-"""Pieces of text whose last token is predicted, and their tokens."""
+"""Pieces of text from which the gradient through time is computed, and tokens of each piece."""
 
 NEGLIGIBLE = 1e-12
-"""Fraction of the largest gradient below which one counts as 0."""
+"""Gradient norms below this fraction of the largest one are recorded as 0."""
 
 
 class Diagnostics(StepCallback):
-    """Records the inside of the network at initialisation, with the samples, and at the end.
+    """Records the network at initialisation, at the points of a schedule, and at the end.
 
-    Unless `inspect.every` names the epochs, a record is left out while records take too much of the time. Without
-    TensorBoard only the memory is recorded.
+    `inspect.every` sets the schedule. If it is "auto", the schedule is that of the samples, and
+    records are skipped while they take too much of the time. Without TensorBoard only the memory is
+    recorded.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger) -> None:
@@ -76,7 +78,7 @@ class Diagnostics(StepCallback):
             path, tokens = self.directory.path, self.directory.tokenizer.tokens
             self._projector = Projector(path, tokens, counts, trainer.global_step)
         if trainer.global_step == 0:
-            self._record(trainer, module)  # not timed: it also loads what draws
+            self._record(trainer, module)  # not timed: this also imports the plotting library
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         progress = module.progress
@@ -123,7 +125,11 @@ class Diagnostics(StepCallback):
             self.run_logger.add_histogram(tag, flat.numpy(), step, BINS)
 
     def _memory(self, trainer: lightning.Trainer, model: LanguageModel, progress: Progress) -> None:
-        """Measure how far back the network looks; items have no text before them, and so no memory horizon."""
+        """Record how far back the network looks: gradient through time, and memory horizon.
+
+        The memory horizon is measured only for a stream, because items are read without the text
+        before them.
+        """
         distances, lengths = list[int](), torch.zeros(model.config.layers, 0)
         if len(self.stream) >= 3:
             ids = excerpts(self.stream.ids, GRADIENT_LANES, min(GRADIENT_TIME, len(self.stream)))
@@ -131,7 +137,7 @@ class Diagnostics(StepCallback):
             lengths[lengths < NEGLIGIBLE * lengths.max()] = 0
         contexts, losses = list[int](), list[float]()
         if self.stream.starts is None:
-            with trainer.precision_plugin.forward_context():  # as the validation text is read
+            with trainer.precision_plugin.forward_context():  # in the precision of the validation
                 contexts, losses = memory_horizon(model, self.stream.ids)
         if not (torch.isfinite(lengths).all() and np.isfinite(losses).all()):
             return

@@ -1,6 +1,6 @@
-"""What an interrupted run says before it leaves: how good it is, which weights text is generated with, and a sample.
+"""The report on an interrupted run: bits per character, the weights used to generate, a sample.
 
-Nothing here changes the files that resuming reads: a run that goes on ends as if it had never stopped.
+Nothing here changes the files that resuming reads, so a resumed run ends like an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def describe_interruption(
     *,
     patient: bool,
 ) -> None:
-    """Tell the reporter how an interrupted run stands; its checkpoint is written.
+    """Report on an interrupted run, whose checkpoint is already written.
 
     Args:
-        patient: Whether there is time for a validation and a sample, and not only for a sentence.
+        patient: Whether there is time for a validation and a sample; if not, only name the weights.
     """
     progress = module.progress
     newest = f"the newest weights, of step {progress.step:,}"
@@ -65,7 +65,11 @@ def describe_interruption(
 
 
 def _validate(trainer: lightning.Trainer, module: LanguageModule, validation: Validation) -> Evaluation | None:
-    """How well the newest weights predict what validation reads; None if that is not quick, or there is no text."""
+    """Evaluate the newest weights on the text that validation reads.
+
+    Return None if this would take more than `QUICK` seconds, if the run has no validation text, or
+    before the first step.
+    """
     progress = module.progress
     if validation.stream is None or not progress.step:
         return None

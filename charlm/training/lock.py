@@ -1,7 +1,8 @@
-"""The lock of a run in training: two trainings of one run would mix their numbers and overwrite each other's weights.
+"""A file lock that prevents two trainings of the same run at once.
 
-The system releases the lock when the process ends, however it ends, so that a killed training leaves nothing to clean
-up. Commands that only read a run do not ask for it.
+Two trainings would mix their logged numbers and overwrite each other's weights. The operating
+system releases the lock when the process ends, even if it is killed. Commands that only read a run
+do not take the lock.
 """
 
 from __future__ import annotations
@@ -24,21 +25,26 @@ except ImportError:  # Windows: a run is not locked
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-"""Name of the file in the run directory; it is empty unless a process trains the run, or was killed while it did."""
+"""Name of the lock file in the run directory.
+
+While a process trains the run, the file names this process. Afterwards the file is empty, unless
+the process was killed.
+"""
 
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""How a file system answers that it has no locks; a run there is not locked."""
+"""Error numbers that mean that a file system has no locks; a run on it is not locked."""
 
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of a run; of several processes of one training, the first holds it for all.
+    """Hold the lock of a run within the block; of several processes, only the first one takes it.
 
     Args:
         run: The run directory.
 
     Raises:
-        CharlmError: another training holds it; the message names the process and its machine.
+        CharlmError: another training holds it (the message names its process and machine), or the
+            lock file is not a regular file.
     """
     if fcntl is None or not is_first_process():
         yield

@@ -24,24 +24,27 @@ PATIENCE = 10
 """Steps in a row without a finite loss and gradient after which a run returns to its last checkpoint."""
 
 HIGHEST_LOSS = 700.0
-"""Nats per token from which weights are neither saved nor validated: the perplexity, exp(loss), is hardly a float64."""
+"""Loss in nats per token from which on weights count as diverged; they are not saved.
+
+The perplexity exp(loss) exceeds the range of float64 from 709.8 on.
+"""
 
 
 def is_finite_loss(loss: float) -> bool:
-    """Whether a loss in nats per token has a finite perplexity."""
+    """Whether a loss in nats per token is below `HIGHEST_LOSS`, so its perplexity is finite."""
     return loss < HIGHEST_LOSS  # false for nan
 
 
 class LanguageModule(lightning.LightningModule):
     """Next-token cross-entropy with truncated back-propagation through time.
 
-    The state at the end of a window is the state at the start of the next, detached from its past: gradients flow
-    through one window, the state through all of them. Lanes whose `reset_mask` is set start from the zero state.
+    The final state of a window, detached, is the initial state of the next one, so gradients stop
+    at the start of a window. Lanes whose `reset_mask` is true start from the zero state.
 
     Args:
         model: The network.
-        optimizer: How the weights follow the gradient.
-        trainer: Clipping.
+        optimizer: Settings of the optimiser and the learning rate.
+        trainer: Settings, of which those of gradient clipping are used.
         progress: The counters of the training; the module keeps them up to date.
     """
 
@@ -55,7 +58,7 @@ class LanguageModule(lightning.LightningModule):
         self.progress = progress
         self.schedule = Schedule(optimizer)
         self.state: Tensor | None = None
-        self.losses: list[Tensor] = []  # of the windows since they were last taken
+        self.losses: list[Tensor] = []  # one per window since the last `take_losses`
         self.norm: Tensor = torch.tensor(float("nan"))
         self._batch: Batch | None = None  # the newest
         self._random: dict[str, Tensor] | None = None
@@ -67,12 +70,13 @@ class LanguageModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self.progress.start_clock()
-        # Lightning takes a run that is resumed at the end of an epoch for one in the middle of it: it would not count
-        # the next epoch, and a checkpoint of that epoch would be resumed at its first batch.
+        # Lightning treats a run resumed at the end of an epoch as if it were in the middle of one.
+        # Without the reset it would not count the next epoch, and a checkpoint of that epoch would
+        # resume at its first batch.
         epochs = self.trainer.fit_loop.epoch_progress.total
         if epochs.completed == epochs.ready:
             self.trainer.fit_loop.reset_restart_stage()
-        # What a checkpoint brought was read before the network moved to its device.
+        # A checkpoint is loaded before the network moves to its device.
         self.state = None if self.state is None else self.state.to(self.device)
         self.losses = [loss.to(self.device) for loss in self.losses]
         if self._random is not None:
@@ -81,7 +85,7 @@ class LanguageModule(lightning.LightningModule):
             if "cuda" in self._random and self.device.type == "cuda":
                 torch.cuda.set_rng_state(self._random["cuda"][rank].clone(), self.device)
             self._random = None
-        elif self.trainer.global_rank:  # all processes have drawn the same weights; now each drops other units
+        elif self.trainer.global_rank:  # the weights are the same in all, dropout must differ
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -106,8 +110,9 @@ class LanguageModule(lightning.LightningModule):
     ) -> None:
         """Take a step only if the loss, every gradient and the state that the next window starts from are finite.
 
-        A gradient set to zero would not do: momentum, weight decay and Adam's means would still move the
-        weights. So the closure (forward and backward) runs first, and the step follows or does not.
+        Setting the gradient to zero would not be enough: momentum, weight decay and Adam's running
+        means would still change the weights. Therefore the closure (forward and backward pass) runs
+        first, and then the optimiser takes its step or does not.
         """
         optimizer_closure()
         trainer, progress = self.trainer_config, self.progress
@@ -128,7 +133,7 @@ class LanguageModule(lightning.LightningModule):
             progress.bad_steps = 0
         else:
             self.state = None
-            # With fp16 this is how a loss scale that is too high is found: nothing is wrong with the run.
+            # With fp16, the loss scaler finds its scale by such steps; they are no divergence.
             progress.bad_steps += scaler is None
             progress.skipped_steps += 1
         if scaler is not None:
@@ -136,7 +141,10 @@ class LanguageModule(lightning.LightningModule):
         progress.step = self.global_step + 1  # Lightning counts a skipped step too, as soon as this returns
 
     def take_losses(self) -> list[float]:
-        """The losses of the windows since the last call, in nats per token, over the lanes of all processes."""
+        """Return the losses since the last call, in nats per token, and clear them.
+
+        There is one loss per window, the mean over all processes.
+        """
         losses = self._common_losses()
         self.losses = []
         return losses
@@ -150,7 +158,7 @@ class LanguageModule(lightning.LightningModule):
         return losses.tolist()
 
     def predicts_finite(self) -> bool:
-        """Whether the weights as they are now have a finite loss on the newest batch; True before the first."""
+        """Whether the weights have a finite loss on the newest batch; True before the first."""
         batch = self._batch
         return batch is None or is_finite_loss(total_nats(self.model, [batch]) / batch.targets_per_process)
 
@@ -190,7 +198,7 @@ class LanguageModule(lightning.LightningModule):
         return torch.cat(list(self._of_all_processes(self.state)), dim=2)
 
     def _of_all_processes(self, value: Tensor) -> Tensor:
-        """A tensor of every process, (processes, ...), on the CPU."""
+        """Gather the tensors of all processes into one, (processes, ...), on the CPU."""
         if self.trainer.world_size == 1:
             return value[None].cpu()
         gathered = self.all_gather(value.to(self.device))

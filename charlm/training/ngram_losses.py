@@ -1,4 +1,4 @@
-"""The loss of a tuned n-gram model on the validation text of a run: a line in its loss charts."""
+"""The loss of a tuned n-gram model on the validation text of a run, for comparison in charts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from charlm.run_directory import NGramLosses, RunDirectory
 from charlm.training.validation_points import parts
 
 MOST_TRAINING = 2_000_000  # tokens of the training text that the model reads, so that it takes seconds
-MOST_VALIDATION = 2_000_000  # tokens of the longest part of the validation text that it is judged by
+MOST_VALIDATION = 2_000_000  # tokens: longer parts of the validation text are not evaluated
 
 
 def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | None:
-    """The losses that a run has stored, or else computed and stored now; None without a validation text.
+    """Return the stored losses of a run, or compute and store them; None without validation text, or if its first item is too long.
 
-    Only the numbers of tokens limit what is read, never a clock, so that a resumed run finds the same numbers.
+    The amount of text read is limited in tokens, never in time, so a resumed run gets the same
+    losses.
     """
     if not directory.has_split("val"):
         return None
@@ -28,10 +29,12 @@ def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | N
     if stored is not None:
         return stored
     train, validation = directory.stream("train"), directory.stream("val")
+    read = [len(part) for part in parts(validation) if len(part) <= MOST_VALIDATION]
+    if not read:  # already the first item is too long
+        return None
     what = "fitting an n-gram model to compare with"
     reporter.progress(what, 0, 1)
     model = tuned_model(count_ngrams(train, directory.vocab_size, MOST_TRAINING), validation)
-    read = [len(part) for part in parts(validation) if len(part) <= MOST_VALIDATION]
     starts = None if validation.starts is None else validation.starts[validation.starts < max(read)]
     nats = np.cumsum(-model.log_probabilities(validation.ids[: max(read)], starts))
     found = NGramLosses(model.name, {size - 1: float(nats[size - 1] - nats[0]) / (size - 1) for size in read})

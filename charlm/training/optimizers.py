@@ -44,9 +44,10 @@ def build_optimizer(model: LanguageModel, config: OptimizerConfig) -> Optimizer:
 class MuonWithAdamW(Optimizer):
     """Muon (Jordan et al. 2024) on the matrices of the recurrent layers, AdamW on everything else.
 
-    A layer keeps the matrices of its gates stacked in one parameter. Muon makes the step of a matrix
-    orthogonal, which is only meaningful per gate, so each gate is passed to it as a view.
-    `param_groups` are AdamW's; Muon's learning rate follows the first group's.
+    A layer stacks the matrices of its gates in one parameter. Muon orthogonalises the update of a
+    matrix, which is only meaningful per gate, so Muon gets each gate as a view of its own.
+    `param_groups` holds Muon's matrices, then the groups of AdamW; the learning rate of the first
+    group is used for all.
     """
 
     def __init__(self, model: LanguageModel, config: OptimizerConfig) -> None:

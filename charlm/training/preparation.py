@@ -1,4 +1,4 @@
-"""prepare: from settings and a text to the start of a run directory."""
+"""Prepare a run directory: read the text, choose the missing settings, write the first files."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from charlm.training.sample_schedule import check_prompts
 
 
 def prepare(config: Config, path: Path | None, reporter: Reporter, processes: int = 1) -> RunDirectory:
-    """Read the text and write the start of a run: all of it or, if something is wrong, nothing.
+    """Read the text and write the first files of a run; after an error no run directory is left.
 
     Args:
         config: The settings; those that are None are chosen now.
         path: Where to put the run; None: a free name under `runs/`.
         reporter: Told what is read and chosen.
-        processes: How many share the lanes of a batch.
+        processes: Number of processes that share the rows of a batch.
 
     Raises:
         CharlmError: something about the text, the settings or the machine that a user can fix.
     """
     if path is not None and path.exists():
         raise _taken(path)
-    # What can be found wrong is found before long work.
+    # Find errors in the settings before the long work begins.
     tokenizer_kinds[config.tokenizer.kind]
     check_model(config.model)
     source = RunDirectory(config.init_from) if config.init_from else None
@@ -52,7 +52,7 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
         reporter.say(note)
     target = path or _free_path(config.data.text)
     drop_leftovers(target.parent)
-    partial = temporary_path(target)  # until it is complete
+    partial = temporary_path(target)  # renamed to `target` when complete
     try:
         partial.mkdir(parents=True)
         tokenizer, streams = build(corpus, config.tokenizer, partial / "tokens", progress=reporter.progress)
@@ -113,7 +113,7 @@ def _check_lengths(streams: dict[str, TokenStream]) -> None:
 
 
 def check_memory(model: ModelConfig, vocab_size: int, gpu: bool) -> None:
-    """Raise CharlmError for a network that does not fit the memory, before anything of it is built."""
+    """Raise CharlmError if a network with these settings would not fit into memory."""
     parameters = parameter_count(model, vocab_size)
     # Built in fp32 on the CPU; trained there it needs a gradient and, with Adam, two averages for each parameter.
     needed = 4 * parameters * (1 if gpu else 4)
@@ -140,7 +140,7 @@ def _facts(config: Config, tokenizer: Tokenizer, train: TokenStream, processes: 
 
 
 def _describe(tokenizer: Tokenizer, streams: dict[str, TokenStream], reporter: Reporter) -> None:
-    """Say what was read, and warn once about what the vocabulary lacks."""
+    """Report the sizes of text and vocabulary, and warn once about tokens not in the vocabulary."""
     for split, stream in streams.items():
         reporter.say(f"{split}: {stream.counts.tokens:,} tokens, {stream.counts.characters:,} characters")
     reporter.say(f"vocabulary: {len(tokenizer):,} tokens ({tokenizer.kind})")

@@ -18,7 +18,7 @@ TOKENIZER_SETTINGS = ("kind", "lowercase")
 
 
 def inherit(values: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the network and the kind of tokens of the run that `init_from` names; settings that were given win.
+    """Take settings of network and tokenizer that `values` lacks from the run `init_from`, if any.
 
     Raises:
         CharlmError: there is no such run, or its settings are damaged.
@@ -55,7 +55,9 @@ def check_fits(config: Config, source: RunDirectory) -> None:
 
 
 def load_pretrained(model: LanguageModel, directory: RunDirectory, source: RunDirectory) -> None:
-    """Copy the weights of a trained run into a model, with the rows of the tokens that both vocabularies have.
+    """Copy the best weights of a trained run into a model.
+
+    Of the embedding and the output, only the rows of tokens in both vocabularies are copied.
 
     Raises:
         CharlmError: a weight is missing or has another shape.

@@ -1,7 +1,7 @@
-"""The processes of one training: which of them is the first, and how the others learn the run directory.
+"""The processes of one training: which one is the first, and where the others find the run.
 
-Lightning starts the other processes by running the same command again, and a launcher (torchrun, SLURM) starts all of
-them at once; each asks here, and nowhere else, what the environment says.
+Lightning starts the other processes by running the same command again; a launcher (torchrun, SLURM)
+starts all of them at once. Only this module reads their environment variables.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ RUN_VARIABLE = "CHARLM_RUN"
 """Environment variable by which processes that Lightning starts inherit the path of the run directory."""
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-"""Where Lightning, torchrun and SLURM put the number of a process."""
+"""Environment variables in which Lightning, torchrun and SLURM put the number of a process."""
 
 INTERACTIVE = ("bash", "interactive")
-"""Names of SLURM jobs in which a person types commands; as for Lightning, SLURM does not start the processes there."""
+"""Names of interactive SLURM jobs, in which SLURM does not start the processes of a training.
+
+Lightning uses the same names.
+"""
 
 LONGEST_WAIT = 3600.0
 """Seconds that a process waits for the first one to prepare the run directory."""
@@ -60,7 +63,7 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def announced(path: Path) -> Iterator[None]:
-    """Tell the processes that Lightning starts meanwhile where the run directory is, and nobody after that."""
+    """Set `RUN_VARIABLE` within the block, for the processes that Lightning starts there."""
     os.environ[RUN_VARIABLE] = str(path)
     try:
         yield
@@ -69,12 +72,12 @@ def announced(path: Path) -> Iterator[None]:
 
 
 def prepared_directory(run: str | Path | None, say: Callable[[str], None], longest_wait: float = LONGEST_WAIT) -> Path:
-    """The directory that the first process prepares, as soon as it is complete.
+    """Wait until the first process has prepared the run directory, and return its path.
 
     Args:
-        run: The directory that the command named, if it did.
-        say: Told once that this process waits.
-        longest_wait: Seconds.
+        run: The directory that the user named; None: the one in `RUN_VARIABLE`.
+        say: Called once with a message if this process has to wait.
+        longest_wait: Longest time to wait, in seconds.
 
     Raises:
         CharlmError: no directory was named, or it is still incomplete after `longest_wait`.
@@ -100,16 +103,17 @@ def prepared_directory(run: str | Path | None, say: Callable[[str], None], longe
 
 @contextlib.contextmanager
 def watching(tell: Callable[[], None]) -> Iterator[None]:
-    """Have `tell` called before Lightning kills this process because one that it started has failed.
+    """Call `tell` before Lightning kills this process because a process that it started has failed.
 
-    Lightning looks every five seconds. If this process has noticed the loss before, it has ended by itself.
+    Lightning checks its processes every five seconds. If this process notices the failure earlier,
+    it ends with an error of its own, and `tell` is not called.
     """
     logger = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
     handler = logging.Handler()
     handler.emit = lambda record: tell() if "terminated with code" in record.getMessage() else None  # type: ignore[method-assign]
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # what it says is said in our words
+    logger.propagate = False  # `tell` replaces its message
     logger.addHandler(handler)
     try:
         yield
@@ -119,7 +123,7 @@ def watching(tell: Callable[[], None]) -> Iterator[None]:
 
 
 def end_quietly() -> NoReturn:
-    """End a process that is not the first when the first one ends with a message.
+    """End this process, which is not the first one, because the first one ends with a message.
 
     The exit status is 0, because a launcher kills all processes when one of them ends with an error, and the message of
     the first one would be lost.

@@ -1,4 +1,4 @@
-"""Progress: the counters of a training, kept by the module, stored in the checkpoint, read by every callback."""
+"""The counters of a training, kept by `LanguageModule` and stored in its checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from charlm.config.limits import Limit, Limits
 from charlm.evaluation.verdict import FEW_STEPS
 
 ROLLBACK_FACTOR = 0.1
-"""What a return to the last checkpoint multiplies the learning rate by."""
+"""Factor on the learning rate when a run returns to its last checkpoint."""
 
 
 @dataclass
@@ -26,15 +26,16 @@ class Progress:
 
     Attributes:
         step: Optimiser steps so far, skipped ones included.
-        epoch: Passes over the training text so far, with a fraction.
+        epoch: Passes over the training text so far; 1.5 is half-way through the second pass.
         tokens: Tokens predicted so far by all processes.
-        skipped_steps: Steps not taken because a loss or a gradient was not finite.
-        bad_steps: The same, in a row.
+        skipped_steps: Steps not taken because a loss, a gradient or a state was not finite.
+        bad_steps: Steps skipped in a row up to the newest one; with fp16 none is counted.
         rollbacks: How often the run returned to its last checkpoint because its weights had diverged.
         best_loss, best_bits_per_character, best_epoch: Of the best validation; None and 0 before the first.
-        stale_validations: Validations since the best one, without those of the first `FEW_STEPS` steps.
-        validation_tokens: Tokens of the validation text that a validation reads, once that is decided; 0 before.
-        elapsed_before: Seconds of training before this process took over.
+        stale_validations: Validations since the best one, without those before step `FEW_STEPS`.
+        validation_tokens: Tokens that each validation reads if `val_check_interval` is "auto";
+            0 before the first one.
+        elapsed_before: Seconds of training before the run was last resumed; 0 if it never was.
         batches_per_epoch, accumulate: Batches of an epoch, and batches of an optimiser step.
         batch: Batches of this epoch so far.
         improved: Whether the validation of this step is the best so far.
@@ -71,12 +72,12 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training so far, over all the times that the run was resumed."""
+        """Seconds of training, validation and sampling so far, summed over all resumptions."""
         return self.elapsed_before + (0.0 if self._started is None else time.monotonic() - self._started)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; batches left over at its end make a step of their own."""
+        """Optimiser steps of an epoch; the last one may have fewer batches than the others."""
         return -(-self.batches_per_epoch // self.accumulate)
 
     @property
@@ -86,7 +87,7 @@ class Progress:
 
     @property
     def step_ended(self) -> bool:
-        """Whether the newest batch completed an optimiser step; the gradients of others wait for more batches."""
+        """Whether the newest batch completed an optimiser step; others only add gradients."""
         return self.batch % self.accumulate == 0 or self.epoch_ended
 
     def passed(self, interval: int) -> bool:
@@ -96,7 +97,7 @@ class Progress:
 
     @property
     def learning_rate_factor(self) -> float:
-        """What the learning rate is multiplied by, because the run returned to its last checkpoint."""
+        """Factor of the learning rate, below 1 after a return to the last checkpoint."""
         return ROLLBACK_FACTOR**self.rollbacks
 
     @property
@@ -109,7 +110,7 @@ class Progress:
         return self.limits.reached(self.epoch, self.step, self.elapsed, self.stale_validations)
 
     def validated(self, loss: float, bits_per_character: float) -> None:
-        """Take note of a validation; those of the first `FEW_STEPS` steps do not count for patience."""
+        """Record a validation; those before step `FEW_STEPS` do not count for patience."""
         self.improved = self.best_loss is None or loss < self.best_loss
         if self.improved:
             self.best_loss, self.best_bits_per_character, self.best_epoch = loss, bits_per_character, self.epoch
@@ -122,7 +123,7 @@ class Progress:
         return state | {"elapsed_before": self.elapsed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where another process stood.
+        """Set the counters to those of a checkpoint.
 
         Raises:
             ValueError, KeyError: a value that no training stores.

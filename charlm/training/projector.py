@@ -1,4 +1,4 @@
-"""The token embedding for TensorBoard's projector: similar embeddings lie close together."""
+"""Files for TensorBoard's projector, which draws tokens with similar embeddings close together."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import numpy as np
 from charlm.files import atomic
 
 MOST = 1000
-"""Tokens that are shown, the most frequent of a larger vocabulary: as many as a browser draws smoothly."""
+"""Most tokens that are shown, the most frequent ones: a browser draws this many smoothly."""
 
 KINDS = {"Lu": "capital", "L": "letter", "M": "mark", "N": "digit", "P": "punctuation", "S": "symbol"}
 """The words for the Unicode categories of a token's first character, by which TensorBoard's projector colours it."""
 
 
 class Projector:
-    """Writes one table of numbers per record, and one table of labels for all of them.
+    """Writes one table of embeddings per recorded step, and one table of token labels for all.
 
     Args:
         path: The run directory.
         tokens: The vocabulary.
         counts: How often each token occurs, (vocabulary,).
-        step: Where training begins: tables of later steps are deleted, because they will come again.
+        step: Step at which training begins or resumes; tables of later steps are deleted, because
+            they will be written again.
     """
 
     def __init__(self, path: Path, tokens: Sequence[str], counts: np.ndarray, step: int = 0) -> None:
@@ -41,7 +42,7 @@ class Projector:
         self._list()
 
     def add(self, vectors: np.ndarray, step: int) -> None:
-        """Keep the embedding (vocabulary, width) of a step."""
+        """Write the embedding of a step, (vocabulary, width), for the tokens shown."""
         with atomic(self.folder / f"step-{step}.tsv") as file:
             np.savetxt(file, vectors[self.shown], fmt="%.4g", delimiter="\t")
         self._list()
@@ -52,7 +53,10 @@ class Projector:
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
     def _list(self) -> None:
-        """List the tables for the projector, which shows first what comes first in the alphabet."""
+        """Write the list of tables that the projector reads.
+
+        The projector selects the alphabetically first name, so the newest is called "newest: ...".
+        """
         tables = self._tables()
         names = [f"{'step' if number else 'newest: step'} {step:07}" for number, (step, _) in enumerate(tables)]
         with atomic(self.path / "projector_config.pbtxt") as file:
@@ -64,7 +68,10 @@ class Projector:
 
 
 def label(token: str) -> str:
-    """A token as one visible line: pictures for blanks and control characters, a circle under combining marks."""
+    """A token as one line of visible characters.
+
+    Symbols replace spaces and control characters; a dotted circle carries a leading combining mark.
+    """
     if not token:
         return "(nothing)"
     joins = unicodedata.category(token[0]).startswith("M")
@@ -81,6 +88,6 @@ def _visible(character: str) -> str:
 
 
 def kind(token: str) -> str:
-    """The kind of the first character of a token."""
+    """The kind of the first character of a token: a value of `KINDS`, or "blank"."""
     category = unicodedata.category(token[0]) if token else ""
     return KINDS.get(category) or KINDS.get(category[:1], "blank")

@@ -27,12 +27,13 @@ from charlm.training.processes import end_quietly
 class Recovery:
     """Returns a diverged training to its last checkpoint with a lower learning rate, and ends it the second time.
 
-    The position in the text, the step and the schedule are kept: only the weights, the optimiser and the recurrent
-    state go back. Every process of a run decides the same.
+    Only the weights and the optimiser return to the checkpoint. The recurrent state is set to zero;
+    the position in the text, the step and the schedule are kept. All processes of a run make the
+    same decision.
 
     Args:
-        directory: The run; its `last.ckpt` is good, because nothing else is saved.
-        reporter: Told what happened.
+        directory: The run; its `last.ckpt` is finite, because weights are checked before each save.
+        reporter: Receives a message about what happened.
     """
 
     def __init__(self, directory: RunDirectory, reporter: Reporter) -> None:
@@ -40,7 +41,7 @@ class Recovery:
         self.reporter = reporter
 
     def check(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Return to the last checkpoint if a weight, an average of the optimiser, or the loss is not finite."""
+        """Return to the last checkpoint if the weights, the optimiser or the loss is not finite."""
         with trainer.precision_plugin.forward_context():
             good = module.predicts_finite() and _is_finite(module.model.state_dict())
         good = good and all(_is_finite(optimizer.state_dict()) for optimizer in trainer.optimizers)
@@ -73,7 +74,7 @@ class Recovery:
         )
 
     def _give_up(self, trainer: lightning.Trainer, module: LanguageModule, reason: str) -> None:
-        """End the run with a CharlmError."""
+        """End the first process with a CharlmError, and the others without a message."""
         if trainer.global_rank:
             end_quietly()
         optimizer, settings, run = module.optimizer_config, module.trainer_config, self.directory.path
@@ -97,7 +98,7 @@ def check_initial_weights(model: LanguageModel) -> None:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether every floating-point number within nested dictionaries, lists and tensors is finite."""
+    """Whether all tensors in nested dictionaries and lists are finite; other values are ignored."""
     return all(bool(torch.isfinite(one).all()) for one in _tensors(value))
 
 
@@ -113,5 +114,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def finite(values: dict[str, float]) -> dict[str, float]:
-    """The numbers that are finite; what is logged has no others."""
+    """The values that are finite, by name; only these are logged."""
     return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -2,14 +2,16 @@
 
 `trainer.resume` and `trainer.fit` do this in order:
 
-1. `changed_settings`: the settings of the run, with those that the user changes.
-2. `last_checkpoint`: the newest checkpoint, compared with its checksum.
-3. `restore_progress`: step, epoch, time and best loss. If a limit is reached already, `restore_weights` mends the files
-   of weights and the run is over.
-4. `check_processes`: as many processes as before.
-5. What `metrics.csv` and the samples have beyond the step of the checkpoint is deleted (`trainer._open_logger`).
-6. Lightning restores the weights, the optimiser and the position in the data. `LanguageModule.on_load_checkpoint`
-   restores the recurrent state, the random numbers and the schedule; `fitting` explains what goes wrong.
+1. `changed_settings` reads the settings of the run and applies the changes of the user.
+2. `last_checkpoint` compares the newest checkpoint with its checksum and reads it.
+3. `restore_progress` restores step, epoch, time and best loss. If the run has already reached a
+   limit, `restore_weights` rewrites damaged weight files, and nothing is trained.
+4. `check_processes` requires as many processes as before.
+5. `trainer._open_logger` deletes the rows of `metrics.csv` and the samples that are later than the
+   step of the checkpoint.
+6. Lightning restores the weights, the optimiser and the position in the data, and
+   `LanguageModule.on_load_checkpoint` the recurrent state, the state of the random number
+   generators and the schedule. `fitting` turns errors into a message for the user.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
 
 
 def changed_settings(directory: RunDirectory, changes: dict[str, Any]) -> Config:
-    """The settings of a run with those that the user changes.
+    """The settings of a run, with the changes of the user applied.
 
     Args:
         directory: The run.
-        changes: Dotted names and new values.
+        changes: New values by the dotted names of settings.
 
     Raises:
         CharlmError: a setting that cannot change, or a new value that does not fit.
@@ -59,7 +61,7 @@ def changed_settings(directory: RunDirectory, changes: dict[str, Any]) -> Config
 
 
 def _instead(name: str, directory: RunDirectory) -> str:
-    """What to do instead of changing a setting that a resumed run cannot change."""
+    """The advice in the error message about a setting that cannot change when a run is resumed."""
     roles = {setting.name: setting.role for setting in settings(Config)}
     other_weights = name == "init_from" or name.startswith("tokenizer.")
     if other_weights or name.startswith("model.") and roles.get(name) != "regularises":
@@ -68,7 +70,7 @@ def _instead(name: str, directory: RunDirectory) -> str:
 
 
 def last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, Any] | None:
-    """The newest checkpoint of a run; None if it was stopped before its first one.
+    """The newest checkpoint of a run; None if the run was stopped before its first one.
 
     Raises:
         CharlmError: the checkpoint is damaged, or is missing although the run has trained.
@@ -88,7 +90,9 @@ def last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, An
 
 
 def restore_progress(directory: RunDirectory, progress: Progress, saved: dict[str, Any]) -> None:
-    """Set the counters of a training to those of a checkpoint, after a check of what Lightning would only trip over.
+    """Set the counters of a training to those of a checkpoint.
+
+    Check the parameter count and the random state, on which Lightning would fail unclearly later.
 
     Raises:
         CharlmError: the checkpoint does not fit the run.
@@ -100,12 +104,12 @@ def restore_progress(directory: RunDirectory, progress: Progress, saved: dict[st
     with fitting(directory):
         directory.check_parameters(sum(value.numel() for value in saved["state_dict"].values()))
         progress.load_state_dict(saved[OURS]["progress"])
-        with torch.random.fork_rng([]):  # Lightning restores it when training has begun
+        with torch.random.fork_rng([]):  # a trial; the module restores it when training begins
             torch.set_rng_state(saved[OURS]["random"]["cpu"][0].clone())
 
 
 def restore_weights(directory: RunDirectory, reporter: Reporter) -> None:
-    """Write damaged weights anew from the checkpoint that was saved with them."""
+    """Rewrite weight files that are damaged or missing, from the checkpoints saved with them."""
     from charlm.training.checkpoint import load_checkpoint
 
     for name, path in WEIGHTS.items():
@@ -118,7 +122,7 @@ def restore_weights(directory: RunDirectory, reporter: Reporter) -> None:
 
 
 def check_processes(directory: RunDirectory, before: int, now: int) -> None:
-    """Raise CharlmError if a run is resumed with another number of processes: it would not resume exactly."""
+    """Raise CharlmError if the number of processes differs: a run would not resume exactly."""
     if before != now and not is_first_process():
         end_quietly()
     if before != now:
@@ -130,11 +134,12 @@ def check_processes(directory: RunDirectory, before: int, now: int) -> None:
 
 @contextlib.contextmanager
 def fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Iterator[None]:
-    """What Lightning and torch raise for a checkpoint of another network or version, in words.
+    """Turn errors of Lightning and torch about a checkpoint that does not fit into a CharlmError.
 
     Args:
         directory: The run.
-        until: Says that the checkpoint is restored; what is raised after that is something else.
+        until: Returns True once the checkpoint is restored; errors after that have other causes and
+            are raised unchanged.
     """
     try:
         yield

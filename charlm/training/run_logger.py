@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.csv, TensorBoard, and every other logger that Lightning has."""
+"""Logs the numbers of a run to metrics.csv, TensorBoard and other loggers of Lightning."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ CLOCK = ("seconds", "train/tokens_per_second", "train/seconds_per_epoch")
 """Columns that differ between two runs with the same settings."""
 
 REFERENCES = "text_metrics of references"
-"""Tag under which TensorBoard shows the metrics of the reference texts: a constant, logged beside each score."""
+"""TensorBoard tag of the reference texts' metrics: constants, logged again with every score."""
 
 NGRAM = "n-gram model"
-"""Tag under which TensorBoard shows the loss of an n-gram model: a constant, logged beside each validation."""
+"""TensorBoard tag of the n-gram model's loss: a constant, logged again with every validation."""
 
 COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
 """Settings by which runs are compared in the HParams tab."""
 
 WIDTH = 110
-"""Most characters of a line of a sample in TensorBoard's text tab, which does not wrap code."""
+"""Longest line of a sample in TensorBoard's text tab, in characters; the tab does not wrap code."""
 
 BUILT_IN = ("tensorboard", "csv")
-"""Loggers that a `RunLogger` is itself: TensorBoard, and metrics.csv, which is always written."""
+"""Names in `trainer.logger` that `RunLogger` itself handles; metrics.csv is always written."""
 
 
 def logger_classes(names: str) -> dict[str, type[Logger]]:
-    """The loggers of `trainer.logger` that Lightning brings, by name.
+    """Lightning's logger classes that `trainer.logger` names, by name, without those in `BUILT_IN`.
 
     Args:
         names: Names separated by commas, without the suffix Logger: "tensorboard,csv,wandb".
@@ -92,15 +92,15 @@ def logger_classes(names: str) -> dict[str, type[Logger]]:
 
 
 def logger_names(names: str) -> list[str]:
-    """The names of `trainer.logger`, one by one."""
+    """The names in `trainer.logger` as a list, in lower case."""
     return [name.strip().lower() for name in names.split(",") if name.strip()]
 
 
 def other_loggers(names: str, directory: RunDirectory) -> list[Logger]:
-    """The loggers of `trainer.logger` that Lightning brings, made for a run.
+    """Create the loggers of `logger_classes` for a run.
 
     Raises:
-        CharlmError: there is no such logger, or what it needs is not installed.
+        CharlmError: there is no such logger, or a package that it needs is not installed.
     """
     made = []
     for name, cls in logger_classes(names).items():
@@ -122,7 +122,8 @@ class RunLogger(Logger):
 
     Args:
         directory: The run.
-        step: Where training begins: what was logged of later steps is dropped, because it will come again.
+        step: Step at which training begins or resumes; numbers of later steps are deleted, because
+            they will be logged again.
         tensorboard: Whether to write TensorBoard's events.
         others: Further loggers.
         ngram: The n-gram model whose loss is shown beside that of the network.
@@ -167,12 +168,12 @@ class RunLogger(Logger):
         return self.writer
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Show numbers that a callback of the user logs; metrics.csv keeps only those of `COLUMNS`."""
+        """Log numbers of a user's callback to TensorBoard only; metrics.csv has fixed columns."""
         for name, value in metrics.items():
             self.add_scalar(name, float(value), step or 0)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings are in config.yaml, and `add_results` enters them with the final numbers."""
+        """Do nothing: config.yaml has the settings, and `add_results` logs them."""
 
     # -- what the training logs
 
@@ -184,14 +185,17 @@ class RunLogger(Logger):
             row | {name: f"{value:.6g}" for name, value in values.items()}
         )
         with self.table.open("a", encoding="utf-8", newline="") as file:
-            file.write(line.getvalue())  # one write: a row is there or it is not
+            file.write(line.getvalue())  # one write, so that no row is incomplete
         for name, value in (values | self._beside_validation(values)).items():
             self.add_scalar(name, value, progress.step)
         for other in self.others:
             other.log_metrics(dict(values), progress.step)
 
     def _beside_validation(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The loss of the n-gram model on the same part of the text as a validation, in each of its units."""
+        """The loss of the n-gram model on the part of the text that a validation has read, by tag.
+
+        It is given per token and per character and as perplexity; empty if it is not known.
+        """
         loss = self.ngram.losses.get(int(values.get("val/tokens", 0))) if self.ngram else None
         if loss is None or not values.get("val/loss"):
             return {}
@@ -201,29 +205,29 @@ class RunLogger(Logger):
     def add_scores(
         self, progress: Progress, scores: Mapping[str, float], references: Mapping[str, Mapping[str, float]]
     ) -> None:
-        """Log the metrics of a generated text, and beside them those of the reference texts."""
+        """Log the metrics of a generated text; to TensorBoard also those of the reference texts."""
         self.add(progress, {f"text_metrics/{name}": value for name, value in scores.items()})
         for source, values in references.items():
             for name, value in values.items():
                 self.add_scalar(f"{REFERENCES}/{name}/{source}", value, progress.step)
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """A number for TensorBoard alone."""
+        """Log a number to TensorBoard only."""
         if self.writer is not None:
             self.writer.add_scalar(tag, value, step)
 
     def add_histogram(self, tag: str, values: NDArray[Any], step: int, bins: int) -> None:
-        """A histogram for TensorBoard."""
+        """Log a histogram to TensorBoard."""
         if self.writer is not None:
             self.writer.add_histogram(tag, values, step, bins=bins)
 
     def add_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """An image (height, width, 3) for TensorBoard."""
+        """Log an image, (height, width, 3) uint8, to TensorBoard."""
         if self.writer is not None:
             self.writer.add_image(tag, pixels, step, dataformats="HWC")
 
     def add_sample(self, sample: Sample) -> None:
-        """Show a sample in the text tab, prompt and text within one fence so that markup in them stays text."""
+        """Log a sample to TensorBoard's text tab, in a code fence, to show it literally."""
         if self.writer is None:
             return
         text = sample.prompt + sample.text
@@ -252,7 +256,7 @@ class RunLogger(Logger):
         self.settings = flat(config.to_dict())
 
     def add_results(self, results: Mapping[str, float], step: int) -> None:
-        """Enter the settings with the final numbers into the HParams tab."""
+        """Log the final numbers, to TensorBoard's HParams tab together with the settings."""
         named = {f"final/{name}": value for name, value in results.items()}
         for other in self.others:
             other.log_metrics(named, step)
@@ -273,7 +277,7 @@ class RunLogger(Logger):
             self.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Flush and close TensorBoard's event file."""
         if self.writer is not None:
             self.writer.close()
 

@@ -1,7 +1,7 @@
-"""The sample history: text from the same prompts and seeds again and again during training, and how good it is.
+"""The sample history: text generated during training, always from the same prompts and seeds.
 
-At each point of the `sample_schedule` two things happen: the samples are generated, for reading, and a longer text is
-drawn, which is scored and thrown away. Neither touches the random numbers of the training.
+At each point of the `sample_schedule`, samples are generated for people to read, and a longer text
+is generated, scored and discarded. Neither uses the random number generator of the training.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from charlm.training.run_logger import RunLogger
 from charlm.training.sample_schedule import SampleSchedule
 
 TIME_FRACTION = 0.05
-"""Largest fraction of the time that points after the first epoch take, in a run that is bound by time."""
+"""Largest fraction of the time for samples after the first epoch, if `trainer.max_time` is set."""
 
 
 class TimeBudget:
-    """Limits something that is done now and then to a fraction of the time.
+    """Limits an occasional task to a fraction of the time.
 
     Args:
-        fraction: Largest fraction of the time, from 0 to 1, that it takes in the long run.
+        fraction: Largest fraction of the time, from 0 to 1, that the task takes in the long run.
     """
 
     def __init__(self, fraction: float) -> None:
@@ -47,7 +47,7 @@ class TimeBudget:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Measures how long it takes this time."""
+        """Measure the duration of the block, which does the task once."""
         began = time.monotonic()
         yield
         self._ended = time.monotonic()
@@ -55,15 +55,15 @@ class TimeBudget:
 
     @property
     def available(self) -> bool:
-        """Whether enough time has passed since the last time."""
+        """Whether enough time has passed since the task last ended to run it again."""
         return time.monotonic() - self._ended >= self._took / self.fraction
 
 
 class SampleLogger(StepCallback):
     """Generates and scores text at initialisation, at the points of the schedule, and at the end.
 
-    In a run that is bound by time, points after the first epoch are left out while they take too much of it; where
-    `samples.every` names the epochs they are never left out.
+    If `trainer.max_time` is set and `samples.every` is "auto", points after the first epoch are
+    skipped while they take too much of the time. Otherwise no point is skipped.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger, reporter: Reporter) -> None:
@@ -95,7 +95,7 @@ class SampleLogger(StepCallback):
             self._sample(module)
 
     def _prepare_metrics(self) -> TextMetrics:
-        """Compute what the metrics need of the run's own text, and write the scores of the references."""
+        """Build the text metrics from the run's text, and write the reference texts' scores."""
         what = "scoring the text that samples are compared with"
         self.reporter.progress(what, 0, 1)
         held_out = self._text("val") if self.directory.has_split("val") else ""
@@ -107,7 +107,7 @@ class SampleLogger(StepCallback):
         return found
 
     def _text(self, split: str) -> str:
-        """The text of a split, or as much of it as is compared with."""
+        """The text of a split, cut after about `MOST_TRAINING` characters."""
         stream = self.directory.stream(split)
         fraction = min(1.0, MOST_TRAINING / max(1, stream.counts.characters))
         return self.directory.tokenizer.decode(stream.ids[: math.ceil(fraction * len(stream))])
@@ -119,11 +119,11 @@ class SampleLogger(StepCallback):
             try:
                 scores = self._score(module, stepper)
                 self._generate(module.progress, stepper, scores)
-            except CharlmError as error:  # logits that are not finite; the run may recover, or gives up by itself
+            except CharlmError as error:  # logits that are not finite, which `Recovery` handles
                 self.reporter.say(f"step {module.progress.step}: no samples; {error}")
 
     def _score(self, module: LanguageModule, stepper: Stepper) -> dict[str, float]:
-        """The text metrics of a text drawn now, by name."""
+        """Generate a text with the current weights; log and return its text metrics, by name."""
         if self._metrics is None:
             return {}
         fastest = TorchStepper(module.model) if module.device.type == "cuda" else stepper
@@ -141,7 +141,7 @@ class SampleLogger(StepCallback):
 
 
 def generate_samples(module: LanguageModule, directory: RunDirectory, config: SamplesConfig) -> Iterator[Sample]:
-    """The samples of the network as it is now, one by one, without scores.
+    """Generate samples with the current weights, one by one, without scores.
 
     Raises:
         CharlmError: the logits are not finite.

@@ -10,18 +10,18 @@ from charlm.text.tokenization import Tokenizer
 from charlm.training.progress import Progress
 
 EARLY = (1 / 8, 1 / 4, 1 / 2)
-"""Points within the first epoch, where most of the change is."""
+"""Fractions of the first epoch after which there are samples, because they change most then."""
 
 
 class SampleSchedule:
-    """Says after which steps there are samples: some in the first epoch, then at ends of epochs, less and less often.
+    """Says after which steps samples are generated.
 
-    Within the first epoch, or the whole run if that is shorter, they are at 1/8, 1/4 and 1/2; after it at ends of
-    epochs (see `is_due`). In a run that is bound by steps or epochs all this follows from the number of the step alone,
-    so that an interrupted and resumed run has the samples of one that never stopped.
+    They are generated after 1/8, 1/4 and 1/2 of the first epoch (or of the run, if that is shorter)
+    and at the ends of epochs (see `is_due`). In a run limited by steps or epochs, this depends on
+    the step number only, so a resumed run has the same samples as an uninterrupted one.
 
     Args:
-        every: Epochs between samples; "auto": less and less often; 0: none at all.
+        every: Epochs between samples; "auto": less often in later epochs; 0: no samples.
     """
 
     def __init__(self, every: int | Literal["auto"]) -> None:
@@ -29,18 +29,18 @@ class SampleSchedule:
         self._before = 0.0
 
     def start(self, progress: Progress) -> None:
-        """Training begins or resumes."""
+        """Set the position in the schedule when training begins or resumes."""
         self._before = _first_epoch(progress)
 
     def reached(self, progress: Progress) -> bool:
-        """Whether there are samples after the step that has just ended; to be asked after every step."""
+        """Whether there are samples after the step that just ended; call it after every step."""
         before, self._before = self._before, _first_epoch(progress)
         early = any(before < point <= self._before for point in EARLY)
         return self.every != 0 and (early or progress.epoch_ended and is_due(round(progress.epoch), self.every))
 
 
 def is_due(epoch: int, every: int | Literal["auto"] = "auto") -> bool:
-    """Whether there are samples at the end of epoch 1, 2, ...
+    """Whether there are samples at the end of an epoch, counted from 1.
 
     With "auto" these are 1 to 10, then 12, 14, ..., 20, 25, ..., 50, 60, ..., 100, 120, and so on: about sixteen for
     each factor of ten, because a network changes more slowly the more it has learnt.
@@ -52,12 +52,12 @@ def is_due(epoch: int, every: int | Literal["auto"] = "auto") -> bool:
 
 
 def _first_epoch(progress: Progress) -> float:
-    """How far the first epoch is, or the run if it ends sooner; above 1 after either."""
+    """Completed fraction of the first epoch, or of the run if that ends sooner; may exceed 1."""
     return max(progress.step / progress.steps_per_epoch, progress.fraction)
 
 
 def check_prompts(samples: SamplesConfig, tokenizer: Tokenizer) -> None:
-    """Raise CharlmError for a prompt of the samples that has something the vocabulary lacks."""
+    """Raise CharlmError if a prompt of the samples contains text that is not in the vocabulary."""
     for prompt in samples.prompts:
         if unknowns := tokenizer.unknowns(tokenizer.prompt(prompt)):
             raise CharlmError(

@@ -14,9 +14,10 @@ MOST_WARMUP = 0.1
 class Schedule:
     """The learning rate over a run, as a factor of its highest value.
 
-    The factor is a function of the fraction of the run that is over (of its steps or of its time, whichever is
-    further), so that a run bound by time ends with a low learning rate. `plateau` lowers it when validations stop
-    improving; the checkpoint stores what it counts.
+    `cosine`, `linear` and the warm-up use the completed fraction of the run (of its epochs, steps
+    or time, whichever is largest), so a run limited by time also ends with a low learning rate.
+    `step` depends on the epoch. `plateau` lowers the factor when validations stop improving; its
+    counters are stored in the checkpoint.
     """
 
     def __init__(self, config: OptimizerConfig) -> None:
@@ -26,7 +27,7 @@ class Schedule:
         self.stale = 0
 
     def factor(self, step: int, fraction: float, epoch: int) -> float:
-        """The factor at a step (from 0) of an epoch (from 0), `fraction` of the run being over (0 to 1)."""
+        """The factor at a step and epoch (from 0) when `fraction` (0 to 1) of the run is over."""
         config = self.config
         fraction = min(1.0, max(0.0, fraction))
         warm = min(1.0, max((step + 1) / (config.warmup + 1), fraction / MOST_WARMUP))
@@ -44,7 +45,7 @@ class Schedule:
         return warm * fall
 
     def observe(self, loss: float) -> None:
-        """Take note of a validation loss, for `plateau`."""
+        """Record a validation loss, for `plateau`."""
         if self.best is None or loss < self.best:
             self.best, self.stale = loss, 0
         else:

@@ -1,4 +1,4 @@
-"""`train` leads from settings to a trained run, `resume` from a run directory onwards; both end in `fit`."""
+"""`train` starts a run from settings, `resume` continues a run directory; both call `fit`."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def train(
     callbacks: Sequence[lightning.Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> Run:
-    """Train on a text and leave a run directory behind.
+    """Train on a text and write a run directory.
 
     Args:
         config: The settings; those that are None are chosen from the size of the text.
-        run: Where to put the run; it must not exist. None: a free name under `runs/`.
-        reporter: Who is told what happens.
+        run: The directory to create, which must not exist; None: an unused name under `runs/`.
+        reporter: Receives messages and progress; None: nothing is reported.
         callbacks: Lightning callbacks; see `fit`.
         loggers: Lightning loggers beside those of `trainer.logger`.
 
@@ -79,7 +79,7 @@ def train(
 
     Raises:
         CharlmError: something about the text, the settings or the machine that a user can fix.
-        Interrupted: it was asked to stop, and has saved itself.
+        Interrupted: Ctrl-C or SIGTERM; the run is saved and can be resumed.
     """
     reporter = reporter or Reporter()
     logger_classes(config.trainer.logger)  # an unknown name is found before long work
@@ -92,7 +92,7 @@ def train(
     with announced(directory.path), locked(directory.path):
         try:
             return fit(directory, reporter, trainer=trainer, callbacks=callbacks, loggers=loggers)
-        except KeyboardInterrupt:  # before the training handles it; what is prepared can be resumed
+        except KeyboardInterrupt:  # before `Checkpointing` handles signals
             raise Interrupted(signal.SIGINT, directory.path) from None
 
 
@@ -109,8 +109,7 @@ def resume(
     Args:
         path: The run directory.
         changes: Dotted names and new values; only of the groups trainer, checkpoint, samples and inspect.
-        reporter: Who is told what happens.
-        callbacks, loggers: As for `train`.
+        reporter, callbacks, loggers: As for `train`.
 
     Raises:
         CharlmError: not a run, a run that another process trains, or a setting that cannot change.
@@ -132,16 +131,16 @@ def fit(
     callbacks: Sequence[lightning.Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> Run:
-    """Train from a prepared run directory; every process of a run comes here.
+    """Train from a prepared run directory; every process of a run calls this.
 
     Args:
         directory: The run.
-        reporter: Who is told what happens.
+        reporter: Receives messages and progress.
         config: The resolved settings; None: those of the directory.
         trainer: Lightning's Trainer; None: it is built from the settings.
         resuming: Whether to start from the last checkpoint.
-        callbacks: Lightning callbacks; they act after the validation, the samples and the numbers of a step are written
-            and before it is saved.
+        callbacks: Lightning callbacks; they act after the validation, the samples and the logging
+            of a step, and before its checkpoint.
         loggers: Lightning loggers beside those of `trainer.logger`.
     """
     config = config or directory.config
@@ -187,7 +186,7 @@ def fit(
         except Interrupted as interrupted:
             if run_logger is not None:
                 validation = next(one for one in listed if isinstance(one, Validation))
-                patient = interrupted.signal == signal.SIGINT  # who sends SIGTERM, such as SLURM, does not wait
+                patient = interrupted.signal == signal.SIGINT  # SLURM's SIGTERM leaves no time
                 describe_interruption(trainer, module, directory, config, validation, reporter, patient=patient)
             raise
         finally:
@@ -199,7 +198,7 @@ def fit(
 
 
 def _build_model(directory: RunDirectory, config: Config, *, initialised: bool) -> LanguageModel:
-    """The network of a run: with its first weights, or with weights that a checkpoint will replace."""
+    """The network of a run; unless `initialised`, a checkpoint will replace its weights."""
     torch.manual_seed(config.seed)
     model = LanguageModel(directory.model_config, directory.vocab_size)
     if initialised:
@@ -213,10 +212,10 @@ def _build_model(directory: RunDirectory, config: Config, *, initialised: bool) 
 def _open_logger(
     directory: RunDirectory, config: Config, step: int, loggers: Sequence[Logger], reporter: Reporter
 ) -> RunLogger:
-    """The loggers of a run, after all that was written beyond `step` is deleted from its files."""
+    """Delete numbers and samples of steps after `step` from the run, and open its logger."""
     directory.drop_leftovers()
     others = [*other_loggers(config.trainer.logger, directory), *loggers]
-    directory.drop_samples_after(step or -1)  # at the start the initialisation is sampled again
+    directory.drop_samples_after(step or -1)  # at step 0, the initial weights are sampled again
     tensorboard = "tensorboard" in logger_names(config.trainer.logger)
     ngram = ngram_losses(directory, reporter)
     run_logger = RunLogger(directory, step, tensorboard=tensorboard, others=others, ngram=ngram)
@@ -235,7 +234,7 @@ def step_callbacks(
     checkpointing: Checkpointing,
     recovery: Recovery,
 ) -> list[lightning.Callback]:
-    """What happens when a step is complete, in this order.
+    """The callbacks of a run, in the order in which they act when a step is complete.
 
     1. StoppingCriteria: is this the last step?
     2. Validation: the validation loss; is it the best so far, and does it still improve?
@@ -262,7 +261,7 @@ def step_callbacks(
 
 
 def stop_reason(config: Config, progress: Progress) -> str:
-    """Why a run is over and what would continue it, in words; empty if it is not over."""
+    """A sentence that says why a run is over and how to continue it; empty if it is not over."""
     trainer, patience = config.trainer, config.checkpoint.patience
     match progress.limit_reached():
         case "epochs":
@@ -296,7 +295,7 @@ def _introduce(
 
 
 def _lost(directory: RunDirectory) -> str:
-    """What to do when another process of the training has ended."""
+    """The message that another process of the training has ended, and what to do."""
     resume = command("train", resume=directory.path)
     return f"another process of the training has ended; go on with {resume} and as many processes as before"
 

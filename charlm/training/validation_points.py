@@ -1,8 +1,9 @@
-"""When a run is validated, and how much of the validation text is read: `trainer.val_check_interval` auto.
+"""When to validate, and how much text to read, if `trainer.val_check_interval` is "auto".
 
-A run of 8 to 20 epochs is validated after each of them, a longer one at 20 points, a shorter one at 8 or more within
-its epochs. Where the whole validation text would take too much of the time, its beginning is read: as much of it at
-each point as takes about `COST` of the time.
+A run limited to 8 to 20 epochs is validated after each epoch, a longer one 20 times, and a shorter
+one several times per epoch, at least 8 times in all. A run limited by steps or time is validated 12
+times. If reading all of the validation text would take more than about `COST` of the time, only its
+beginning is read.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from charlm.text.stream import Counts, TokenStream
 from charlm.training.progress import Progress
 
 FEWEST, MOST, USUAL = 8, 20, 12
-"""Points of a run: the fewest and the most of one bound by epochs, and those of a run bound by steps or by time."""
+"""Validations of a run: fewest and most if limited by epochs; number if by steps or time."""
 
 COST = 0.03
-"""Fraction of the time that validation takes."""
+"""Fraction of the time that validation may take."""
 
 SPEED = 1.4
-"""Tokens that validation reads while training reads one, at least."""
+"""Speed of validation relative to training, both in tokens per second; a lower bound."""
 
 LEAST_TOKENS = 2000
-"""Fewest tokens that are read: fewer would say little, and take no time worth mentioning."""
+"""Fewest tokens of a part to read: fewer give a noisy loss and save hardly any time."""
 
 MOST_OF_IT = 0.8
-"""Fraction of the validation text from which all of it is read."""
+"""All of the validation text is read if the part to read is at least this fraction of it."""
 
 
 class ValidationPoints:
     """Says after which steps a run is validated.
 
-    In a run that is bound by steps or epochs the points follow from the number of the step alone, so that an
-    interrupted and resumed run has the validations of one that never stopped.
+    In a run limited by steps or epochs, this depends on the step number only, so a resumed run has
+    the same validations as an uninterrupted one.
     """
 
     def __init__(self) -> None:
@@ -42,11 +43,11 @@ class ValidationPoints:
         self._tokens = 0
 
     def start(self, progress: Progress) -> None:
-        """Training begins or resumes."""
+        """Set the position when training begins or resumes."""
         self._before, self._tokens = progress.fraction, progress.tokens
 
     def reached(self, progress: Progress) -> bool:
-        """Whether the run is validated after the step that has just ended; to be asked after every step."""
+        """Whether to validate after the step that just ended; call it after every step."""
         count, steps = _points(progress), _steps(progress)
         if math.isinf(progress.limits.seconds):
             if math.isinf(steps):  # the run has no end
@@ -54,11 +55,11 @@ class ValidationPoints:
             return progress.step * count // int(steps) > (progress.step - 1) * count // int(steps)
         before, self._before = self._before, progress.fraction
         reached = int(self._before * count) > int(before * count)
-        # A point that is passed before training has warmed up says nothing, not even how fast it is.
+        # Skip a point soon after this process began to train: its speed is not known well yet.
         return reached and _trained(progress) >= progress.limits.seconds / count / 2
 
     def tokens(self, progress: Progress) -> int:
-        """How many tokens of the validation text are read at each point, asked at the first one."""
+        """Number of tokens of the validation text to read at each point; call it at the first."""
         between = float(progress.tokens)
         if math.isfinite(progress.limits.seconds):
             speed = (progress.tokens - self._tokens) / max(1e-9, _trained(progress))
@@ -82,12 +83,15 @@ def _steps(progress: Progress) -> float:
 
 
 def _trained(progress: Progress) -> float:
-    """Seconds that this process has trained, without what happens between the steps."""
+    """Seconds that this process has trained, without validation, samples and saving."""
     return progress.elapsed - progress.elapsed_before - progress.paused
 
 
 def halved(length: int, most: int) -> int:
-    """A length halved until it is at most `most`: runs that differ a little in speed read the same part of a text."""
+    """Halve a length until it is at most `most`, but not below `LEAST_TOKENS`.
+
+    Because of the halving, runs that differ a little in speed read the same part of a text.
+    """
     while length > most and length // 2 >= LEAST_TOKENS:
         length //= 2
     return length
@@ -103,9 +107,10 @@ def parts(stream: TokenStream) -> list[TokenStream]:
 
 
 def beginning(stream: TokenStream, tokens: int) -> TokenStream:
-    """The first tokens of a text, or all of it if that is little more.
+    """The first `tokens` tokens of a text, or all of it if they are at least `MOST_OF_IT` of it.
 
-    Items are taken whole. The characters of the beginning are counted in proportion to its tokens.
+    A text of items is cut only after the end of an item. The counts of characters, bytes and words
+    are estimated in proportion to the tokens.
     """
     if tokens >= MOST_OF_IT * len(stream):
         return stream

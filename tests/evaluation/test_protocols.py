@@ -146,7 +146,7 @@ def test_dynamic_evaluation_is_its_equation(unit: Unit, monkeypatch: pytest.Monk
             with torch.no_grad():
                 for parameter, gradient, size, first in zip(model.parameters(), gradients, sizes, trained, strict=True):
                     back = (0.3 * size / mean).clamp(max=1) * (first - parameter)
-                    parameter += back - 0.01 * gradient / (size + dynamic.EPSILON)
+                    parameter.add_(back - 0.01 * gradient / (size + dynamic.EPSILON))
     assert found == pytest.approx(expected, abs=1e-9)
 
 

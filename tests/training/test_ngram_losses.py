@@ -54,6 +54,14 @@ def test_every_part_that_a_validation_may_read_has_its_loss(
     assert directory.quality["ngram"] == found
 
 
+def test_a_first_item_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_VALIDATION", 3)
+    text = tmp_path / "text.txt"
+    text.write_text(small_text(3000), encoding="utf-8")
+    directory = prepare(small_settings(text, data={"unit": "line"}), tmp_path / "run", Reporter())
+    assert ngram_losses(directory, Reporter()) is None
+
+
 def test_a_long_text_is_read_in_part_and_that_is_said(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

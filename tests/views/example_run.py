@@ -1,4 +1,4 @@
-"""A run that was never trained: the files that views read, written out."""
+"""A run directory for tests of the views, written without any training."""
 
 from __future__ import annotations
 
@@ -36,13 +36,17 @@ def example_run(
     references: bool = True,
     **settings: dict[str, Any],
 ) -> RunDirectory:
-    """A run of as many epochs as it has validation losses, with `rows` logged numbers and samples at each epoch.
+    """Write a run directory with samples at initialisation and after each epoch.
 
     Args:
-        text: What was generated after a prompt at an epoch.
+        path: The directory to create.
+        losses: Validation loss of each epoch, in nats per token.
+        rows: Number of logged training losses.
+        prompts: Prompts of the samples.
+        text: Function of (prompt, epoch) that returns the text of a sample.
         scored: Whether the samples have scores.
-        references: Whether there is something to compare the scores with.
-        settings: Groups of settings.
+        references: Whether to write `quality.json`, the scores of the reference texts.
+        settings: Groups of settings; `model` is merged with `MODEL`, others replace the defaults.
     """
     path.mkdir(parents=True)
     epochs = len(losses)
