@@ -5,7 +5,8 @@ After each segment the weights W move against the gradient g of its mean loss an
     W <- W - rate * g / (r + epsilon) + min(decay * r / mean r, 1) (W0 - W)
 
 where r is the root mean square of the gradient of each weight over the training text (their equations 5 to 7, "RMS with
-RMS decay"). Every token is predicted before the weights have been trained on it.
+RMS decay"), and epsilon is a tenth of mean r: with their smaller constant, one occurrence of a token that the training
+text never has would move its weights too far. Every token is predicted before the weights have been trained on it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from charlm.network.model import LanguageModel
 from charlm.text.batching import batches
 from charlm.text.stream import TokenStream
 
-EPSILON = 1e-5
+EPSILON = 0.1
+"""Relative to the mean of the sizes of gradients."""
+
 LANES, BATCHES = 32, 200
 """Rows, and batches, of the training text from which the sizes of gradients are computed."""
 
@@ -58,11 +61,11 @@ class DynamicWeights:
 
     def __init__(self, model: LanguageModel, sizes: Iterable[Tensor], rate: float, decay: float) -> None:
         self.model = model
-        self._sizes = list(sizes)
-        self._rate = rate
+        sizes = list(sizes)
         self._trained = [parameter.detach().clone() for parameter in model.parameters()]
-        mean = torch.stack([size.mean() for size in self._sizes]).mean()  # over matrices, as the authors' program does
-        self._decays = [(decay * size / mean).clamp(max=1) for size in self._sizes]
+        mean = torch.stack([size.mean() for size in sizes]).mean()  # over matrices, as the authors' program does
+        self._decays = [(decay * size / mean).clamp(max=1) for size in sizes]
+        self._rates = [rate / (size + EPSILON * mean) for size in sizes]
 
     def learn(self, inputs: Tensor, targets: Tensor, state: Tensor, predict: Callable[[Tensor], object]) -> Tensor:
         """Train on one segment.
@@ -80,7 +83,7 @@ class DynamicWeights:
         with torch.no_grad():
             for number, (parameter, gradient) in enumerate(zip(self.model.parameters(), gradients, strict=True)):
                 parameter.add_(self._decays[number] * (self._trained[number] - parameter))
-                parameter.sub_(self._rate * gradient / (self._sizes[number] + EPSILON))
+                parameter.sub_(self._rates[number] * gradient)
         return state
 
 

@@ -269,6 +269,8 @@ class _Reading:
 
             state = weights.learn(inputs, targets, state, predict)
         self.model = trained
+        if not math.isfinite(sum(total)):
+            raise CharlmError(f"the weights diverge with `dynamic.rate` {config.rate:g}; name a smaller one")
         return math.fsum(total)
 
     def _segments(self, size: int) -> Iterator[tuple[int, Tensor, bool]]:

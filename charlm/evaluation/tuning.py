@@ -117,8 +117,10 @@ def _tune_dynamic(
     def nats(rate: float, decay: float) -> float:
         if (rate, decay) not in tried:
             trial = replace(protocol, dynamic=replace(protocol.dynamic, rate=rate, decay=decay))
-            found = evaluate(model, text, trial, train=train, progress=progress).nats
-            tried[rate, decay] = found if math.isfinite(found) else math.inf
+            try:
+                tried[rate, decay] = evaluate(model, text, trial, train=train, progress=progress).nats
+            except CharlmError:  # the weights diverge
+                tried[rate, decay] = math.inf
         return tried[rate, decay]
 
     config = protocol.dynamic

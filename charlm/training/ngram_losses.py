@@ -15,7 +15,9 @@ MOST_VALIDATION = 2_000_000  # tokens: longer parts of the validation text are n
 
 
 def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | None:
-    """Return the stored losses of a run, or compute and store them; None without validation text, or if its first item is too long.
+    """Return the stored losses of a run, or compute and store them.
+
+    The result is None without a validation text, or if its first item is too long.
 
     The amount of text read is limited in tokens, never in time, so a resumed run gets the same
     losses.

@@ -146,7 +146,7 @@ def test_dynamic_evaluation_is_its_equation(unit: Unit, monkeypatch: pytest.Monk
             with torch.no_grad():
                 for parameter, gradient, size, first in zip(model.parameters(), gradients, sizes, trained, strict=True):
                     back = (0.3 * size / mean).clamp(max=1) * (first - parameter)
-                    parameter.add_(back - 0.01 * gradient / (size + dynamic.EPSILON))
+                    parameter.add_(back - 0.01 * gradient / (size + 0.1 * mean))
     assert found == pytest.approx(expected, abs=1e-9)
 
 
@@ -189,7 +189,7 @@ def test_the_tuned_temperature_is_the_best_one() -> None:
     stream, model = stream_of()
     model = trained(model, stream)
     best = best_temperature(model, stream, Protocol("window", window=9))
-    assert 0.5 < best < 2
+    assert 0.3 < best < 3
     around = {factor: evaluate(model, stream, Protocol("window", 9, best * factor)).nats for factor in (0.99, 1, 1.01)}
     assert min(around, key=lambda factor: around[factor]) == 1
 
@@ -228,7 +228,7 @@ def test_tuning_needs_a_validation_text() -> None:
 
 def test_only_the_first_tokens_are_tuned_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for unit in ("stream", "line"):
-        stream, model = stream_of(unit)  # type: ignore[arg-type]
+        stream, model = stream_of(unit)
         monkeypatch.setattr(tuning, "MOST_TOKENS", 50)
         found = tuned(Protocol(temperature=None), model, stream, stream)  # type: ignore[arg-type]
         assert found.tuned_on == "the first 50 tokens of the validation split"
@@ -237,14 +237,22 @@ def test_only_the_first_tokens_are_tuned_on(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("cell", sorted(cells))
 def test_every_cell_is_evaluated_dynamically(cell: str) -> None:
     stream, _ = stream_of()
-    model = model_for(int(stream.ids.max()) + 1, cell)
+    torch.manual_seed(1)
+    model = LanguageModel(ModelConfig(cell, 2, 12, 12, dropout=0.1, tie=False), int(stream.ids.max()) + 1)
     result = evaluate(model, stream, Protocol("dynamic", dynamic=DynamicConfig(1e-3, 0.01, 20)), train=stream)
     assert math.isfinite(result.nats)
     assert result.nats != evaluate(model, stream).nats
 
 
+def test_weights_that_diverge_are_named() -> None:
+    stream, model = stream_of()
+    with pytest.raises(CharlmError, match=r"the weights diverge with `dynamic\.rate` 1e\+300"):
+        evaluate(model, stream, Protocol("dynamic", dynamic=DynamicConfig(1e300, 0.0, 20)), train=stream)
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_dynamic_evaluation_runs_on_a_gpu(cell: str) -> None:
     """cuDNN refuses to go backward through a layer that it has run in evaluation mode."""
     stream, _ = stream_of()
@@ -272,10 +280,8 @@ def test_bits_per_byte_and_character_count_what_is_written(kind: str, unit: Unit
     if unit == "line":
         written = "".join(f"{line}\n" for line in text.split("\n") if line.strip())
     else:
-        first = tokenizer.decode(ids[:1].tolist())
-        written = text
-        for character in first if kind not in ("byte",) else "":
-            written = written.removeprefix(character)
+        written = text.lstrip() if kind == "classic" else text  # it has no spaces before punctuation and words
+        written = written.removeprefix(tokenizer.decode(ids[:1].tolist()))
     result = evaluate(model, stream)
     assert result.nats == pytest.approx(nats, rel=1e-10)
     size = len(text.encode()) - 1 if kind == "byte" and unit == "stream" else len(written.encode())
