@@ -18,6 +18,8 @@ from charlm.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
     from charlm.evaluation.likelihood import Evaluation
+    from charlm.evaluation.protocols import Protocol, ProtocolName
+    from charlm.evaluation.scores import TokenScores
     from charlm.network.model import LanguageModel
     from charlm.text.stream import TokenStream
 
@@ -174,18 +176,81 @@ class Run:
         text: str | TokenStream | None = None,
         *,
         split: str = "val",
+        protocol: Protocol | ProtocolName = "carried",
         lanes: int = 32,
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Evaluation:
-        """How well the model predicts `text`, or a split of the run's own text when none is given."""
+        """How well the model predicts `text`, or a split of the run's own text when none is given.
+
+        Args:
+            text: A text, or its ids.
+            split: Which split is read when no text is given.
+            protocol: How the text is read, see `charlm.evaluation.protocols`; what it leaves open is tuned on the
+                validation split.
+            lanes: Most lanes in which the text is read, for speed.
+            checkpoint: The best weights or the last.
+            device: "cpu" or a torch device.
+            progress: Told what is done and how much of it.
+        """
         from charlm.evaluation.likelihood import evaluate
         from charlm.text.corpus import no_progress
 
-        stream = self._stream(text, split)
+        stream, progress = self._stream(text, split), progress or no_progress
+        model, protocol, train = self._prepared(protocol, checkpoint, device, progress)
+        return evaluate(model, stream, protocol, train=train, lanes=lanes, progress=progress)
+
+    def score(
+        self,
+        text: str | Sequence[str] | TokenStream,
+        *,
+        preferred: int = 0,
+        protocol: Protocol | ProtocolName = "carried",
+        checkpoint: Checkpoint = "best",
+        device: str = "cpu",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> TokenScores:
+        """The nats of every token of a text; the first is predicted from the start of a text.
+
+        Args:
+            text: A text, lines that are read each on its own, or ids.
+            preferred: For each place, how many of the tokens that the model finds most probable are kept, with the rank
+                of the token that is there.
+            protocol, checkpoint, device, progress: As for `evaluate`.
+        """
+        from charlm.evaluation.scores import score
+        from charlm.text.corpus import no_progress
+        from charlm.text.separate import encode_lines, encode_whole
+
+        unit, progress = self.config.data.unit, progress or no_progress
+        if isinstance(text, str):
+            text = encode_whole(self.tokenizer, text, unit)
+        elif isinstance(text, Sequence):
+            text = encode_lines(self.tokenizer, text, unit)
+        if text.unknown_tokens and text.unknown_tokens >= text.counts.tokens:
+            raise CharlmError(
+                f"the text has nothing that the vocabulary of {self.path} knows; name another run or text"
+            )
+        model, protocol, train = self._prepared(protocol, checkpoint, device, progress)
+        return score(model, text, protocol, train=train, preferred=preferred, progress=progress)
+
+    def _prepared(
+        self,
+        protocol: Protocol | ProtocolName,
+        checkpoint: Checkpoint,
+        device: str,
+        progress: Callable[[str, int, int], None],
+    ) -> tuple[LanguageModel, Protocol, TokenStream | None]:
+        """The model, the protocol with what was left to be tuned, and the training text if the protocol needs it."""
+        from charlm.evaluation.protocols import Protocol
+        from charlm.evaluation.tuning import tuned
+
+        protocol = protocol if isinstance(protocol, Protocol) else Protocol(protocol)
         model = self.load_model(checkpoint, device)
-        return evaluate(model, stream, lanes=lanes, progress=progress or no_progress)
+        train = self.directory.stream("train") if protocol.name == "dynamic" else None
+        validation = self.directory.stream("val") if protocol.untuned and self.directory.has_split("val") else None
+        return model, tuned(protocol, model, train, validation, progress), train
 
     def baselines(
         self,

@@ -322,8 +322,8 @@ MUTANTS = [
     ),
     Mutant(
         "windows that are read again count twice", "charlm/evaluation/likelihood.py",
-        "sums[numbers] = nats",
-        "sums[numbers] += nats",
+        "sums[numbers] = self._nats",
+        "sums[numbers] += self._nats",
     ),
     Mutant(
         "the gradient of a recurrent matrix is that of one time step", "charlm/network/deferred_linear.py",
@@ -342,8 +342,8 @@ MUTANTS = [
     ),
     Mutant(
         "the loss is computed from bf16 logits", "charlm/network/loss.py",
-        "return logits if logits.dtype == torch.float64 else logits.float()",
-        "return logits",
+        "return projected if projected.dtype == torch.float64 else projected.float()",
+        "return projected",
     ),
     Mutant(
         "the bias of the input gate gets `model.forget_bias`", "charlm/network/initialisation.py",
@@ -922,8 +922,8 @@ MUTANTS = [
     ),
     Mutant(
         "evaluation uses the best weights, whatever `checkpoint` says", "charlm/run.py",
-        "model = self.load_model(checkpoint, device)\n        return evaluate",
-        "model = self.load_model('best', device)\n        return evaluate", CHECKPOINTS,
+        "model = self.load_model(checkpoint, device)\n        train =",
+        "model = self.load_model('best', device)\n        train =", CHECKPOINTS,
     ),
     Mutant(
         "`generate` draws at a temperature of 1", "charlm/run.py",

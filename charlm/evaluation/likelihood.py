@@ -209,8 +209,8 @@ class _Reading:
         return float(sums.sum())
 
     def from_zero(self) -> float:
-        """Spans of the text that start from the zero state, those of similar length side by side."""
-        begin, skip, end = spans(self.protocol, self.targets, self.stream.starts)
+        """Each span of the text starts from the zero state; spans of similar length are read together, one in each lane."""
+        begin, skip, end = spans(self.protocol, *self.stream.ranges)
         total, read = 0.0, 0
         for pool in range(0, len(begin), self.lanes * POOL):
             order = pool + np.argsort(end[pool : pool + self.lanes * POOL] - begin[pool : pool + self.lanes * POOL])
@@ -275,7 +275,7 @@ class _Reading:
 
     def _segments(self, size: int) -> Iterator[tuple[int, Tensor, bool]]:
         """The text in one lane: position, ids (1, time + 1), and whether the state before it is zero."""
-        begin, _, end = spans(self.protocol, self.targets, self.stream.starts)
+        begin, _, end = spans(self.protocol, *self.stream.ranges)
         for first, last in zip(begin.tolist(), end.tolist(), strict=True):
             for start in range(first, last, size):
                 self.progress("evaluating", start, self.targets)

@@ -144,7 +144,12 @@ class NGramCounts:
             contexts = _next_contexts(rank, first, length, -1)
 
     def look_up(self, ids: ArrayLike, starts: ArrayLike | None = None) -> Iterator[LookedUp]:
-        """Find the n-grams of another text, chunk by chunk: for each level the contexts and pairs, (chunk,) each."""
+        """Find the n-grams of another text, and yield them in chunks of tokens.
+
+        Yields:
+            For each length of the context from 0 on: the rank of the context before each token, and the rank of the
+            n-gram that both form, (chunk,) each; -1 if it was not counted.
+        """
         tokens, first = _items(ids, starts, self.vocabulary_size)
         before = [-1] * self.order  # for each level, the context of the first token of the chunk
         for start in range(0, len(tokens), CHUNK):
@@ -393,7 +398,7 @@ def _rank(known: Ids, wanted: int) -> int:
 
 
 def _discounts(counts: Ranks) -> Numbers:
-    """The discounts of counts 0, 1, 2, 3 and more, (4,), estimated from how many are 1 to 4.
+    """The discounts of counts 0, 1, 2, 3 and more, (4,), estimated from how many are 1, 2, 3 and 4.
 
     The estimate assumes that most n-grams are rare. For a small vocabulary it can be negative or
     undefined; then the fixed discounts of KenLM (Heafield et al., 2013) are used.

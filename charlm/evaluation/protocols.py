@@ -63,7 +63,7 @@ class Protocol:
     Attributes:
         name: See the module.
         window: Tokens of a window, for the protocols window and last_half.
-        temperature: The logits are divided by it; None: tuned on the validation split.
+        temperature: The logits are divided by it; None: still to be tuned on the validation split.
         dynamic, cache: Settings of these two protocols.
         tuned_on: The text on which settings were tuned, in words; empty if none was.
     """
@@ -139,18 +139,15 @@ class Spans(NamedTuple):
     end: NDArray[np.int64]
 
 
-def spans(protocol: Protocol, targets: int, starts: NDArray[np.int64] | None) -> Spans:
+def spans(protocol: Protocol, begin: NDArray[np.int64], end: NDArray[np.int64]) -> Spans:
     """What the protocols window and last_half, and texts of items, read from the zero state.
 
-    Every token but the first is predicted exactly once.
+    Every token of an item but the first is predicted exactly once.
 
     Args:
         protocol: The protocol.
-        targets: Tokens of the text less one.
-        starts: (items,) the boundary before each item; None: the text is one stream.
+        begin, end: (items,) positions of the first and the last token of each item.
     """
-    begin = np.zeros(1, np.int64) if starts is None else np.asarray(starts, np.int64)
-    end = np.append(begin[1:], targets)
     if protocol.name not in ("window", "last_half"):
         return Spans(begin, np.zeros_like(begin), end)
     overlap = protocol.window // 2 if protocol.name == "last_half" else 0

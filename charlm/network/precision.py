@@ -48,7 +48,7 @@ def choose_precision(name: str, gpu: bool) -> tuple[str, str]:
 
 @cache
 def cpu_flags() -> tuple[str, frozenset[str]]:
-    """The processor's vendor and its feature flags (on Linux; elsewhere no flags)."""
+    """The vendor and the feature flags of an x86 processor on Linux; elsewhere its name and no flags."""
     path = Path("/proc/cpuinfo")
     vendor, flags = platform.processor(), frozenset[str]()
     if path.is_file():

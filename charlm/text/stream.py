@@ -70,6 +70,8 @@ class TokenStream:
             nats / ln 2 / predicted.characters.
         unknown: The most frequent pieces that are not in the vocabulary, with how often each occurs.
         unknown_tokens: How many tokens of the text are not in the vocabulary.
+        ends: `(items,)` the last token of each item, if it is not the boundary before the next item (see
+            `separate.encode_separately`); None: it is.
     """
 
     ids: np.ndarray
@@ -78,9 +80,16 @@ class TokenStream:
     predicted: Counts
     unknown: dict[str, int] = field(default_factory=dict)
     unknown_tokens: int = 0
+    ends: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """The positions of the first and the last token of each item, `(items,)` int64 each; a stream is one item."""
+        first = np.zeros(1, np.int64) if self.starts is None else np.asarray(self.starts, np.int64)
+        return first, np.append(first[1:], len(self) - 1) if self.ends is None else self.ends
 
     def token_counts(self, vocab_size: int) -> np.ndarray:
         """How often each token of the vocabulary occurs, `(vocab_size,)` int64."""

@@ -5,11 +5,12 @@
 3. `save` and `load` keep a `Tokenizer` as one `tokenizer.json`, the format of the `tokenizers`
    library.
 
-A `Tokenizer` wraps a tokenizer of that library. The file has no field for the kind of tokenizer,
-which is recognised by the model and the pre-tokenizer, and none for the boundary token between
-items, which is read from the post-processor.
+A `Tokenizer` wraps a tokenizer of that library. `tokenizer.json` has no field for the kind of
+tokenizer, which is recognised by its entries `model` and `pre_tokenizer`, and none for the boundary
+token between items, which is read from its entry `post_processor`.
 
-To add a kind, write a subclass of `Tokenizer` in a new file of the package `charlm.text.tokenizers`.
+To add a kind, write a subclass of `Tokenizer` in a new file of the package `charlm.text.tokenizers`,
+and register it with `@tokenizer_kinds.register(NAME)`.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ class Tokenizer:
         )
 
     def replace_unknowns(self, text: str, replacements: Mapping[str, str]) -> str:
-        """A text in which each piece that is not in the vocabulary is replaced.
+        """A text, normalised as for encoding, in which each piece that is not in the vocabulary is replaced.
 
         Args:
             text: The text.

@@ -1,4 +1,4 @@
-"""The learning-rate schedule."""
+"""The learning-rate schedule. Its names are listed in `charlm.config.definitions.OptimizerConfig`."""
 
 from __future__ import annotations
 

@@ -112,7 +112,9 @@ def resume(
         reporter, callbacks, loggers: As for `train`.
 
     Raises:
-        CharlmError: not a run, a run that another process trains, or a setting that cannot change.
+        CharlmError: not a run, a run that another process trains, a damaged checkpoint, or a setting that cannot
+            change.
+        Interrupted: by Ctrl-C or SIGTERM; the run is saved.
     """
     directory = RunDirectory(path)
     with locked(directory.path):

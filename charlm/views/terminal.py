@@ -149,7 +149,7 @@ class Terminal(Reporter):
             self._view = None
 
     def _due(self) -> bool:
-        """Whether the next plain line of progress is due."""
+        """Whether the next plain line of progress is due; if so, the wait for the one after it starts now."""
         if time.monotonic() - self._last_line <= PLAIN_EVERY:
             return False
         self._last_line = time.monotonic()

@@ -13,7 +13,10 @@ _SYMBOLS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
 
 
 def visible(text: str) -> str:
-    """A text whose control characters are replaced by symbols (ESC by ␛), so that it cannot control a terminal."""
+    """A text that cannot control a terminal: its control characters are replaced by visible signs (ESC by ␛).
+
+    New lines and tabs stay, and CR LF becomes LF.
+    """
     return text.replace("\r\n", "\n").translate(_SYMBOLS)
 
 

@@ -84,7 +84,7 @@ def test_every_token_is_predicted_from_the_context_of_the_protocol(name: Any, wi
 
 
 def test_half_of_a_window_precedes_every_token_of_the_last_half() -> None:
-    begin, skip, end = spans(Protocol("last_half", window=7), 50, None)
+    begin, skip, end = spans(Protocol("last_half", window=7), np.array([0]), np.array([50]))
     predicted = np.concatenate([np.arange(b + s, e) for b, s, e in zip(begin, skip, end, strict=True)])
     assert predicted.tolist() == list(range(50))
     assert (skip[1:] == 3).all()

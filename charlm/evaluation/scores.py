@@ -1,0 +1,96 @@
+"""Scores: how probable a model finds every token of a text, and which tokens it would have preferred."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.evaluation.likelihood import Evaluation, evaluate
+from charlm.evaluation.protocols import CARRIED, Protocol
+from charlm.network.model import LanguageModel
+from charlm.text.stream import TokenStream
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What a model says of each token of a text.
+
+    Attributes:
+        stream: The text.
+        nats: (tokens,) -ln p of each token; 0 for the first one of each item, which is not predicted.
+        ranks: (tokens,) how many tokens of the vocabulary were more probable.
+        preferred: (tokens, preferred) ids of the most probable tokens, the most probable first.
+        preferred_nats: (tokens, preferred) their -ln p.
+        protocol: How the text was read.
+    """
+
+    stream: TokenStream
+    nats: NDArray[np.float64]
+    ranks: NDArray[np.int32]
+    preferred: NDArray[np.int32]
+    preferred_nats: NDArray[np.float32]
+    protocol: Protocol
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The scores added up."""
+        return Evaluation(float(self.nats.sum()), self.stream.predicted, self.stream.unknown_tokens, self.protocol)
+
+    @property
+    def bits(self) -> NDArray[np.float64]:
+        """(tokens,) -log2 p of each token."""
+        return self.nats / math.log(2)
+
+    @property
+    def item_nats(self) -> NDArray[np.float64]:
+        """(items,) nats of each item."""
+        begin, end = self.stream.ranges
+        sums = np.concatenate([[0.0], np.cumsum(self.nats)])
+        return sums[end + 1] - sums[begin + 1]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(predicted,) positions of the tokens that are predicted: all but the first one of each item."""
+        begin, end = self.stream.ranges
+        inside = np.zeros(len(self.stream) + 1, np.int64)
+        np.add.at(inside, begin + 1, 1)
+        np.add.at(inside, end + 1, -1)
+        return np.flatnonzero(np.cumsum(inside[:-1]))
+
+
+def score(
+    model: LanguageModel, stream: TokenStream, protocol: Protocol = CARRIED, *, preferred: int = 0, **options: Any
+) -> TokenScores:
+    """Score every token of a text.
+
+    Args:
+        model: The model.
+        stream: The text.
+        protocol: How it is read.
+        preferred: How many of the most probable tokens are kept for each place.
+        options: Further arguments of `likelihood.evaluate`.
+    """
+    count, ids = min(preferred, model.vocab_size), np.asarray(stream.ids)
+    nats, ranks = np.zeros(len(stream)), np.zeros(len(stream), np.int32)
+    best = np.zeros((len(stream), count), np.int32)
+    best_nats = np.zeros((len(stream), count), np.float32)
+
+    def look(positions: NDArray[np.int64], log_probabilities: Tensor) -> None:
+        targets = torch.from_numpy(ids[positions].astype(np.int64)).to(log_probabilities.device)[:, None]
+        own = log_probabilities.gather(1, targets)
+        nats[positions] = -own[:, 0].cpu().double().numpy()
+        if not count:
+            return
+        ranks[positions] = (log_probabilities > own).sum(1).cpu().numpy()
+        top = log_probabilities.topk(count)
+        best[positions] = top.indices.cpu().numpy()
+        best_nats[positions] = -top.values.cpu().numpy()
+
+    evaluate(model, stream, protocol, look=look, **options)
+    return TokenScores(stream, nats, ranks, best, best_nats, protocol)

@@ -1,0 +1,92 @@
+"""Texts that are scored on their own: each begins where a text begins, and ends where a line or an item ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from charlm.config import DataConfig
+from charlm.text.corpus import read_corpus
+from charlm.text.items import SEPARATORS, Unit
+from charlm.text.sources import find
+from charlm.text.stream import Counts, TokenStream, encode_text, id_type
+from charlm.text.tokenization import Tokenizer
+
+
+def read_files(
+    texts: Sequence[str],
+    *,
+    encoding: str = "utf-8",
+    newlines: Literal["lf", "keep"] = "lf",
+    column: str = "",
+    pattern: str = "*.txt",
+) -> Iterator[tuple[str, str]]:
+    """The name and the text of each of some files, folders, globs or `-`, one after the other.
+
+    Args:
+        texts: The places, see `sources.find`.
+        encoding, newlines, column, pattern: As in `DataConfig`; the rows of a column become lines.
+
+    Raises:
+        CharlmError: a text is missing, cannot be read or decoded, or is empty.
+    """
+    for place in texts:
+        names = [place] if place == "-" else [source.name for source in find(place, pattern)]
+        for name in names:
+            unit: Literal["stream", "line"] = "line" if column else "stream"
+            data = DataConfig(
+                text=(name,), val_fraction=0.0, encoding=encoding, newlines=newlines, column=column, unit=unit
+            )
+            corpus = read_corpus(data)
+            pieces = [f"{row}\n" for row in corpus.items("train")] if column else corpus.blocks("train")
+            yield "standard input" if name == "-" else name, "".join(pieces)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text without their ends; the end of the text ends a line, with or without a newline."""
+    lines = text.split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def encode_whole(tokenizer: Tokenizer, text: str, unit: Unit) -> TokenStream:
+    """The ids of a text of which every token is predicted, the first one from the start of a text.
+
+    Args:
+        tokenizer: That of the model.
+        text: The text.
+        unit: What the model was trained on; lines and documents of the text are items.
+    """
+    stream = encode_text(tokenizer, text, unit)
+    if unit != "stream":
+        return stream  # it begins with a boundary
+    ids = np.concatenate([np.array([tokenizer.start()], stream.ids.dtype), stream.ids])
+    return replace(stream, ids=ids, predicted=stream.counts)
+
+
+def encode_lines(tokenizer: Tokenizer, lines: Sequence[str], unit: Unit) -> TokenStream:
+    """The ids of lines of which each is read on its own; the end of a line is predicted as well.
+
+    Args:
+        tokenizer: That of the model.
+        lines: Lines without their ends, at least one.
+        unit: What the model was trained on; a line is an item of it.
+    """
+    end = "\n" if unit == "stream" else SEPARATORS[unit]
+    texts = [line + end for line in lines]
+    first = np.array([tokenizer.start()])
+    last = [] if tokenizer.boundary is None else [np.array([tokenizer.boundary])]
+    parts = [np.concatenate([first, ids, *last]) for ids in tokenizer.encode_items(lines if last else texts)]
+    lengths = np.array([len(part) for part in parts])
+    begin = np.cumsum(lengths) - lengths
+    ids = np.concatenate(parts).astype(id_type(len(tokenizer)))
+    unknown = 0 if tokenizer.unknown is None else int(np.count_nonzero(ids == tokenizer.unknown))
+    counts = Counts(len(ids) - len(lines), *np.sum([sizes(text) for text in texts], 0).tolist())
+    return TokenStream(ids, begin, counts, counts, {}, unknown, begin + lengths - 1)
+
+
+def sizes(text: str) -> tuple[int, int, int]:
+    """Characters, bytes and words of a text; see `stream.Counts`."""
+    return len(text), len(text.encode()), len(text.split()) + text.count("\n")
