@@ -17,6 +17,9 @@ from charlm.run_directory import Checkpoint, RunDirectory, Sample
 from charlm.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from charlm.evaluation.likelihood import Evaluation
     from charlm.evaluation.protocols import Protocol, ProtocolName
     from charlm.evaluation.scores import TokenScores
@@ -228,12 +231,55 @@ class Run:
             text = encode_whole(self.tokenizer, text, unit)
         elif isinstance(text, Sequence):
             text = encode_lines(self.tokenizer, text, unit)
-        if text.unknown_tokens and text.unknown_tokens >= text.counts.tokens:
+        self._check_known([text])
+        model, protocol, train = self._prepared(protocol, checkpoint, device, progress)
+        return score(model, text, protocol, train=train, preferred=preferred, progress=progress)
+
+    def log_likelihoods(
+        self,
+        texts: Sequence[str],
+        *,
+        by_line: bool = False,
+        unknown_nats: float = 0.0,
+        protocol: Protocol | ProtocolName = "carried",
+        checkpoint: Checkpoint = "best",
+        device: str = "cpu",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> NDArray[np.float64]:
+        """ln p of each of some texts, (texts,); see `score`.
+
+        Args:
+            texts: The texts, each of which is read from its start.
+            by_line: Whether each text is a line, whose end is predicted as well.
+            unknown_nats: Further nats of each unknown token (see `attribution.nats_of_unknown`).
+            protocol, checkpoint, device, progress: As for `evaluate`.
+        """
+        import numpy as np
+
+        from charlm.evaluation.scores import score
+        from charlm.text.corpus import no_progress
+        from charlm.text.separate import encode_lines, encode_whole
+
+        unit, progress = self.config.data.unit, progress or no_progress
+        if by_line:
+            streams = [encode_lines(self.tokenizer, texts, unit)]
+        else:
+            streams = [encode_whole(self.tokenizer, text, unit) for text in texts]
+        self._check_known(streams)
+        model, protocol, train = self._prepared(protocol, checkpoint, device, progress)
+        nats: list[NDArray[np.float64]] = []
+        for number, stream in enumerate(streams):
+            scores = score(model, stream, protocol, train=train)
+            found = scores.item_nats + unknown_nats * scores.item_unknown(self.tokenizer.unknown)
+            nats.append(found if by_line else found.sum(keepdims=True))
+            progress(f"scoring by {self.path.name}", number + 1, len(streams))
+        return -np.concatenate(nats)
+
+    def _check_known(self, streams: Sequence[TokenStream]) -> None:
+        if all(stream.unknown_tokens and stream.unknown_tokens >= stream.counts.tokens for stream in streams):
             raise CharlmError(
                 f"the text has nothing that the vocabulary of {self.path} knows; name another run or text"
             )
-        model, protocol, train = self._prepared(protocol, checkpoint, device, progress)
-        return score(model, text, protocol, train=train, preferred=preferred, progress=progress)
 
     def _prepared(
         self,

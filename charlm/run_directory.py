@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 import yaml
 
-from charlm.config import Config, ModelConfig
+from charlm.config import Config, ModelConfig, settings
 from charlm.config.plain import from_plain, to_plain
 from charlm.config.shell import command
 from charlm.errors import CharlmError, first_line
@@ -190,7 +190,10 @@ class RunDirectory:
         path = self.path / "config.yaml"
         self.manifest.verify("config.yaml", RESTORE)
         try:
-            return Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+            config = Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+            if missing := [f"`{one.name}`" for one in settings(config) if one.value is None]:
+                raise CharlmError(f"{', '.join(missing[:3])} has no value")  # `resolve` gave each setting one
+            return config
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise CharlmError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from None
         except CharlmError as error:

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from charlm.cli.options import Options, Texts, read
+from charlm.cli.protocol import ProtocolOptions
 from charlm.config.fields import PositiveInteger, setting
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(ProtocolOptions):
     """Which text, and how it is read."""
 
     split: Literal["train", "val", "test"] = setting("val", "which split of the run's own text, if no text is named")
@@ -35,7 +36,7 @@ def evaluate(
 ) -> None:
     """Measure how well a run predicts a text, or a split of its own: bits per character, perplexity.
 
-    The state is carried from the first token to the last. With separate lines or documents, each of
+    By default the state is carried from the first token to the last. With separate lines or documents, each of
     them starts from the zero state.
     """
     config = read(EvaluateOptions, options)
@@ -43,7 +44,7 @@ def evaluate(
     from charlm.run import Run
     from charlm.views.terminal import Terminal, print_baselines, print_evaluation
 
-    loaded, terminal = Run(run), Terminal()
+    protocol, loaded, terminal = config.chosen(), Run(run), Terminal()
     stream = None
     if text:
         from charlm.text.store import encode_files
@@ -60,6 +61,7 @@ def evaluate(
     result = loaded.evaluate(
         stream,
         split=config.split,
+        protocol=protocol,
         lanes=config.lanes,
         checkpoint=config.checkpoint,
         device=config.device,
@@ -78,6 +80,8 @@ def evaluate(
             values["baselines"] = {name: baseline.to_dict() for name, baseline in baselines.items()}
         print(json.dumps(values))
         return
-    print_evaluation(result)
+    print_evaluation(result, items=loaded.config.data.unit != "stream")
+    if result.protocol.tuned_on and not text and config.split == "val":
+        print("the same split was tuned on, so this result is a little too good")
     if baselines is not None:
         print_baselines(result, baselines, describe_training(loaded.directory.stream("train")))

@@ -191,7 +191,7 @@ class _Reading:
         self.device = next(model.parameters()).device
         self.ids = np.asarray(stream.ids)
         self.targets = len(stream) - 1
-        self._resident = 0
+        self._resident = self._read = 0
 
     def carried(self) -> float:
         """The state is carried through a stream, which is read in lanes."""
@@ -202,22 +202,23 @@ class _Reading:
             features, state = self.model.hidden(ids[:, :-1], state)
             numbers = np.array(starts) // self.window
             sums[numbers] = self._nats(np.array(starts), ids[:, 1:], features).sum(1)
-            self.progress("evaluating", int(numbers[0]) * self.window, self.targets)
+            self._read += len(starts) * size  # some tokens are read again: the progress is a little ahead
+            self.progress("evaluating", min(self._read, self.targets), self.targets)
             return state
 
         run_in_lanes(read, self.model.initial_state(1), self.targets, lanes=self.lanes, window=self.window)
         return float(sums.sum())
 
     def from_zero(self) -> float:
-        """Each span of the text starts from the zero state; spans of similar length are read together, one in each lane."""
+        """Each span starts from the zero state; spans of similar length are read together, one in each lane."""
         begin, skip, end = spans(self.protocol, *self.stream.ranges)
-        total, read = 0.0, 0
+        total = 0.0
         for pool in range(0, len(begin), self.lanes * POOL):
             order = pool + np.argsort(end[pool : pool + self.lanes * POOL] - begin[pool : pool + self.lanes * POOL])
             for rows in np.split(order, range(self.lanes, len(order), self.lanes)):
                 total += self._rows(begin[rows], skip[rows], end[rows])
-                read += int((end[rows] - begin[rows] - skip[rows]).sum())
-                self.progress("evaluating", read, self.targets)
+                self._read += int((end[rows] - begin[rows] - skip[rows]).sum())
+                self.progress("evaluating", self._read, self.targets)
         return total
 
     def _rows(self, begin: np.ndarray, skip: np.ndarray, end: np.ndarray) -> float:

@@ -50,8 +50,15 @@ class TokenScores:
     @property
     def item_nats(self) -> NDArray[np.float64]:
         """(items,) nats of each item."""
+        return self._item_sums(self.nats)
+
+    def item_unknown(self, unknown: int | None) -> NDArray[np.int64]:
+        """(items,) how often each item has the unknown token."""
+        return self._item_sums(np.asarray(self.stream.ids) == (-1 if unknown is None else unknown)).astype(np.int64)
+
+    def _item_sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         begin, end = self.stream.ranges
-        sums = np.concatenate([[0.0], np.cumsum(self.nats)])
+        sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
         return sums[end + 1] - sums[begin + 1]
 
     @property

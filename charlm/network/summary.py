@@ -31,7 +31,7 @@ def has_projection(config: ModelConfig) -> bool:
 
 
 def has_residual(config: ModelConfig) -> bool:
-    """Whether the network adds the input of each layer to its output, from the second layer on; not if the cell does so."""
+    """Whether the network adds the input of a layer to its output, from the second layer on; not if the cell does."""
     return config.residual and not cells[config.cell].residual
 
 

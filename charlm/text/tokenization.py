@@ -160,12 +160,28 @@ class Tokenizer:
 
     def unknowns(self, text: str) -> Counter[str]:
         """The pieces of a text that are not in the vocabulary, and how often each occurs."""
+        return Counter(self.unknown_pieces(text))
+
+    def unknown_pieces(self, text: str) -> Iterator[str]:
+        """The pieces of a text that are not in the vocabulary, one for each unknown token, in their order."""
         if self.unknown is None:
-            return Counter()
+            return
         part = self.library.pre_tokenizer.pre_tokenize_str
-        return Counter(
-            piece for line in lines(text) for piece, _ in part(self._normalise(line)) if piece not in self._ids_by_name
-        )
+        for line in lines(text):
+            yield from (piece for piece, _ in part(self._normalise(line)) if piece not in self._ids_by_name)
+
+    def spelled(self, ids: Iterable[int], text: str) -> list[str]:
+        """What each token of a text spells: an unknown token spells the piece that it stands for.
+
+        Args:
+            ids: The ids of the text.
+            text: The text; if it has another number of unknown pieces than the ids, each is shown as U+FFFD.
+        """
+        found, pieces = list(ids), list(self.unknown_pieces(text))
+        if self.unknown is None or len(pieces) != found.count(self.unknown):
+            return [self.tokens[id] for id in found]
+        unknown = iter(self._texts(pieces))
+        return [next(unknown) if id == self.unknown else self.tokens[id] for id in found]
 
     def replace_unknowns(self, text: str, replacements: Mapping[str, str]) -> str:
         """A text, normalised as for encoding, in which each piece that is not in the vocabulary is replaced.

@@ -239,8 +239,13 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(SPARKS[round(level)] for level in levels)
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Print how well a text was predicted, as a table on standard output."""
+def print_evaluation(evaluation: Evaluation, *, items: bool = False) -> None:
+    """Print how well a text was predicted, as a table on standard output.
+
+    Args:
+        evaluation: The result.
+        items: Whether the text consists of separate items.
+    """
     predicted = evaluation.predicted
     rows = [
         ("nats per token", f"{evaluation.loss:.4f}"),
@@ -257,7 +262,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     ]
     for name, value in rows:
         print(f"{name:22} {value}")
-    print("the state is carried from the first token to the last")
+    print(evaluation.protocol.describe(items))
 
 
 def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation], read: str) -> None:

@@ -1,0 +1,42 @@
+"""The options of every command that evaluates a text by a protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from charlm.config.fields import PositiveInteger, PositiveNumber, setting
+from charlm.errors import CharlmError
+from charlm.evaluation.protocols import CacheConfig, DynamicConfig, Protocol, ProtocolName
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """How the text is read."""
+
+    protocol: ProtocolName = setting(
+        "carried",
+        "how the text is read: state carried through it; every window from zero; last half of each window; weights "
+        "trained on it meanwhile; with a neural cache",
+    )
+    window: PositiveInteger = setting(256, "tokens of a window, for the protocols window and last_half")
+    temperature: PositiveNumber | Literal["tuned"] = setting(
+        1.0, "softmax temperature (tuned: the best one for the validation split)"
+    )
+    dynamic: DynamicConfig = field(default_factory=DynamicConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+    def chosen(self) -> Protocol:
+        """The protocol.
+
+        Raises:
+            CharlmError: a setting was given that belongs to another protocol.
+        """
+        for name, given, default in (
+            ("dynamic", self.dynamic, DynamicConfig()),
+            ("cache", self.cache, CacheConfig()),
+        ):
+            if given != default and self.protocol != name:
+                raise CharlmError(f"the settings of the group {name} need `protocol` {name}, not {self.protocol}")
+        temperature = None if self.temperature == "tuned" else self.temperature
+        return Protocol(self.protocol, self.window, temperature, self.dynamic, self.cache)  # type: ignore[arg-type]

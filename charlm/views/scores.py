@@ -1,0 +1,224 @@
+"""Scores of tokens, lines and files, for the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.evaluation.attribution import Attribution
+from charlm.text.separate import sizes
+from charlm.text.tokenization import Tokenizer
+from charlm.views.terminal import print_evaluation
+from charlm.views.text import json_line, shown
+
+if TYPE_CHECKING:
+    from charlm.evaluation.scores import TokenScores
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A text with its scores by one run, or by two.
+
+    Attributes:
+        name: Of the file.
+        tokenizer: That of the runs.
+        scores: By the first run, and the second if there is one.
+        lines: The lines, if each is an item of its own.
+        text: The text, in which unknown tokens are looked up.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    scores: Sequence[TokenScores]
+    lines: Sequence[str] = field(default_factory=list)
+    text: str = ""
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """The predicted tokens."""
+        first = self.scores[0]
+        found: list[int] = np.asarray(first.stream.ids)[first.predicted].tolist()
+        return found
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """What each predicted token spells."""
+        return self.tokenizer.spelled(self.ids, self.text)
+
+    @property
+    def bits(self) -> list[NDArray[np.float64]]:
+        """(predicted,) bits of each predicted token, by each run."""
+        return [score.bits[score.predicted] for score in self.scores]
+
+    @cached_property
+    def line_bits(self) -> list[NDArray[np.float64]]:
+        """(lines,) bits of each line, by each run."""
+        return [score.item_nats / np.log(2) for score in self.scores]
+
+    @cached_property
+    def line_characters(self) -> NDArray[np.int64]:
+        """(lines,) characters of each line and its end."""
+        return np.array([sizes(line)[0] + 1 for line in self.lines])
+
+
+def _order(values: NDArray[np.float64], sort: bool) -> list[int]:
+    """The order in which rows are printed: as in the text, or the largest value first."""
+    return np.argsort(-values, kind="stable").tolist() if sort else list(range(len(values)))
+
+
+def _figures(bits: Iterable[float]) -> list[float]:
+    """The bits of each run, and with two runs the difference."""
+    values = [float(value) for value in bits]
+    return [*values, values[0] - values[1]] if len(values) == 2 else values
+
+
+NAMES = ("bits", "bits_against", "difference")
+
+
+def print_lines(scored: Scored, *, sort: bool) -> None:
+    """Print the lines on standard output: bits per character, bits, line, separated by tabs."""
+    per_character = [bits / scored.line_characters for bits in scored.line_bits]
+    for row in _order(_key(per_character), sort):
+        figures = _figures(values[row] for values in per_character)
+        if len(figures) == 1:
+            figures.append(float(scored.line_bits[0][row]))
+        print("\t".join([f"{value:.4f}" for value in figures] + [shown(scored.lines[row])]))
+
+
+def print_tokens(found: Sequence[Scored], *, sort: bool) -> None:
+    """Print the tokens on standard output: position, bits, rank, token in quotes, separated by tabs."""
+    for scored in found:
+        first, bits = scored.scores[0], scored.bits
+        ranks = first.ranks[first.predicted]
+        for row in _order(_key(bits), sort):
+            figures = [f"{value:.4f}" for value in _figures(values[row] for values in bits)]
+            token = json.dumps(scored.tokens[row], ensure_ascii=False)
+            print("\t".join([str(row), *figures, str(ranks[row] + 1), shown(token)]))
+
+
+def _key(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """What rows are sorted by: the bits, or with two runs the difference."""
+    return values[0] if len(values) == 1 else values[0] - values[1]
+
+
+def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> None:
+    """Print the sum of each text on standard output, in one table if there are several texts or two runs."""
+    if len(found) == len(runs) == 1:
+        scores = found[0].scores[0]
+        print_evaluation(scores.evaluation, items=scores.stream.starts is not None)
+        print(f"{'bits in all':22} {scores.bits.sum():,.2f}")
+        return
+    heads = ["tokens", "characters", "bits", "bits per character", "bits per byte", "perplexity per token", "per word"]
+    rows = []
+    for number in _order(
+        np.array([_key([np.array([s.evaluation.bits_per_character]) for s in one.scores])[0] for one in found]), sort
+    ):
+        scored = found[number]
+        for run, score in zip(runs, scored.scores, strict=True):
+            result = score.evaluation
+            values = [
+                f"{result.predicted.tokens:,}", f"{result.predicted.characters:,}", f"{score.bits.sum():,.2f}",
+                f"{result.bits_per_character:.4f}", f"{result.bits_per_byte:.4f}", f"{result.perplexity:.4g}",
+                f"{result.word_perplexity:.4g}",
+            ]  # fmt: skip
+            rows.append([f"{scored.name}, {run}" if len(runs) > 1 else scored.name, *values])
+        if len(runs) == 2:
+            first, second = (score.evaluation for score in scored.scores)
+            bits = scored.scores[0].bits.sum() - scored.scores[1].bits.sum()
+            differences = [
+                f"{first.bits_per_character - second.bits_per_character:+.4f}",
+                f"{first.bits_per_byte - second.bits_per_byte:+.4f}",
+            ]
+            rows.append([f"{scored.name}, difference", "", "", f"{bits:+,.2f}", *differences, "", ""])
+    widths = [max(len(row[column]) for row in [["", *heads], *rows]) for column in range(len(heads) + 1)]
+    for row in [["", *heads], *rows]:
+        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print(shown("  ".join(cells).rstrip()))
+    score = found[0].scores[0]
+    print(score.protocol.describe(score.stream.starts is not None))
+
+
+def as_json(found: Sequence[Scored], by: str, *, sort: bool) -> Iterator[str]:
+    """A line of JSON for each text, line or token."""
+    for scored in found:
+        if by == "text":
+            yield json_line(_text_values(scored))
+        elif by == "line":
+            per_character = [bits / scored.line_characters for bits in scored.line_bits]
+            for row in _order(_key(per_character), sort):
+                bits = dict(zip(NAMES, _figures(values[row] for values in scored.line_bits), strict=False))
+                values = {"bits_per_character": float(per_character[0][row]), **bits}
+                yield json_line({"line": row + 1, "text": scored.lines[row], **values})
+        else:
+            yield from _token_values(scored, sort)
+
+
+def _text_values(scored: Scored) -> dict[str, Any]:
+    totals = dict(zip(NAMES, _figures(score.bits.sum() for score in scored.scores), strict=False))
+    values = {"text": scored.name, **totals, **scored.scores[0].evaluation.to_dict()}
+    if len(scored.scores) == 2:
+        values["against"] = scored.scores[1].evaluation.to_dict()
+    return values
+
+
+def _token_values(scored: Scored, sort: bool) -> Iterator[str]:
+    first, bits, names = scored.scores[0], scored.bits, scored.tokenizer.tokens
+    for row in _order(_key(bits), sort):
+        position = int(first.predicted[row])
+        preferred = zip(first.preferred[position].tolist(), first.preferred_nats[position].tolist(), strict=True)
+        yield json_line(
+            {
+                "position": row,
+                "token": scored.tokens[row],
+                "id": int(first.stream.ids[position]),
+                "nats": float(first.nats[position]),
+                **dict(zip(NAMES, _figures(values[row] for values in bits), strict=False)),
+                "rank": int(first.ranks[position]) + 1,
+                "preferred": [[names[id], round(float(np.exp(-nats)), 6)] for id, nats in preferred],
+            }
+        )
+
+
+def print_attribution(found: Attribution, rows: Sequence[str]) -> None:
+    """Print on standard output for each text: the best model, its probability, and the text, separated by tabs.
+
+    Args:
+        found: The likelihoods.
+        rows: The texts, or their names.
+    """
+    for row, best, probabilities in zip(rows, found.best.tolist(), found.probabilities, strict=True):
+        print(f"{found.models[best]}\t{probabilities[best]:.4f}\t{shown(row)}")
+
+
+def print_confusion(found: Attribution) -> None:
+    """Print on standard output how many texts of each label each model finds most probable, and the accuracy."""
+    table = found.confusion
+    width = max(map(len, [*found.models, "label"]))
+    print("  ".join(["label".ljust(width), *(name.rjust(len(name)) for name in found.models), "accuracy"]))
+    for label, row in table.items():
+        cells = [str(row[name]).rjust(len(name)) for name in found.models]
+        print("  ".join([label.ljust(width), *cells, f"{row[label] / row.total():.1%}".rjust(len("accuracy"))]))
+    print(f"accuracy {found.accuracy:.4f} of {len(found.nats):,} texts; each row is a label, each column a run")
+
+
+def attribution_as_json(found: Attribution, rows: Sequence[str]) -> Iterator[str]:
+    """A line of JSON for each text, or with labels one for all."""
+    if found.labels is not None:
+        confusion = {label: dict(row) for label, row in found.confusion.items()}
+        yield json_line({"accuracy": found.accuracy, "texts": len(found.nats), "confusion": confusion})
+        return
+    for row, best, probabilities, nats in zip(rows, found.best.tolist(), found.probabilities, found.nats, strict=True):
+        yield json_line(
+            {
+                "text": row,
+                "run": found.models[best],
+                "probabilities": dict(zip(found.models, probabilities.round(6).tolist(), strict=True)),
+                "bits": dict(zip(found.models, (nats / np.log(2)).tolist(), strict=True)),
+            }
+        )
