@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from charlm.config.protocols import Protocol, ProtocolName
     from charlm.evaluation.likelihood import Evaluation
-    from charlm.evaluation.protocols import Protocol, ProtocolName
     from charlm.evaluation.scores import TokenScores
     from charlm.network.model import LanguageModel
     from charlm.text.stream import TokenStream
@@ -190,7 +190,7 @@ class Run:
         Args:
             text: A text, or its ids.
             split: Which split is read when no text is given.
-            protocol: How the text is read, see `charlm.evaluation.protocols`; what it leaves open is tuned on the
+            protocol: How the text is read, see `charlm.config.protocols`; what it leaves open is tuned on the
                 validation split.
             lanes: Most lanes in which the text is read, for speed.
             checkpoint: The best weights or the last.
@@ -289,7 +289,7 @@ class Run:
         progress: Callable[[str, int, int], None],
     ) -> tuple[LanguageModel, Protocol, TokenStream | None]:
         """The model, the protocol with what was left to be tuned, and the training text if the protocol needs it."""
-        from charlm.evaluation.protocols import Protocol
+        from charlm.config.protocols import Protocol
         from charlm.evaluation.tuning import tuned
 
         protocol = protocol if isinstance(protocol, Protocol) else Protocol(protocol)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ def test_each_checkpoint_has_its_own_weights(run: Path) -> None:
     state = best.initial_state(1)
     assert not last.step(np.array([1]), state)[0].any()
     assert best.step(np.array([1]), state)[0].any()
+
+
+def test_a_config_that_lost_settings_is_named(tiny_run: Path, tmp_path: Path) -> None:
+    """A file that is cut at the end of a line is YAML, but the settings below it have no value."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checksums.json").unlink()
+    lines = (run / "config.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+    cut = next(number for number, line in enumerate(lines) if line.startswith("trainer:"))
+    (run / "config.yaml").write_text("".join(lines[:cut]), encoding="utf-8")
+    with pytest.raises(CharlmError, match=r"`trainer\.max_epochs` has no value"):
+        _ = Run(run).config
 
 
 def test_text_is_generated_at_the_temperature_of_the_samples(tiny_run: Path) -> None:

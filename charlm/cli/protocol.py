@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from charlm.config.fields import PositiveInteger, PositiveNumber, setting
+from charlm.config.protocols import CacheConfig, DynamicConfig, Protocol, ProtocolName
 from charlm.errors import CharlmError
-from charlm.evaluation.protocols import CacheConfig, DynamicConfig, Protocol, ProtocolName
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charlm.config.protocols import CARRIED, Protocol
 from charlm.errors import CharlmError
 from charlm.evaluation.dynamic import DynamicWeights, gradient_sizes
 from charlm.evaluation.neural_cache import NeuralCache
-from charlm.evaluation.protocols import CARRIED, Protocol, spans
+from charlm.evaluation.spans import spans
 from charlm.network.loss import logits, parts, summed_cross_entropy
 from charlm.network.model import LanguageModel, evaluating
 from charlm.network.recurrence import run_in_lanes

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from charlm.evaluation.protocols import CacheConfig
+from charlm.config.protocols import CacheConfig
 
 
 class NeuralCache:

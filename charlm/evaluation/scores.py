@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charlm.config.protocols import CARRIED, Protocol
 from charlm.evaluation.likelihood import Evaluation, evaluate
-from charlm.evaluation.protocols import CARRIED, Protocol
 from charlm.network.model import LanguageModel
 from charlm.text.stream import TokenStream
 

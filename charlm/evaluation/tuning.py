@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charlm.config.protocols import SMALL_VOCABULARY, Protocol
 from charlm.errors import CharlmError
 from charlm.evaluation.likelihood import evaluate, token_nats
-from charlm.evaluation.protocols import SMALL_VOCABULARY, Protocol
 from charlm.network.model import LanguageModel
 from charlm.text.corpus import Progress, no_progress
 from charlm.text.stream import Counts, TokenStream

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlm.config import ModelConfig, TokenizerConfig
+from charlm.config.protocols import PROTOCOLS, CacheConfig, DynamicConfig, Protocol
 from charlm.errors import CharlmError
 from charlm.evaluation import dynamic, tuning
 from charlm.evaluation.likelihood import evaluate, token_nats
-from charlm.evaluation.protocols import PROTOCOLS, CacheConfig, DynamicConfig, Protocol, spans
+from charlm.evaluation.spans import spans
 from charlm.evaluation.tuning import best_temperature, tuned
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel

@@ -1,23 +1,21 @@
 """Evaluation protocols: what a model has read, and what it may change, when it predicts the tokens of a text.
 
-Numbers of different protocols cannot be compared, so every output names its protocol. `likelihood.evaluate` reads a
-text by any of them:
+Numbers of different protocols cannot be compared, so every output names its protocol. `evaluation.likelihood`
+reads a text by any of them:
 
 - carried: the state is carried from the first token to the last. In a text of items, each item starts from zero.
 - window: the text is cut into windows that all start from the zero state, as transformers are usually evaluated.
 - last_half: windows that overlap by half; only tokens with half a window or more before them are predicted.
-- dynamic: the weights are trained on the text while it is read (see `dynamic`).
-- cache: a neural cache of the last tokens changes the predictions (see `neural_cache`).
+- dynamic: the weights are trained on the text while it is read (see `evaluation.dynamic`).
+- cache: a neural cache of the last tokens changes the predictions (see `evaluation.neural_cache`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from charlm.config.fields import Auto, NonNegativeNumber, PositiveInteger, PositiveNumber, Probability, setting
 from charlm.errors import CharlmError
@@ -126,35 +124,3 @@ class Protocol:
 
 
 CARRIED = Protocol()
-
-
-class Spans(NamedTuple):
-    """Parts of a text that are read from the zero state, each array (spans,) int64.
-
-    The model reads the ids `[begin, end)` and predicts the ids `(begin + skip, end]`.
-    """
-
-    begin: NDArray[np.int64]
-    skip: NDArray[np.int64]
-    end: NDArray[np.int64]
-
-
-def spans(protocol: Protocol, begin: NDArray[np.int64], end: NDArray[np.int64]) -> Spans:
-    """What the protocols window and last_half, and texts of items, read from the zero state.
-
-    Every token of an item but the first is predicted exactly once.
-
-    Args:
-        protocol: The protocol.
-        begin, end: (items,) positions of the first and the last token of each item.
-    """
-    if protocol.name not in ("window", "last_half"):
-        return Spans(begin, np.zeros_like(begin), end)
-    overlap = protocol.window // 2 if protocol.name == "last_half" else 0
-    stride = protocol.window - overlap
-    # A span of n tokens has one window, and one more for each further `stride` tokens.
-    windows = 1 + np.maximum(0, -(-(end - begin - protocol.window) // stride))
-    item = np.repeat(np.arange(len(begin)), windows)
-    number = np.arange(len(item)) - np.repeat(np.cumsum(windows) - windows, windows)
-    first = begin[item] + number * stride
-    return Spans(first, np.where(number > 0, overlap, 0), np.minimum(first + protocol.window, end[item]))

@@ -1,0 +1,42 @@
+"""The parts of a text that an evaluation protocol reads from the zero state."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.config.protocols import Protocol
+
+
+class Spans(NamedTuple):
+    """Parts of a text that are read from the zero state, each array (spans,) int64.
+
+    The model reads the ids `[begin, end)` and predicts the ids `(begin + skip, end]`.
+    """
+
+    begin: NDArray[np.int64]
+    skip: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+def spans(protocol: Protocol, begin: NDArray[np.int64], end: NDArray[np.int64]) -> Spans:
+    """What the protocols window and last_half, and texts of items, read from the zero state.
+
+    Every token of an item but the first is predicted exactly once.
+
+    Args:
+        protocol: The protocol.
+        begin, end: (items,) positions of the first and the last token of each item.
+    """
+    if protocol.name not in ("window", "last_half"):
+        return Spans(begin, np.zeros_like(begin), end)
+    overlap = protocol.window // 2 if protocol.name == "last_half" else 0
+    stride = protocol.window - overlap
+    # A span of n tokens has one window, and one more for each further `stride` tokens.
+    windows = 1 + np.maximum(0, -(-(end - begin - protocol.window) // stride))
+    item = np.repeat(np.arange(len(begin)), windows)
+    number = np.arange(len(item)) - np.repeat(np.cumsum(windows) - windows, windows)
+    first = begin[item] + number * stride
+    return Spans(first, np.where(number > 0, overlap, 0), np.minimum(first + protocol.window, end[item]))
