@@ -191,8 +191,8 @@ class RunDirectory:
         self.manifest.verify("config.yaml", RESTORE)
         try:
             config = Config.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-            if missing := [f"`{one.name}`" for one in settings(config) if one.value is None]:
-                raise CharlmError(f"{', '.join(missing[:3])} has no value")  # `resolve` gave each setting one
+            if missing := [one.name for one in settings(config) if one.value is None]:  # `resolve` gave each a value
+                raise CharlmError(f"`{missing[0]}` has no value")
             return config
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise CharlmError(f"{path} is damaged ({' '.join(str(error).split())}); train again") from None

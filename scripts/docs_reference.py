@@ -22,12 +22,14 @@ from typing import Annotated, Any, NamedTuple
 
 from charlm.cli import GROUPS, build_app
 from charlm.cli import main as charlm
+from charlm.cli.attribute import AttributeOptions
 from charlm.cli.cells import CellsOptions
 from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.generate import GenerateOptions, SamplingOptions
 from charlm.cli.options import option_names
 from charlm.cli.report import ReportOptions
 from charlm.cli.samples import SamplesOptions
+from charlm.cli.score import ScoreOptions
 from charlm.config import Config, settings
 from charlm.config.fields import bounds
 from charlm.config.presets import presets as package_presets
@@ -37,6 +39,8 @@ SETTINGS: dict[str, list[type]] = {
     "train": [Config],
     "generate": [GenerateOptions, SamplingOptions],
     "evaluate": [EvaluateOptions],
+    "score": [ScoreOptions],
+    "attribute": [AttributeOptions],
     "samples": [SamplesOptions],
     "report": [ReportOptions],
     "cells": [CellsOptions],
