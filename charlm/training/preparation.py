@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
 from charlm.config import Config, ModelConfig
 from charlm.config.resolve import Facts, resolve
 from charlm.config.shell import command
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, Interrupted
 from charlm.files import drop_leftovers, temporary_path
 from charlm.network.cells import cells
 from charlm.network.summary import check_model, parameter_count
@@ -36,6 +37,7 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
 
     Raises:
         CharlmError: something about the text, the settings or the machine that a user can fix.
+        Interrupted: Ctrl-C when the run was just written; it can be resumed.
     """
     if path is not None and path.exists():
         raise _taken(path)
@@ -80,7 +82,9 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
                 if path is not None:
                     raise _taken(path) from None
                 target = _free_path(config.data.text)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and target.exists() and not partial.exists():  # it was renamed already
+            raise Interrupted(signal.SIGINT, target) from None
         shutil.rmtree(partial, ignore_errors=True)
         raise
 

@@ -84,16 +84,19 @@ def train(
     reporter = reporter or Reporter()
     logger_classes(config.trainer.logger)  # an unknown name is found before long work
     trainer = build_trainer(config.trainer)
-    if is_first_process():
-        directory = prepare(config, None if run is None else Path(run), reporter, trainer.world_size)
-    else:
-        directory = RunDirectory(prepared_directory(run, reporter.say))
-        reporter = Reporter()
-    with announced(directory.path), locked(directory.path):
-        try:
+    directory = None
+    try:
+        if is_first_process():
+            directory = prepare(config, None if run is None else Path(run), reporter, trainer.world_size)
+        else:
+            directory = RunDirectory(prepared_directory(run, reporter.say))
+            reporter = Reporter()
+        with announced(directory.path), locked(directory.path):
             return fit(directory, reporter, trainer=trainer, callbacks=callbacks, loggers=loggers)
-        except KeyboardInterrupt:  # before `Checkpointing` handles signals
-            raise Interrupted(signal.SIGINT, directory.path) from None
+    except KeyboardInterrupt:  # before `Checkpointing` handles signals
+        if directory is None:
+            raise
+        raise Interrupted(signal.SIGINT, directory.path) from None
 
 
 def resume(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from charlm.config import ModelConfig
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, Interrupted
 from charlm.network.summary import parameter_count
 from charlm.reporter import Reporter
 from charlm.training.preparation import check_memory, prepare
@@ -55,3 +55,24 @@ def test_a_network_that_does_not_fit_the_memory_is_refused(monkeypatch: pytest.M
     pages -= 1
     with pytest.raises(CharlmError, match=r"lower `model\.hidden`"):
         check_memory(config, 20, gpu=True)
+
+
+def test_ctrl_c_when_the_run_was_just_written_tells_how_to_resume(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target.name in ("after", "before"):  # the run directory
+            if target.name == "after":
+                rename(self, target)
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(Interrupted) as error:
+        prepare(small_settings(text_file), tmp_path / "after", Reporter())
+    assert error.value.run == tmp_path / "after"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(small_settings(text_file), tmp_path / "before", Reporter())
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["after"]
