@@ -23,6 +23,7 @@ from typing import Annotated, Any, NamedTuple
 from charlm.cli import GROUPS, build_app
 from charlm.cli import main as charlm
 from charlm.cli.cells import CellsOptions
+from charlm.cli.doctor import DoctorOptions
 from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.generate import GenerateOptions, SamplingOptions
 from charlm.cli.options import option_names
@@ -37,6 +38,7 @@ SETTINGS: dict[str, list[type]] = {
     "train": [Config],
     "generate": [GenerateOptions, SamplingOptions],
     "evaluate": [EvaluateOptions],
+    "doctor": [DoctorOptions],
     "samples": [SamplesOptions],
     "report": [ReportOptions],
     "cells": [CellsOptions],
