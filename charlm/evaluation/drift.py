@@ -7,6 +7,7 @@ blocks are predicted by models of equally much text.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,10 +83,8 @@ def drift(training: Sequence[str], validation: Sequence[str], alphabet: Alphabet
     """The bits per character of the blocks of a text; None for fewer than two blocks of training text."""
     if len(training) < 2:
         return None
-    models = [
-        NGramModel(NGramCounts(alphabet.encode("".join(training[parity::2])), ORDER, len(alphabet)))
-        for parity in (0, 1)
-    ]
+    halves = (alphabet.encode("".join(training[parity::2])) for parity in (0, 1))
+    models = [NGramModel(NGramCounts(half, ORDER, len(alphabet))) for half in halves]
     own = [_bits(models[(number + 1) % 2], alphabet.encode(block)) for number, block in enumerate(training)]
     return Drift(own, [sum(_bits(model, alphabet.encode(block)) for model in models) / 2 for block in validation])
 
@@ -98,7 +97,7 @@ def cut(text: str, count: int) -> list[str]:
     """A text in at most `count` blocks of about equal length, none shorter than `SMALLEST` but for a single one."""
     count = max(1, min(count, len(text) // SMALLEST))
     bounds = [round(number * len(text) / count) for number in range(count + 1)]
-    return [text[start:end] for start, end in zip(bounds, bounds[1:], strict=False) if end > start]
+    return [text[start:end] for start, end in itertools.pairwise(bounds) if end > start]
 
 
 def held_out_bits(training: str, held_out: str, alphabet: Alphabet) -> list[float]:

@@ -113,10 +113,8 @@ def _signs(diagnosis: Diagnosis) -> Iterator[str]:
     elif "CR" in kinds:
         yield "All line ends are CR, as in old Macintosh files: the text counts as one line; convert them to LF."
     if controls := found.controls:
-        yield (
-            f"The text has {count(sum(controls.values()), 'control character')} "
-            f"({', '.join(f'U+{ord(one):04X} {times:,}' for one, times in list(controls.items())[:5])}): is it plain text?"
-        )
+        numbers = ", ".join(f"U+{ord(one):04X} {times:,}" for one, times in list(controls.items())[:5])
+        yield f"The text has {count(sum(controls.values()), 'control character')} ({numbers}): is it plain text?"
 
 
 def _rare(diagnosis: Diagnosis) -> Iterator[str]:
@@ -134,8 +132,8 @@ def _repeats(diagnosis: Diagnosis) -> Iterator[str]:
         longest = repeats.longest[0]
         yield (
             f"{percent(repeats.fraction)} of the training text is in passages of {SPAN} or more characters that it has "
-            f"more than once; the longest has {len(longest.text):,} ({_places(diagnosis, longest)}). The model has less "
-            "to learn from than the size of the text says, and will learn these passages by heart."
+            f"more than once; the longest has {len(longest.text):,} ({_places(diagnosis, longest)}). The model has "
+            "less to learn from than the size of the text says, and will learn these passages by heart."
         )
     elif lines.training and lines.duplicates > REPEATED * lines.training:
         yield (

@@ -87,21 +87,20 @@ def _time(diagnosis: Diagnosis) -> str:
 
 
 def _text(diagnosis: Diagnosis) -> Iterator[str]:
-    found = diagnosis.survey
+    found, read = diagnosis.survey, diagnosis.read
     ends = ", ".join(f"{name} ({number:,})" for name, number in found.line_ends.items() if number) or "none"
     marks = ", ".join(f"{name} in {count(files, 'file')}" for name, files in found.marks.items()) or "none"
-    yield from _row("size", f"{count(found.files, 'file')}, {found.characters:,} characters, {found.bytes:,} bytes, "
-                            f"{found.words:,} words, {found.lines:,} lines")  # fmt: skip
-    splits = {"train": "training", "val": "validation", "test": "test"}
-    yield from _row("splits", ", ".join(
-        f"{splits[name]} {size:,}" for name, size in diagnosis.characters.items() if size) + " characters")  # fmt: skip
-    if diagnosis.read < diagnosis.characters["train"]:
-        yield from _row("sample", f"{diagnosis.read:,} characters of the training text, taken along all of it, for what "
-                                  "stands below the characters")  # fmt: skip
+    sizes = {"file": found.files, "character": found.characters, "byte": found.bytes, "word": found.words}
+    yield from _row("size", ", ".join(count(number, noun) for noun, number in {**sizes, "line": found.lines}.items()))
+    names = {"train": "training", "val": "validation", "test": "test"}
+    splits = ", ".join(f"{names[name]} {size:,}" for name, size in diagnosis.characters.items() if size)
+    yield from _row("splits", f"{splits} characters")
+    if read < diagnosis.characters["train"]:
+        yield from _row("sample", f"{read:,} characters along the training text; copies, n-grams and advice use these")
     yield from _row("encoding", f"{diagnosis.data.encoding}; byte-order marks: {marks}")
     yield from _row("line ends", ends)
     if found.longest_place:
-        yield from _row("longest", f"line of {found.longest_line:,} characters ({found.longest_place})")
+        yield from _row("longest", f"a line of {count(found.longest_line, 'character')} ({found.longest_place})")
     for note in diagnosis.notes:
         yield from _row("note", note)
 

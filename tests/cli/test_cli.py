@@ -17,6 +17,7 @@ import torch
 
 from charlm.cli import GROUPS
 from charlm.cli.cells import CellsOptions
+from charlm.cli.doctor import DoctorOptions
 from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.generate import GenerateOptions
 from charlm.cli.report import ReportOptions
@@ -31,7 +32,7 @@ COMMANDS = [name for names in GROUPS.values() for name in names]
 
 def test_an_unknown_command(charlm: Charlm) -> None:
     assert charlm("trian").mistake == (
-        "there is no command 'trian'; choose from train, generate, evaluate, samples, report, cells, presets; "
+        "there is no command 'trian'; choose from train, generate, evaluate, doctor, samples, report, cells, presets; "
         "did you mean 'train'?"
     )
 
@@ -48,6 +49,7 @@ def test_the_module_is_the_command() -> None:
         ("train", Config),
         ("generate", GenerateOptions),
         ("evaluate", EvaluateOptions),
+        ("doctor", DoctorOptions),
         ("samples", SamplesOptions),
         ("cells", CellsOptions),
         ("report", ReportOptions),
