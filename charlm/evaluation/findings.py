@@ -14,12 +14,13 @@ SMALL = 20_000  # characters of training text below which a network learns littl
 COPIED = 0.05  # part of the validation text that is copied from which its loss is no measure
 DIFFERENT = 0.05  # relative difference between validation and training text that matters
 REPEATED = 0.2  # part of the training text that is repeated that matters
+MANY_UNKNOWN = 0.001  # part of the validation text in characters that the training text lacks that matters
 MUCH_RARE = 0.1  # part of the different characters that is rare that matters
 
 
 def findings(diagnosis: Diagnosis) -> list[str]:
     """A sentence or two for each fact that matters; empty if none does."""
-    parts = (_encoding, _size, _copies, _difference, _unknown, _signs, _rare, _repeats)
+    parts = (_encoding, _size, _copies, _difference, _signs, _unknown, _rare, _repeats)
     return [sentence for part in parts for sentence in part(diagnosis)]
 
 
@@ -94,7 +95,8 @@ def _other_split(diagnosis: Diagnosis) -> str:
 
 
 def _unknown(diagnosis: Diagnosis) -> Iterator[str]:
-    if unknown := diagnosis.unknown:
+    unknown, size = diagnosis.unknown, diagnosis.characters["val"]
+    if sum(unknown.values()) > MANY_UNKNOWN * size:
         names = ", ".join(map(repr, list(unknown)[:5])) + (", ..." if len(unknown) > 5 else "")
         yield (
             f"{count(len(unknown), 'character')} of the validation text {'is' if len(unknown) == 1 else 'are'} not in "

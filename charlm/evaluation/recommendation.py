@@ -1,7 +1,7 @@
 """What to start with on a text: unit, tokenizer, preset, network, time, and the loss to expect.
 
-The rules for the network are those of `charlm.config.resolve` and of the presets, which training uses. This module decides
-only what `charlm train` does not decide by itself: the unit, the tokenizer and the preset.
+The rules for the network are those of `charlm.config.resolve` and of the presets, which training uses. This module
+decides only what `charlm train` does not decide by itself: the unit, the tokenizer and the preset.
 """
 
 from __future__ import annotations

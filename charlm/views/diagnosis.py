@@ -78,10 +78,11 @@ def _row(name: str, text: str) -> Iterator[str]:
 
 
 def _time(diagnosis: Diagnosis) -> str:
-    if diagnosis.seconds is None or diagnosis.epochs is None:
+    taken = diagnosis.seconds
+    if taken is None or diagnosis.epochs is None:
         return "not estimated for a GPU"
     return (
-        f"about {duration(diagnosis.seconds)} ({diagnosis.epochs:.2g} epochs) on this machine if it does nothing else; "
+        f"about {duration(taken if taken < 120 else 60 * round(taken / 60))} ({diagnosis.epochs:.2g} epochs) on this machine if it does nothing else; "
         "estimated from its speed, within a factor of two"
     )
 
@@ -107,7 +108,13 @@ def _text(diagnosis: Diagnosis) -> Iterator[str]:
 
 def _characters(diagnosis: Diagnosis) -> Iterator[str]:
     found, start = diagnosis.survey, diagnosis.start
-    rare = found.rare
+    rare, unknown = found.rare, diagnosis.unknown
+    if unknown:
+        names = ", ".join(map(repr, list(unknown)[:SHOWN_CHARACTERS])) + ", ..." * (len(unknown) > SHOWN_CHARACTERS)
+        yield from _paragraph(
+            f"only in the validation text: {count(len(unknown), 'character')}, "
+            f"{count(sum(unknown.values()), 'occurrence')} ({names}); unknown to a model of characters"
+        )
     if not rare:
         yield f"  {len(found.counts):,} different ones, none rare (fewer than {RARE} times)"
         return
@@ -139,6 +146,8 @@ def _copies(diagnosis: Diagnosis) -> Iterator[str]:
             yield f"  {percent(copies.fraction)} {what}, in passages of {SPAN} or more characters"
             yield from _passages(diagnosis, copies)
     least = f" of at least {lines.shortest} characters" if lines.shortest > 1 else ""
+    if not lines.training:
+        return
     yield f"  {count(lines.duplicates, 'line')}{least} of {lines.training:,} in the training text repeat an earlier one"
     if lines.validation:
         yield f"  {count(lines.shared, 'line')} of {lines.validation:,} such lines of the validation text are in it"
