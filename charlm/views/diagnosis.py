@@ -78,12 +78,13 @@ def _row(name: str, text: str) -> Iterator[str]:
 
 
 def _time(diagnosis: Diagnosis) -> str:
-    taken = diagnosis.seconds
-    if taken is None or diagnosis.epochs is None:
+    taken, epochs = diagnosis.seconds, diagnosis.epochs
+    if taken is None or epochs is None:
         return "not estimated for a GPU"
+    rounded = duration(taken if taken < 120 else 60 * round(taken / 60))
     return (
-        f"about {duration(taken if taken < 120 else 60 * round(taken / 60))} ({diagnosis.epochs:.2g} epochs) on this machine if it does nothing else; "
-        "estimated from its speed, within a factor of two"
+        f"about {rounded} ({epochs:.2g} epochs) on this machine if it does nothing else; estimated from its speed, "
+        "within a factor of two"
     )
 
 

@@ -22,7 +22,7 @@ FRENCH = "Été à la plage, où l'élève français mange une pâtisserie. C'é
 
 def diagnosed(path: Path, text: str | bytes, **data: Any) -> Diagnosis:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return diagnose(DataConfig.__call__(text=(str(path),), **data))
+    return diagnose(DataConfig(text=(str(path),), **data))
 
 
 def test_the_facts_of_a_plain_text(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,8 +49,8 @@ HARDER = Drift([2.0, 2.05, 2.0, 2.05], [2.4])
         ({"lines": CommonLines(1, 100, 0, 50, 3, [])}, "6.0 % of the validation lines of at least 1 characters"),
         (
             {"drift": HARDER, "jump_place": PLACE},
-            "The validation text is 19 % harder to predict than held-out parts of the training text (2.40 and 2.02 bits "
-            "per character; the parts of the training text vary by 1.2 %), and the text becomes harder in line 7 of "
+            "The validation text is 19 % harder to predict than held-out parts of the training text (2.40 and 2.02 "
+            "bits per character; the parts of the training text vary by 1.2 %), and the text becomes harder in line 7 of "
             "a.txt. The validation loss will be above the training loss even without over-fitting. To measure on text "
             "like the rest, name such a text with `data.val`.",
         ),

@@ -99,7 +99,7 @@ def test_the_preset(arguments: Any, name: str) -> None:
 
 
 def recommended(text: str, **data: Any) -> Recommendation:
-    settings = DataConfig.__call__(text=("a text.txt",), **data)
+    settings = DataConfig(text=("a text.txt",), **data)
     return recommend(settings, text, "", len(text), recommend_unit(settings, text))
 
 

@@ -18,7 +18,7 @@ from charlm.text.corpus import Corpus, read_corpus
 
 
 def corpus(*paths: Path, **more: object) -> Corpus:
-    return read_corpus(DataConfig.__call__(text=tuple(map(str, paths)), val_fraction=0.0, **more))  # type: ignore[arg-type]
+    return read_corpus(DataConfig(text=tuple(map(str, paths)), val_fraction=0.0, **more))
 
 
 def written(path: Path, text: str) -> Path:
