@@ -50,9 +50,9 @@ HARDER = Drift([2.0, 2.05, 2.0, 2.05], [2.4])
         (
             {"drift": HARDER, "jump_place": PLACE},
             "The validation text is 19 % harder to predict than held-out parts of the training text (2.40 and 2.02 "
-            "bits per character; the parts of the training text vary by 1.2 %), and the text becomes harder in line 7 of "
-            "a.txt. The validation loss will be above the training loss even without over-fitting. To measure on text "
-            "like the rest, name such a text with `data.val`.",
+            "bits per character; the parts of the training text vary by 1.2 %), and the text becomes harder in line 7 "
+            "of a.txt. The validation loss will be above the training loss even without over-fitting. To measure on "
+            "text like the rest, name such a text with `data.val`.",
         ),
         ({"drift": Drift([2.0, 2.05, 2.0, 2.05], [1.8])}, "is 11 % easier to predict"),
         (
