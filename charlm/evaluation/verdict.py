@@ -342,8 +342,8 @@ def advise(evidence: Evidence, found: Trend) -> Advice:
     exhausted = config.model.dropout >= 0.5 and config.model.hidden < NARROW
     if exhausted or evidence.tokens < SHORT_TEXT:
         return Advice(
-            "The text is too small: with more dropout or a narrower network, the loss would hardly fall. Next, train on "
-            "more text (MORE_TEXT stands for it):",
+            "The text is too small: with more dropout or a narrower network, the loss would hardly fall. Next, train "
+            "on more text (MORE_TEXT stands for it):",
             _with_more_text(evidence),
         )
     reason = "More text helps most. With this text, next try"
