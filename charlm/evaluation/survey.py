@@ -215,25 +215,26 @@ def find_passages(corpus: Corpus, passages: Sequence[str]) -> list[list[Place]]:
     places: list[list[Place]] = [[] for _ in passages]
     longest = max(map(len, passages), default=0)
     for name, pieces in corpus.files() if longest else ():
-        file, kept = _File(name), ""
+        file, kept, start = _File(name), "", Place(name, 1, 1)
         for block in blocks(with_unix_newlines(pieces), BLOCK):
-            text = kept + block  # a passage may begin in the block before
             file.read(code_points(block))
+            text = kept + block  # a passage may begin in the block before
+
+            def place(at: int, kept: str = kept, start: Place = start, file: _File = file) -> Place:
+                return file.place(at - len(kept)) if at >= len(kept) else _after(start, kept[:at])
+
             for passage, known in zip(passages, places, strict=True):
-                at = text.find(passage)
+                at = text.find(passage, max(0, len(kept) - len(passage) + 1))
                 while at >= 0 and len(known) < MOST_PLACES:
-                    if at + len(passage) > len(kept):
-                        known.append(_place_before(file, kept, at) if at < len(kept) else file.place(at - len(kept)))
+                    known.append(place(at))
                     at = text.find(passage, at + 1)
-            kept = text[-longest:]
+            first = max(0, len(text) - longest)
+            kept, start = text[first:], place(first)
     return places
 
 
-def _place_before(file: _File, kept: str, at: int) -> Place:
-    """The place of a position in the text before the block that a file is at."""
-    ends = kept.count("\n", at)
-    line = kept.rfind("\n", 0, at) + 1
-    column = at - line + 1
-    if not line and not ends:  # the line began before `kept`
-        column = file.column - (len(kept) - at)
-    return Place(file.name, file.line - ends, column)
+def _after(start: Place, text: str) -> Place:
+    """The place after a text that begins at a place."""
+    ends = text.count("\n")
+    column = len(text) - text.rfind("\n") if ends else start.column + len(text)
+    return Place(start.file, start.line + ends, column)

@@ -118,9 +118,13 @@ def test_passages_are_found_across_blocks(tmp_path: Path, monkeypatch: pytest.Mo
         [],
         [Place(str(path), 1501, 7), Place(str(path), lines, 30_007)],
     ]
-    text = filler.replace("\r\n", "\n") + "here it\nbegins"
-    for start in range(block - 8, block + 2):  # around the end of the first block
-        piece = text[start : start + 20] if block < len(text) else text[-14:]
-        first = find_passages(corpus(path), [piece])[0][0]
-        at = text.find(piece)
-        assert (first.line, first.column) == (text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+
+
+def test_the_column_of_a_passage_in_a_line_longer_than_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 1 << 14)
+    path = written(tmp_path / "a.txt", "x" * 500 + "begin\n" + "y" * 20_000 + "\n" + "z" * 300 + "it\nends")
+    assert find_passages(corpus(path), ["n\ny", "it\nends", "yy\nzz"]) == [
+        [Place(str(path), 1, 505)],
+        [Place(str(path), 3, 301)],
+        [Place(str(path), 2, 19_999)],
+    ]
