@@ -83,9 +83,7 @@ def _copies(flags: Flags, text: str, source: str, *, same: bool) -> Copies:
             if passage is None:
                 break
             found.append(passage)
-            position += max(1, len(passage.text) - SPAN + 1)
-            if len(found) >= CANDIDATES * CANDIDATES:
-                break
+            position = passage.start + len(passage.text) - SPAN + 1
     longest: list[Passage] = []
     for passage in sorted(found, key=lambda one: (-len(one.text), one.start)):
         if not any(passage.text in other.text for other in longest):
@@ -96,20 +94,31 @@ def _copies(flags: Flags, text: str, source: str, *, same: bool) -> Copies:
 
 
 def _passage(text: str, source: str, start: int, *, same: bool) -> Passage | None:
-    """The passage that begins at a position of a text, as far as the first other place of its beginning has it."""
-    beginning = text[start : start + SPAN]
-    other = source.find(beginning)
+    """The passage around a position of a text, as far as the first other place of the substring there has it."""
+    substring = text[start : start + SPAN]
+    other = source.find(substring)
     if same and other == start:
-        other = source.find(beginning, start + 1)
+        other = source.find(substring, start + 1)
     if other < 0:  # two different substrings had the same hash
         return None
-    length = SPAN
-    while True:
-        own, copy = text[start + length :][:COMPARED], source[other + length :][:COMPARED]
-        common = next((i for i, (a, b) in enumerate(zip(own, copy, strict=False)) if a != b), min(len(own), len(copy)))
-        length += common
-        if common < COMPARED:
-            return Passage(text[start : start + length], start, other)
+    end, other_end = start + SPAN, other + SPAN
+    while common := _common(text[end : end + COMPARED], source[other_end : other_end + COMPARED]):
+        end, other_end = end + common, other_end + common
+    while common := _common(_before(text, start), _before(source, other)):
+        start, other = start - common, other - common
+    return Passage(text[start:end], start, other)
+
+
+def _common(a: str, b: str) -> int:
+    """How many characters two texts have in common from their beginning."""
+    return next(
+        (index for index, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1]), min(len(a), len(b))
+    )
+
+
+def _before(text: str, position: int) -> str:
+    """The characters before a position, the nearest first."""
+    return text[max(0, position - COMPARED) : position][::-1]
 
 
 @dataclass(frozen=True)
