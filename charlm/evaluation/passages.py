@@ -16,7 +16,8 @@ from charlm.evaluation.text_statistics import TextStatistics
 Flags = NDArray[np.bool_]
 
 MOST = 3  # passages or lines that are shown
-CANDIDATES = 20  # runs of copied substrings that are searched for the longest passages
+CANDIDATES = 20  # runs of copied substrings that are searched for the longest passages: the longest runs
+SEARCHED = 400  # passages that are looked for in these runs: each search reads the source
 COMPARED = 1 << 12  # characters that are compared at once
 
 
@@ -78,7 +79,7 @@ def _copies(flags: Flags, text: str, source: str, *, same: bool) -> Copies:
     found: list[Passage] = []
     for run in np.argsort(firsts - ends, kind="stable")[:CANDIDATES]:
         position, end = int(firsts[run]), int(ends[run])
-        while position < end:  # a run may be several passages that overlap
+        while position < end and len(found) < SEARCHED:  # a run may be several passages that overlap
             passage = _passage(text, source, position, same=same)
             if passage is None:
                 break
@@ -111,9 +112,8 @@ def _passage(text: str, source: str, start: int, *, same: bool) -> Passage | Non
 
 def _common(a: str, b: str) -> int:
     """How many characters two texts have in common from their beginning."""
-    return next(
-        (index for index, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1]), min(len(a), len(b))
-    )
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((index for index, (one, other) in pairs if one != other), min(len(a), len(b)))
 
 
 def _before(text: str, position: int) -> str:
