@@ -63,4 +63,4 @@ def test_a_terminal_without_blocks_gets_digits(diagnosis: Diagnosis, monkeypatch
     monkeypatch.setattr(sys, "stdout", out)
     print_diagnosis(replace(diagnosis, drift=Drift([1.0, 1.5, 2.0], [3.0])))
     out.seek(0)
-    assert "\n  025 | 9\n" in out.read()
+    assert "\n  024 | 9\n" in out.read()
