@@ -93,8 +93,9 @@ class Diagnosis:
 
     @property
     def expected(self) -> tuple[float, float] | None:
-        """Bits per character to expect of the recommended run; None if nothing is held out."""
-        return expected_bits(self.start_held_out.bits) if self.start_held_out else None
+        """Bits per character to expect of the recommended run; None without held-out text or a rule for its tokens."""
+        held_out = self.start_held_out if self.start.is_calibrated else None
+        return expected_bits(held_out.bits) if held_out else None
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as plain values, for JSON."""

@@ -80,6 +80,11 @@ class Recommendation:
         """Parameters of the network."""
         return parameter_count(self.config.model, self.vocab_size)
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `expected_bits` was measured on such texts: tokens are characters, fewer than 1,000 different ones."""
+        return self.tokenizer.value == "char" and self.vocab_size < WORD_LEVEL
+
     def parameters_of(self, tokens: int) -> int:
         """Parameters that the network has for some tokens of its vocabulary."""
         return self.parameters - parameter_count(self.config.model, self.vocab_size - tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -67,10 +68,11 @@ def _start(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _row("batch", f"{data.batch_size} rows of {data.seq_length} tokens")
     yield from _row("time", _time(diagnosis))
     if expected := diagnosis.expected:
-        bits = f"{expected[0]:.2f} to {expected[1]:.2f} bits per character"
-        if start.tokenizer.value == "char":
-            bits += f" ({expected[0] * 0.6931:.2f} to {expected[1] * 0.6931:.2f} nats)"
+        nats = [bits * math.log(2) for bits in expected]
+        bits = f"{expected[0]:.2f} to {expected[1]:.2f} bits per character ({nats[0]:.2f} to {nats[1]:.2f} nats)"
         yield from _row("expect", f"{bits} on the held-out text, from the bits of a 5-gram model")
+    elif not start.is_calibrated:
+        yield from _row("expect", "not estimated: the rule was measured on characters, fewer than 1,000 different ones")
 
 
 def _row(name: str, text: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shlex
 from pathlib import Path
@@ -184,6 +185,13 @@ def test_the_time_follows_from_speed_and_size() -> None:
     assert taken == 60
     assert epochs > 0
     assert product_speed(rounds=2) > 0
+
+
+def test_what_is_calibrated() -> None:
+    found = recommended(small_text(20_000))
+    assert found.is_calibrated
+    assert not dataclasses.replace(found, vocab_size=1_000).is_calibrated
+    assert not dataclasses.replace(found, tokenizer=module.Reasoned("word", "")).is_calibrated
 
 
 def test_the_expected_bits_are_a_range_around_those_of_the_5_gram_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,16 @@ def test_without_findings_that_is_said(diagnosis: Diagnosis, capsys: pytest.Capt
     out = printed(replace(diagnosis, survey=survey), capsys)
     assert "  nothing that a training would suffer from\n" in out
     assert "  1 different ones, none rare" in out
+
+
+def test_a_loss_is_expected_only_where_the_rule_was_measured(
+    diagnosis: Diagnosis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert diagnosis.expected is not None
+    assert re.search(r"expect     \d\.\d\d to \d\.\d\d bits per character", printed(diagnosis, capsys))
+    many = replace(diagnosis, start=replace(diagnosis.start, vocab_size=4_000))
+    assert many.expected is None
+    assert "expect     not estimated" in printed(many, capsys)
 
 
 def test_the_chart_has_a_bar_for_each_part(diagnosis: Diagnosis, capsys: pytest.CaptureFixture[str]) -> None:
