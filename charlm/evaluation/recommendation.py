@@ -82,7 +82,7 @@ class Recommendation:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether `expected_bits` was measured on such texts: tokens are characters, fewer than 1,000 different ones."""
+        """Whether `expected_bits` was measured on such tokens: characters, fewer than 1,000 different ones."""
         return self.tokenizer.value == "char" and self.vocab_size < WORD_LEVEL
 
     def parameters_of(self, tokens: int) -> int:
