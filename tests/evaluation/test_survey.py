@@ -6,6 +6,7 @@ import codecs
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from charlm.evaluation.survey import RARE, Place, character_name, find_passages,
 from charlm.text.corpus import Corpus, read_corpus
 
 
-def corpus(*paths: Path, **more: object) -> Corpus:
+def corpus(*paths: Path, **more: Any) -> Corpus:
     return read_corpus(DataConfig(text=tuple(map(str, paths)), val_fraction=0.0, **more))
 
 
