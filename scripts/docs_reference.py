@@ -24,6 +24,7 @@ from charlm.cli import GROUPS, build_app
 from charlm.cli import main as charlm
 from charlm.cli.attribute import AttributeOptions
 from charlm.cli.cells import CellsOptions
+from charlm.cli.doctor import DoctorOptions
 from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.generate import GenerateOptions, SamplingOptions
 from charlm.cli.options import option_names
@@ -41,6 +42,7 @@ SETTINGS: dict[str, list[type]] = {
     "evaluate": [EvaluateOptions],
     "score": [ScoreOptions],
     "attribute": [AttributeOptions],
+    "doctor": [DoctorOptions],
     "samples": [SamplesOptions],
     "report": [ReportOptions],
     "cells": [CellsOptions],

@@ -102,6 +102,12 @@ def test_generate_samples_and_report_need_neither_torch_nor_lightning(tiny_run: 
     assert not loaded & {"torch", "lightning", "tensorboard"}
 
 
+def test_doctor_needs_no_torch(text_file: Path) -> None:
+    loaded, printed = modules_after("doctor", str(text_file))
+    assert "Start with" in printed
+    assert not loaded & {"torch", "lightning", "tensorboard"}
+
+
 def test_evaluate_needs_no_lightning(tiny_run: Path) -> None:
     loaded, printed = modules_after("evaluate", str(tiny_run))
     assert "bits per character" in printed

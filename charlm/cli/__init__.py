@@ -37,7 +37,7 @@ from charlm.views.text import visible
 GROUPS = {
     "Train": ["train"],
     "Generate": ["generate"],
-    "Evaluate": ["evaluate", "score", "attribute"],
+    "Evaluate": ["evaluate", "score", "attribute", "doctor"],
     "Inspect": ["samples", "report", "cells"],
     "Settings": ["presets"],
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,6 +24,12 @@ class Preset(NamedTuple):
     name: str
     path: Path
     about: dict[str, str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings as nested plain values."""
+        values: dict[str, Any] = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+        return values
 
 
 def presets() -> dict[str, Preset]:

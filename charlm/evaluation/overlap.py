@@ -1,4 +1,4 @@
-"""Find the substrings of a text that occur in a long text, all of one length at once."""
+"""Find the substrings of a text that occur in another text, or in it once more, all of one length at once."""
 
 from __future__ import annotations
 
@@ -133,6 +133,22 @@ class Overlap:
             else:
                 absent = length
         return longest
+
+
+def repeated(ids: NDArray[Any], length: int) -> Flags:
+    """Whether each substring of `length` ids (at least 1) of a text occurs in it more than once, (n - length + 1,).
+
+    Substrings are compared by hashes of 64 bits, as in `SubstringIndex`.
+    """
+    starts = np.arange(max(0, len(ids) - length + 1))
+    found = np.zeros(len(starts), bool)
+    hashes = _Hashes(ids).of(starts, length)
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    same = hashes[1:] == hashes[:-1]
+    found[order[1:][same]] = True
+    found[order[:-1][same]] = True
+    return found
 
 
 class _Hashes:

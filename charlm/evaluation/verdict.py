@@ -42,6 +42,18 @@ frequencies first."""
 GAP = 0.1
 """Relative gap between training and validation loss from which more regularisation or more text is advised."""
 
+MANY_SKIPPED = 0.01
+"""Part of the optimiser steps that were skipped from which the learning rate is blamed; fewer happen by chance."""
+
+STRONG_DROPOUT = 0.3
+"""Dropout that is blamed for under-fitting, if the training loss (with dropout) is above the validation loss."""
+
+SHORT_TEXT = 20_000
+"""Tokens of training text below which no setting replaces more text."""
+
+NARROW = 64
+"""Hidden units below which a network that over-fits with much dropout is not made narrower still."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -91,6 +103,15 @@ class Evidence:
     def fraction(self) -> float:
         """The part of the run that is done, from 0 to 1, by the limit that is closest."""
         return 1.0 if self.end else self.limits.fraction(self.epochs, self.steps, self.seconds)
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of the training text, from what a step reads; NaN for items, which do not fill their windows."""
+        data = self.config.data
+        if data.unit != "stream" or not self.epochs or None in (data.batch_size, data.seq_length):
+            return math.nan
+        batches = self.steps * self.config.trainer.accumulate_grad_batches
+        return batches * data.batch_size * data.seq_length / self.epochs
 
 
 @dataclass(frozen=True)
@@ -287,6 +308,12 @@ def advise(evidence: Evidence, found: Trend) -> Advice:
     config = evidence.config
     if evidence.end is None:
         return Advice("Next, continue the training to its end:", _resume(evidence))
+    if evidence.skipped > max(10, MANY_SKIPPED * evidence.steps):
+        lower = f"{config.optimizer.lr / 2:.3g}"
+        return Advice(
+            "Many losses or gradients were not finite. Next, halve the learning rate:",
+            _train_again(evidence, optimizer__lr=lower),
+        )
     if found.state == "not validated" and not evidence.validation_text:
         return Advice("Next, keep a tenth of the text for validation:", _train_again(evidence, data__val_fraction=0.1))
     if found.state in ("not validated", "too early", "still improving"):
@@ -308,10 +335,22 @@ def advise(evidence: Evidence, found: Trend) -> Advice:
                 "Next, train for twice as long, with a learning rate that falls more slowly:",
                 _resume(evidence, **_twice(evidence)),
             )
+        if config.model.dropout >= STRONG_DROPOUT and found.training_after > found.after:
+            return Advice(
+                "Under-fitting: with dropout, the training loss is above the validation loss. Next, try less dropout:",
+                _train_again(evidence, model__dropout=f"{config.model.dropout / 2:.2g}"),
+            )
         return Advice(
             "The training loss is close to the validation loss, so the network is too small to learn more. "
             "Next, try a wider one:",
             _train_again(evidence, **_width(config, 2.0)),
+        )
+    exhausted = config.model.dropout >= 0.5 and config.model.hidden < NARROW
+    if exhausted or evidence.tokens < SHORT_TEXT:
+        return Advice(
+            "The text is too small: with more dropout or a narrower network, the loss would hardly fall. Next, train "
+            "on more text (MORE_TEXT stands for it):",
+            _with_more_text(evidence),
         )
     reason = "More text helps most. With this text, next try"
     if config.model.dropout < 0.5:
@@ -328,6 +367,13 @@ def _train_again(evidence: Evidence, **changes: Any) -> str:
     """The command for a new run with the settings of this one, some of them changed."""
     line = command("train", config=f"{evidence.run}/config.yaml", **changes)
     return f"{line} < TEXT" if "-" in evidence.config.data.text else line
+
+
+def _with_more_text(evidence: Evidence) -> str:
+    """The command for a new run with the settings of this one on its text and another one."""
+    texts = evidence.config.data.text
+    line = command("train", *texts, "MORE_TEXT", config=f"{evidence.run}/config.yaml")
+    return f"{line} < TEXT" if "-" in texts else line
 
 
 def _width(config: Config, factor: float) -> dict[str, Any]:

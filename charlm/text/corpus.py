@@ -69,6 +69,13 @@ class _JoinedSources:
                 separator = SEPARATORS[self.unit]
                 yield from (item + separator for item in items.items(text, self.unit))
 
+    def files(self, on_bytes: Callable[[bytes], object] = ignore) -> Iterator[tuple[str, Iterator[str]]]:
+        """The name and the text of each file, with its line ends as they are; of a table a line for each row."""
+        for source in self.sources:
+            text = decoded(source, self.encoding, on_bytes)
+            rows = self._rows(tables.column(text, self.column, source.name)) if self.column else None
+            yield source.name, text if rows is None else (row.rstrip("\n") + "\n" for row in rows)
+
     def _rows(self, rows: Iterable[str]) -> Iterator[str]:
         """The rows of a table, each followed by the separator of items; in a stream, by a line end.
 
@@ -132,6 +139,15 @@ class Corpus:
         """The items of a split in the order of the text, without separators (unit line or document)."""
         separator = SEPARATORS[self.unit]
         return (piece.removesuffix(separator) for piece in self._pieces(split))
+
+    def files(self, on_bytes: Callable[[bytes], object] = ignore) -> Iterator[tuple[str, Iterator[str]]]:
+        """The name and the text of each file in arbitrary pieces, with its line ends as they are; of a table its rows.
+
+        Args:
+            on_bytes: Called with all bytes that are read, in order.
+        """
+        for text in (self._text, *self._separate.values()):
+            yield from text.files(on_bytes)
 
     def _count_characters(self, split: str) -> int:
         if self.unit == "stream":

@@ -61,21 +61,21 @@ class Doubts:
         self._outside = self._read = 0
         self._sample = b""
 
-    def look(self, data: bytes) -> str | None:
+    def look(self, data: bytes) -> tuple[str, str] | None:
         """Check the next bytes of the file.
 
         Returns:
-            What proves another encoding, and what to do about it; None without a proof.
+            What proves another encoding, and which one; None without a proof.
         """
         if self._certain or not data:
             return None
         beginning, self._beginning = self._beginning, False
         if beginning and not self.wide and (wide := _wide(data)):
-            return f"every other byte is zero, as in {wide}; set `data.encoding` to {wide}"
+            return f"every other byte is zero, as in {wide}", wide
         if self._utf8 is not None:
             self._look_for_utf8(data)
         if self._outside >= ENOUGH or self.wide and self._utf8 is not None and self._read >= ENOUGH:
-            return "its bytes are UTF-8; set `data.encoding` to utf-8"
+            return "its bytes are UTF-8", "utf-8"
         return None
 
     def _look_for_utf8(self, data: bytes) -> None:

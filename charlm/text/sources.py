@@ -31,6 +31,19 @@ from charlm.text.encodings import Doubts, encoding_of_mark, likely_encoding
 READ = 1 << 20  # bytes read at once
 ENDINGS = 6  # most file name endings of a folder that a message lists
 
+
+class WrongEncodingError(CharlmError):
+    """A file is not in the encoding in which it is read.
+
+    Attributes:
+        likely: The encoding that it probably is in; None where nothing fits.
+    """
+
+    def __init__(self, message: str, likely: str | None) -> None:
+        super().__init__(message)
+        self.likely = likely
+
+
 Note = Callable[[str], object]
 """Called with one sentence that the user should know about how a file is read."""
 
@@ -158,9 +171,9 @@ def decoded(
         guess: Whether to check for a probable other encoding, which takes up to 0.1 seconds.
 
     Raises:
-        CharlmError: the file cannot be read or decoded, or was certainly saved in another encoding.
-            For a decoding error, the message has the offset of the first wrong byte and a likely
-            encoding.
+        CharlmError: the file cannot be read.
+        WrongEncodingError: it cannot be decoded, or was certainly saved in another encoding; the message has the offset
+            of the first wrong byte, and a likely encoding.
     """
     pieces = _read(source)
     beginning = next(pieces)
@@ -174,8 +187,9 @@ def decoded(
     offset = 0
     at_start = True
     for data in itertools.chain([beginning], pieces):
-        if (wrong := doubts.look(data)) is not None:
-            raise CharlmError(f"{source.name} is not {encoding}: {wrong}")
+        if (proof := doubts.look(data)) is not None:
+            reason, own = proof
+            raise WrongEncodingError(f"{source.name} is not {encoding}: {reason}; set `data.encoding` to {own}", own)
         waiting = len(decoder.getstate()[0])  # bytes of a character that is incomplete so far
         try:
             text = decoder.decode(data, final=not data)
@@ -187,8 +201,8 @@ def decoded(
                 if likely
                 else ("set `data.encoding` to its encoding (latin-1, cp1252, utf-16, ...)")
             )
-            raise CharlmError(
-                f"{source.name} is not {encoding}: the byte at offset {place:,} cannot be decoded; {advice}"
+            raise WrongEncodingError(
+                f"{source.name} is not {encoding}: the byte at offset {place:,} cannot be decoded; {advice}", likely
             ) from error
         offset += len(data)
         on_bytes(data)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.cli.cells import CellsOptions
+from charlm.cli.doctor import DoctorOptions
 from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.generate import GenerateOptions, SamplingOptions
 from charlm.cli.report import ReportOptions
@@ -28,6 +29,7 @@ EXPECTED = (
 
 OPTIONS: dict[str, list[Any]] = {
     "train": [Config], "generate": [GenerateOptions, SamplingOptions], "evaluate": [EvaluateOptions],
+    "doctor": [DoctorOptions],
     "samples": [SamplesOptions], "report": [ReportOptions], "cells": [CellsOptions], "presets": [],
 }  # fmt: skip
 """Where the options of a command are defined."""
@@ -77,7 +79,7 @@ def _places(draw: random.Random, command: str) -> list[str]:
     """The positional arguments: texts, runs or cells."""
     if command in ("presets", "cells"):
         return draw.choice([[], [], [draw.choice([*cells, *WORDS])]])
-    right = "text.txt" if command == "train" else "run"
+    right = "text.txt" if command in ("train", "doctor") else "run"
     places = [right] if draw.random() < 0.9 else [draw.choice(WORDS)]
     if draw.random() < 0.1:
         places.append(draw.choice(WORDS))

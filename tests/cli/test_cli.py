@@ -17,6 +17,7 @@ import torch
 
 from charlm.cli import GROUPS
 from charlm.cli.cells import CellsOptions
+from charlm.cli.doctor import DoctorOptions
 from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.generate import GenerateOptions
 from charlm.cli.report import ReportOptions
@@ -31,8 +32,8 @@ COMMANDS = [name for names in GROUPS.values() for name in names]
 
 def test_an_unknown_command(charlm: Charlm) -> None:
     assert charlm("trian").mistake == (
-        "there is no command 'trian'; choose from train, generate, evaluate, score, attribute, samples, report, cells, "
-        "presets; did you mean 'train'?"
+        "there is no command 'trian'; choose from train, generate, evaluate, score, attribute, doctor, samples, report, "
+        "cells, presets; did you mean 'train'?"
     )
 
 
@@ -48,6 +49,7 @@ def test_the_module_is_the_command() -> None:
         ("train", Config),
         ("generate", GenerateOptions),
         ("evaluate", EvaluateOptions),
+        ("doctor", DoctorOptions),
         ("samples", SamplesOptions),
         ("cells", CellsOptions),
         ("report", ReportOptions),

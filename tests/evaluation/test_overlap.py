@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.evaluation.overlap import MULTIPLIER, ROW, Overlap, SubstringIndex, _Powers
+from charlm.evaluation.overlap import MULTIPLIER, ROW, Overlap, SubstringIndex, _Powers, repeated
 
 
 def copies(source: str, text: str, size: int = 128) -> Overlap:
@@ -43,6 +43,14 @@ def test_it_finds_what_a_search_finds(given: tuple[str, str, int]) -> None:
         longest = length if any(occurs) else longest
     assert found.longest() == longest
     assert copies(source, text, size).longest() == longest  # whatever was asked before
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab", max_size=40), st.integers(1, 12))
+def test_it_finds_what_occurs_more_than_once(text: str, length: int) -> None:
+    substrings = [text[start : start + length] for start in range(len(text) - length + 1)]
+    ids = np.array([ord(character) for character in text], np.int32)
+    assert repeated(ids, length).tolist() == [substrings.count(one) > 1 for one in substrings]
 
 
 def test_a_long_copy_among_noise() -> None:

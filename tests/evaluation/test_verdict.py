@@ -258,6 +258,51 @@ def test_a_loss_that_has_not_begun_to_fall_has_not_converged() -> None:
     assert verdict(evidence(FLAT, dense(FLAT), steps=100)).state == "converged"
 
 
+def test_many_skipped_steps_want_a_lower_learning_rate() -> None:
+    few = verdict(evidence(FALLING, dense(FALLING), skipped=10))
+    assert few.advice.command == "charlm train --resume runs/x --trainer.max_epochs 8"
+    many = verdict(evidence(FALLING, dense(FALLING), skipped=11))
+    assert "not finite" in many.advice.sentence
+    assert many.advice.command == "charlm train --config runs/x/config.yaml --optimizer.lr 0.003"
+
+
+@pytest.mark.parametrize(
+    ("dropout", "higher", "option"),
+    [(0.4, 0.1, "--model.dropout 0.2"), (0.4, -0.01, "--model.hidden"), (0.29, 0.1, "--model.hidden")],
+)
+def test_under_fitting_by_dropout(dropout: float, higher: float, option: str) -> None:
+    training = longer(dense(FLAT, -higher))
+    judged = verdict(evidence(longer(FLAT), training, settings={"model": {"dropout": dropout}}, **LONG))
+    assert judged.state == "converged"
+    assert ("Under-fitting" in judged.advice.sentence) == (option == "--model.dropout 0.2")
+    assert option in judged.advice.command
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "small"),
+    [
+        ({"dropout": 0.5, "hidden": 63}, {}, True),
+        ({"dropout": 0.5, "hidden": 64}, {}, False),
+        ({"dropout": 0.4, "hidden": 63}, {}, False),
+        ({}, {"batch_size": 8, "seq_length": 24}, True),  # 100 steps an epoch of 192 tokens
+        ({}, {"batch_size": 8, "seq_length": 25}, False),
+        ({}, {"batch_size": 8, "seq_length": 24, "unit": "line"}, False),
+    ],
+)
+def test_a_text_that_is_too_small_for_any_setting(model: dict[str, Any], data: dict[str, Any], small: bool) -> None:
+    settings = {"model": model, "data": {"text": ["my text.txt"], **data}}
+    judged = verdict(evidence(RISING, dense(FALLING), settings=settings))
+    assert ("too small" in judged.advice.sentence) == small
+    command = "charlm train 'my text.txt' MORE_TEXT --config runs/x/config.yaml"
+    assert (judged.advice.command == command) == small
+
+
+def test_more_text_than_standard_input() -> None:
+    settings = {"model": {"dropout": 0.5, "hidden": 32}, "data": {"text": ["-"]}}
+    judged = verdict(evidence(RISING, dense(FALLING), settings=settings))
+    assert judged.advice.command == "charlm train - MORE_TEXT --config runs/x/config.yaml < TEXT"
+
+
 def test_skipped_steps_are_reported() -> None:
     judged = verdict(evidence(FALLING, dense(FALLING), skipped=3))
     assert judged.sentences[-1].startswith("3 of 400 steps were skipped")
@@ -274,6 +319,9 @@ def test_skipped_steps_are_reported() -> None:
         (RISING, dense(RISING), {}),
         ([], dense(FLAT), {"settings": {"data": {"val_fraction": 0.0}}, "validation_text": False}),
         (FALLING, dense(FALLING), {"settings": {"trainer": {"max_epochs": -1, "max_time": "60s"}}}),
+        (FALLING, dense(FALLING), {"skipped": 50}),
+        (RISING, dense(FALLING), {"settings": {"model": {"dropout": 0.5, "hidden": 32}}}),
+        (longer(FLAT), longer(dense(FLAT, -0.1)), LONG | {"settings": {"model": {"dropout": 0.4}}}),
     ],
 )
 def test_every_command_is_accepted_and_changes_something(

@@ -1,0 +1,240 @@
+"""What the files of a text consist of: line ends, long lines, control characters, rare characters and their places.
+
+1. `survey` reads all files twice: once to count, once to find the places of the rare characters.
+2. `find_passages` finds the places where some passages begin.
+
+Both hold no more than a block of the text in memory.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.evaluation.text_statistics import CODE_POINTS, code_points
+from charlm.text.corpus import Corpus, with_unix_newlines
+from charlm.text.encodings import encoding_of_mark
+from charlm.text.items import blocks
+
+Integers = NDArray[np.int64]
+
+RARE = 5
+"""A character that occurs less often is rare."""
+
+MOST_PLACES = 3
+"""Places of a character or a passage that are kept: the first ones."""
+
+BLOCK = 1 << 20  # characters that are looked at together
+LINE_END = ord("\n")
+SPACES = np.array([chr(code).isspace() for code in range(0x3001)])  # there is no space above
+ORDINARY_CONTROLS = "\n\r\t"
+NAMES = {"\0": "NULL", "\x07": "BELL", "\x08": "BACKSPACE", "\x0b": "VERTICAL TAB", "\x0c": "FORM FEED"}
+NAMES |= {"\x1a": "SUBSTITUTE (end of file in DOS)", "\x1b": "ESCAPE", "\x7f": "DELETE", "\x85": "NEXT LINE"}
+
+
+class Place(NamedTuple):
+    """Where something stands in a file; line and column count from 1, lines end with a line feed.
+
+    In a table, the lines are the rows of its column.
+    """
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass
+class Survey:
+    """What the files of a text consist of.
+
+    Attributes:
+        files, bytes, characters, words, lines: How many; words are separated by white space.
+        marks: How many files begin with the byte-order mark of each encoding.
+        line_ends: How many lines end in LF, CR LF, and how many CR stand alone.
+        longest_line: Characters of the longest line.
+        longest_place: Where it begins; None if the text is empty.
+        counts: How often each character occurs, by character.
+        places: Where each rare character occurs, the first `MOST_PLACES` places.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    characters: int = 0
+    words: int = 0
+    lines: int = 0
+    marks: dict[str, int] = field(default_factory=dict)
+    line_ends: dict[str, int] = field(default_factory=lambda: {"LF": 0, "CR LF": 0, "CR": 0})
+    longest_line: int = 0
+    longest_place: Place | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[Place]] = field(default_factory=dict)
+
+    @property
+    def rare(self) -> list[str]:
+        """The rare characters: those that are not text first, then the rarest, then by code point."""
+        rare = [character for character, count in self.counts.items() if count < RARE]
+        return sorted(rare, key=lambda one: (not is_suspicious(one), self.counts[one], one))
+
+    @property
+    def controls(self) -> dict[str, int]:
+        """How often each control character occurs that no text needs: all but line ends and tabs."""
+        return {
+            character: count
+            for character, count in self.counts.items()
+            if unicodedata.category(character) == "Cc" and character not in ORDINARY_CONTROLS
+        }
+
+
+def is_suspicious(character: str) -> bool:
+    """Whether a character is none of a text: a control or format character, U+FFFD, or not assigned."""
+    return character == "\ufffd" or unicodedata.category(character)[0] == "C"
+
+
+def character_name(character: str) -> str:
+    """The name of a character in Unicode; control characters have none there."""
+    fallback = NAMES.get(character, "control character" if unicodedata.category(character) == "Cc" else "no name")
+    return unicodedata.name(character, fallback)
+
+
+class _File:
+    """Reads one file block by block and tells the line and the column of positions in the block.
+
+    Args:
+        name: Its name in places.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.line = 1  # of the first character of the block
+        self.column = 1
+        self._ends: Integers = np.empty(0, np.int64)
+        self._size = 0
+
+    def read(self, points: NDArray[Any]) -> Integers:
+        """Go to the next block; the positions of its line feeds."""
+        if len(self._ends):
+            self.line += len(self._ends)
+            self.column = self._size - int(self._ends[-1])
+        else:
+            self.column += self._size
+        self._ends, self._size = np.flatnonzero(points == LINE_END), len(points)
+        return self._ends
+
+    def place(self, position: int) -> Place:
+        """The place of a position in the block."""
+        before = int(np.searchsorted(self._ends, position))
+        column = position - int(self._ends[before - 1]) if before else self.column + position
+        return Place(self.name, self.line + before, column)
+
+
+def survey(corpus: Corpus) -> Survey:
+    """Count what the files of a text consist of, and find the places of its rare characters."""
+    found = Survey()
+    totals = np.zeros(CODE_POINTS, np.int64)
+    first: list[bytes] = []  # the beginning of the file that is being read
+
+    def on_bytes(data: bytes) -> None:
+        found.bytes += len(data)
+        first.append(data[:4])
+
+    for name, pieces in corpus.files(on_bytes):
+        first.clear()
+        found.files += 1
+        _count(name, pieces, found, totals)
+        if mark := encoding_of_mark(b"".join(first[:1])):
+            found.marks[mark] = found.marks.get(mark, 0) + 1
+    found.line_ends["LF"] = int(totals[LINE_END]) - found.line_ends["CR LF"]
+    found.line_ends["CR"] = int(totals[ord("\r")]) - found.line_ends["CR LF"]
+    found.characters = int(totals.sum())
+    found.counts = {chr(code): int(totals[code]) for code in np.flatnonzero(totals)}
+    rare = (totals > 0) & (totals < RARE)
+    found.places = _places(corpus, rare) if rare.any() else {}
+    return found
+
+
+def _count(name: str, pieces: Iterator[str], found: Survey, totals: Integers) -> None:
+    """Add one file to what is counted."""
+    file, last, start = _File(name), " ", 0  # start: of the line that is being read, before the block if negative
+    length = 0
+    for block in blocks(pieces, BLOCK):
+        points = code_points(block)
+        totals += np.bincount(points, minlength=CODE_POINTS)
+        ends = file.read(points)
+        length = len(block)
+        found.line_ends["CR LF"] += block.count("\r\n") + (last == "\r" and block[0] == "\n")
+        space = SPACES[np.minimum(points, len(SPACES) - 1)] & (points < len(SPACES))
+        found.words += int(np.count_nonzero(~space[1:] & space[:-1])) + int(last.isspace() and not space[0])
+        found.lines += len(ends)
+        bounds = np.concatenate([[start - 1], ends])
+        if len(ends):
+            longest = int(np.argmax(np.diff(bounds)))
+            _note_line(found, int(np.diff(bounds)[longest]) - 1, file.place(int(ends[longest])))
+        start = int(bounds[-1]) + 1 - length
+        last = block[-1]
+    if start < 0:  # a last line without an end
+        found.lines += 1
+        _note_line(found, -start, file.place(length))
+
+
+def _note_line(found: Survey, length: int, end: Place) -> None:
+    """A line that is longer than the others of its block, and the place of its end."""
+    if length > found.longest_line or found.longest_place is None:
+        found.longest_line, found.longest_place = length, end._replace(column=1)
+
+
+def _places(corpus: Corpus, wanted: NDArray[np.bool_]) -> dict[str, list[Place]]:
+    """The first places of some characters.
+
+    Args:
+        corpus: The text.
+        wanted: (code points,) which ones.
+    """
+    places: dict[str, list[Place]] = {}
+    for name, pieces in corpus.files():
+        file = _File(name)
+        for block in blocks(pieces, BLOCK):
+            points = code_points(block)
+            file.read(points)
+            for position in np.flatnonzero(wanted[points]).tolist():
+                known = places.setdefault(block[position], [])
+                if len(known) < MOST_PLACES:
+                    known.append(file.place(position))
+    return places
+
+
+def find_passages(corpus: Corpus, passages: Sequence[str]) -> list[list[Place]]:
+    """Where each of some passages begins in the files, the first `MOST_PLACES` places; CR LF counts as LF."""
+    places: list[list[Place]] = [[] for _ in passages]
+    longest = max(map(len, passages), default=0)
+    for name, pieces in corpus.files() if longest else ():
+        file, kept, start = _File(name), "", Place(name, 1, 1)
+        for block in blocks(with_unix_newlines(pieces), BLOCK):
+            file.read(code_points(block))
+            text = kept + block  # a passage may begin in the block before
+
+            def place(at: int, kept: str = kept, start: Place = start, file: _File = file) -> Place:
+                return file.place(at - len(kept)) if at >= len(kept) else _after(start, kept[:at])
+
+            for passage, known in zip(passages, places, strict=True):
+                at = text.find(passage, max(0, len(kept) - len(passage) + 1))
+                while at >= 0 and len(known) < MOST_PLACES:
+                    known.append(place(at))
+                    at = text.find(passage, at + 1)
+            first = max(0, len(text) - longest)
+            kept, start = text[first:], place(first)
+    return places
+
+
+def _after(start: Place, text: str) -> Place:
+    """The place after a text that begins at a place."""
+    ends = text.count("\n")
+    column = len(text) - text.rfind("\n") if ends else start.column + len(text)
+    return Place(start.file, start.line + ends, column)
