@@ -19,6 +19,7 @@ FLOORS = {
     "generation": 4, "evaluation": 4, "inspection": 4, "run_directory": 4,
     "run": 5, "views.plots": 5, "views.text": 5,  # they know no run: training shows charts and text as reports do
     "training": 6, "views": 6,
+    "experiments": 7,
     "cli": 8,
     "__main__": 9, "__init__": 9,
 }  # fmt: skip

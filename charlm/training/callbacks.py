@@ -80,8 +80,9 @@ class StoppingCriteria(StepCallback):
 class Validation(StepCallback):
     """Validates, takes note of the best validation, and ends the run when the loss has stopped improving.
 
-    The validation text is read in a few long lanes with the state carried: all of it where `val_check_interval` is
-    named, and else as much as takes little of the time, always the same part. `charlm evaluate` reads all of it in one
+    The validation text is read in a few long lanes with the state carried: the part that `limit_val_batches` names, or
+    all of it where `val_check_interval` is named, and else as much as takes little of the time, always the same part.
+    `charlm evaluate` reads all of it in one
     lane.
 
     Args:
@@ -101,7 +102,9 @@ class Validation(StepCallback):
         reporter: Reporter,
         recovery: Recovery,
     ) -> None:
-        self.interval, self.patience = trainer.val_check_interval, checkpoint.patience
+        self.interval, self.limit = trainer.val_check_interval, trainer.limit_val_batches
+        self.reads_all = self.interval != "auto" and self.limit == "auto"
+        self.patience = checkpoint.patience
         self.batch_size = batch_size
         self.stream = stream
         self.run_logger = run_logger
@@ -165,9 +168,11 @@ class Validation(StepCallback):
 
     def _part(self, progress: Progress, stream: TokenStream) -> TokenStream:
         """What is read of the validation text; decided at the first validation."""
-        if self.interval != "auto":
+        if self.limit != "auto":
+            progress.validation_tokens = max(2, round(self.limit * len(stream)))
+        elif self.reads_all:
             return stream
-        if not progress.validation_tokens:
+        elif not progress.validation_tokens:
             progress.validation_tokens = halved(len(stream), self.points.tokens(progress))
             part = beginning(stream, progress.validation_tokens)
             if part is not stream:
