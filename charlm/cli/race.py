@@ -13,7 +13,8 @@ from charlm.cli.options import Options, Texts, named, read
 from charlm.cli.sources import given_settings
 from charlm.config import Config
 from charlm.errors import CharlmError, Interrupted
-from charlm.experiments.race import RaceOptions, base_settings, check, check_engine, run, start
+from charlm.experiments.planning import start
+from charlm.experiments.race import RaceOptions, base_settings, check, check_engine, run
 from charlm.experiments.race_directory import RaceDirectory
 from charlm.reporter import Reporter
 from charlm.text.corpus import check_text

@@ -152,7 +152,7 @@ def describe_choice(
     equals = groups.get("cannot be told apart", [])
     sentences = _pick(best, equals, scores, speeds)
     for decision, words in WORDS.items():
-        if found := groups.get(decision, []):
+        if (found := groups.get(decision, [])) and len(scores[best]) > 1:
             compared = "; ".join(f"{name} ({describe_difference(differences[name])})" for name in found)
             sentences.append(f"{best} {words} {compared}.")
     if test:
@@ -203,11 +203,12 @@ def _pick(
     reached = f"{mean(scores[best]):.3f} bits per character of the validation split"
     if not equals:
         return [f"Pick {best} for this text: {reached}."]
-    fastest = max([best, *equals], key=lambda name: speeds[name])
-    listed = f"{', '.join([best, *equals][:-1])} and {equals[-1]}"
     seeds = len(scores[best])
-    unsure = "One seed does" if seeds < 2 else f"{seeds} seeds do"
-    sentences = [f"{best} has the lowest mean, {reached}, but {unsure.lower()} not tell {listed} apart."]
+    listed = equals[0] if len(equals) == 1 else f"{', '.join(equals[:-1])} and {equals[-1]}"
+    unsure = f"{best} has the lowest mean, {reached}, but "
+    unsure += f"{seeds} seeds do not tell it apart from {listed}." if seeds > 1 else "one seed cannot show chance."
+    near = [name for name in equals if mean(scores[name]) < mean(scores[best]) * (1 + LITTLE)]
+    fastest = max([best, *near], key=lambda name: speeds[name])
     if fastest == best:
-        return [*sentences, f"Pick {best} for this text: it also trains fastest of these."]
-    return [*sentences, f"Pick {best} for this text, or {fastest}, which trains fastest of these."]
+        return [unsure, f"Pick {best} for this text."]
+    return [unsure, f"Pick {best} for this text, or {fastest}: it is less than {LITTLE:.0%} worse and trains faster."]

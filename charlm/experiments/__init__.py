@@ -1,9 +1,9 @@
 """Many runs: the same text, network after network.
 
-1. `sizes` makes networks of different cells equal: in parameters, in width, or in operations per token.
-2. `budget` divides what a network may use between the search of its learning rate and its trials.
-3. `plan` is what a race is going to do, written once when it starts.
-4. `race` reads the text, makes the plan and trains its trials; `race_directory` has the files of a race.
-5. `cluster` hands trials to SLURM, through submitit.
-6. `standings` turns the scores of the trials into what `charlm.views.race` shows.
+1. `race.check` finds mistakes in what a race is asked for.
+2. `planning` reads the text and makes the plan (`plan`): `sizes` makes networks of different cells equal in parameters,
+   width or operations per token; `budget` divides what each may use between the search of its learning rate and its
+   trials. `race_directory` has the files.
+3. `race.run` trains and scores the trials; `cluster` hands them to SLURM, through submitit.
+4. `standings` turns the scores into what `charlm.views.race` shows.
 """

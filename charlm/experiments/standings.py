@@ -28,7 +28,7 @@ def result(directory: RaceDirectory) -> RaceResult:
         f"each trial: {plan.shares.trial}",
         f"training time in all: {duration(sum(run.seconds for one in standings for run in one.runs))}",
     ]
-    return RaceResult(directory.path.resolve().name, standings, facts, directory.resume)
+    return RaceResult(directory.path, standings, facts, directory.resume)
 
 
 def standing(directory: RaceDirectory, cell: str) -> Standing:

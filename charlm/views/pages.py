@@ -30,5 +30,5 @@ def page_environment() -> Environment:
     environment.globals["version"] = __version__
     environment.filters["svg"] = lambda chart: Markup(svg(chart))
     environment.filters["visible"] = visible
-    environment.filters["code"] = lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
+    environment.filters["code"] = lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
     return environment

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from charlm.evaluation.paired import (
@@ -81,15 +82,20 @@ class RaceResult:
     """The networks of a race in the order of their scores, and what that says.
 
     Args:
-        title: The name of the race.
+        path: The directory of the race.
         standings: The networks, in any order.
         facts: What was raced, in a few words each.
         command: The command that shows it again.
     """
 
-    def __init__(self, title: str, standings: Sequence[Standing], facts: Sequence[str], command: str) -> None:
-        self.title, self.facts, self.command = title, list(facts), command
+    def __init__(self, path: Path, standings: Sequence[Standing], facts: Sequence[str], command: str) -> None:
+        self.path, self.facts, self.command = path, list(facts), command
         self.standings = sorted(standings, key=lambda one: mean(one.bits))
+
+    def __repr__(self) -> str:
+        return (
+            f"RaceResult({str(self.path)!r}: {', '.join(f'{one.cell} {spread(one.bits)}' for one in self.standings)})"
+        )
 
     @property
     def best(self) -> Standing:
@@ -126,13 +132,12 @@ class RaceResult:
         """The networks from the best to the worst."""
         test = bool(self.best.test)
         head = ["", "bits per character", "difference", "nats per token", *["test, bits"] * test]
-        table = Table([*head, "tokens/s", "parameters", "operations", "hidden", "lr"], [], [])
+        table = Table([*head, "tokens/s", "parameters", "operations"], [], [])
         for one in self.standings:
-            model = one.runs[0].directory.model_config
             cells = [one.cell, spread(one.bits), self._difference(one), spread([s.loss for s in one.validation])]
             cells += [spread([score.bits for score in one.test])] * test
-            cells += [f"{one.speed:,.0f}", f"{one.runs[0].parameters:,}", f"{one.operations:,}", str(model.hidden)]
-            table.rows.append([*cells, f"{one.runs[0].config.optimizer.lr:.3g}"])
+            cells += [f"{one.speed:,.0f}", f"{one.runs[0].parameters:,}", f"{one.operations:,}"]
+            table.rows.append(cells)
             table.best.append({0} if one is self.best else set())
         return table
 
@@ -148,7 +153,7 @@ class RaceResult:
     def to_dict(self) -> dict[str, Any]:
         """Everything of the table and the verdict in plain values, for JSON; None for what is infinite or unknown."""
         return {
-            "race": self.title,
+            "race": str(self.path),
             "cells": [self._plain(rank, one) for rank, one in enumerate(self.standings, 1)],
             "verdict": self.verdict,
             "notes": self.notes,
@@ -205,7 +210,7 @@ def html(result: RaceResult) -> str:
     groups = [one.group for one in result.standings]
     page = page_environment().get_template("race.html")
     return page.render(
-        title=result.title,
+        title=result.path.resolve().name,
         facts=result.facts,
         verdict=result.verdict,
         notes=result.notes,
