@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from charlm.config import Config
+from charlm.config.durations import duration
 from charlm.experiments.budget import Shares
 from charlm.experiments.sizes import Equal
 from charlm.network.summary import operation_count, parameter_count
@@ -126,3 +127,8 @@ class Plan:
                 f"{self.shares.search} each, {searches} trials"
             )
         yield f"each trial then has {self.shares.trial}, {trials} trials"
+        test = self.config(first).data
+        if test.test or test.test_fraction:
+            of = test.test or f"{test.test_fraction:g} of the text (data.test_fraction)"
+            yield f"test split: {of}, read once when every trial is finished"
+        yield f"expected training time: about {duration(self.seconds)}, one trial after the other"
