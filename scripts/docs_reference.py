@@ -32,11 +32,13 @@ from charlm.config import Config, settings
 from charlm.config.fields import bounds
 from charlm.config.presets import presets as package_presets
 from charlm.experiments.race import RaceOptions
+from charlm.experiments.sweep import SweepOptions
 
 ROOT = Path(__file__).parent.parent
 SETTINGS: dict[str, list[type]] = {
     "train": [Config],
     "race": [RaceOptions],
+    "sweep": [SweepOptions],
     "generate": [GenerateOptions, SamplingOptions],
     "evaluate": [EvaluateOptions],
     "samples": [SamplesOptions],
@@ -45,7 +47,7 @@ SETTINGS: dict[str, list[type]] = {
 }
 """The classes of settings behind the options of each command."""
 
-TAKES_ALL_OF_TRAIN = ("race",)
+TAKES_ALL_OF_TRAIN = ("race", "sweep")
 """Commands that take every setting of `charlm train` as well, which are listed only there."""
 
 TYPES = {int: "integer", float: "number", bool: "true, false", str: "text"}

@@ -69,10 +69,10 @@ def _run(begin: Callable[[Reporter], RaceDirectory], options: RaceOptions, json:
         for line in directory.plan.describe():
             reporter.say(line)
         run(directory, reporter, options)
-    except (Interrupted, KeyboardInterrupt) as error:
+    except (Interrupted, KeyboardInterrupt):
         if directory is not None:
             reporter.say(f"interrupted and saved; continue with: {directory.resume}")
-        raise error
+        raise
     finally:
         reporter.close()
     _show(directory, json)

@@ -6,4 +6,7 @@
    trials. `race_directory` has the files.
 3. `race.run` trains and scores the trials; `cluster` hands them to SLURM, through submitit.
 4. `standings` turns the scores into what `charlm.views.race` shows.
+
+A sweep tries settings in place of cells: `space` reads which, `sweep` trains the trials that Optuna proposes, and
+`sweep_directory` has the files.
 """
