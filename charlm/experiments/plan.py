@@ -110,7 +110,8 @@ class Plan:
         trials, searches = len(self.trials), len(self.searches)
         first = next(iter(self.networks))
         of = "hidden units" if self.equal == "width" else f"{self.equal}"
-        yield f"race: {len(self.networks)} cells, {len(self.seeds)} seeds, equal {of} (those of {first})"
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        yield f"race: {len(self.networks)} cells, {seeds}, equal {of} (those of {first})"
         yield f"{'cell':18} {'hidden':>6} {'parameters':>12} {'operations':>12} {'lr':>8} {'tokens/s':>9}"
         for cell in self.networks:
             config = self.config(cell)

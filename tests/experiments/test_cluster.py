@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_race import OPTIONS, settings
+from trials import OPTIONS, settings
 
 from charlm.errors import CharlmError
 from charlm.experiments import cluster
 from charlm.experiments.planning import start
 from charlm.experiments.race import check, run
 from charlm.network.cells import cells
-from charlm.network.cells.elman import Elman
+from charlm.network.cells.elman import RNN
 from charlm.reporter import Reporter
 
 submitit = pytest.importorskip("submitit")
@@ -52,7 +52,7 @@ def test_what_no_cluster_can_do(text_file: Path, tmp_path: Path, monkeypatch: py
     with pytest.raises(CharlmError, match="submitit cannot start jobs here"):
         cluster.train([tmp_path], tmp_path / "jobs", "local", {"speed": 1})
 
-    class Own(Elman):
+    class Own(RNN):
         pass
 
     Own.__module__ = "charlm imports own.py"

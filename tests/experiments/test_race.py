@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import signal
 from dataclasses import replace
@@ -12,57 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trials import OPTIONS, SETTINGS, Dies, StopsAt, settings
 
 import charlm
-from charlm.config import Config
-from charlm.config.plain import merge
 from charlm.errors import CharlmError, Interrupted
 from charlm.evaluation.paired import Score
 from charlm.experiments.planning import start
-from charlm.experiments.race import RaceOptions, base_settings, best_factor, check, run
+from charlm.experiments.race import best_factor, check, run
 from charlm.experiments.race_directory import RaceDirectory
 from charlm.experiments.standings import result, write_page
 from charlm.reporter import Reporter
 from charlm.run_directory import RunDirectory
 from charlm.views.race import RaceResult, html
 from conftest import small_text
-
-SETTINGS: dict[str, Any] = {
-    "data": {"batch_size": 4, "seq_length": 16},
-    "model": {"layers": 1, "hidden": 12, "embedding": 6},
-    "trainer": {"accelerator": "cpu", "precision": "32", "logger": "csv"},
-    "samples": {"length": 20},
-    "inspect": {"histograms": False, "embeddings": False},
-}
-TOKENS = 2_000  # 31 optimiser steps of 4 x 16 tokens
-OPTIONS = RaceOptions(cells=("lstm", "rnn"), seeds=2, tokens=TOKENS, search=3)
-
-
-class Dies(BaseException):
-    """Stands for a process that is killed."""
-
-
-class StopsAt(Reporter):
-    """Interrupts a race at an optimiser step of a trial, once: by Ctrl-C, or as if the process were killed."""
-
-    def __init__(self, trial: int, step: int, *, killed: bool) -> None:
-        self.trial, self.step, self.killed, self.done = trial, step, killed, False
-        self.number = 0
-
-    def say(self, line: str) -> None:
-        if found := re.match(r"trial (\d+) of", line):
-            self.number = int(found[1])
-
-    def on_step(self, fraction: float, step: int, *rest: Any) -> None:
-        if (self.number, step) == (self.trial, self.step) and not self.done:
-            self.done = True
-            if self.killed:
-                raise Dies
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def settings(text: Path, **groups: dict[str, Any]) -> Config:
-    return Config.from_dict(base_settings(merge(merge(SETTINGS, {"data": {"text": [str(text)]}}), groups)))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +89,7 @@ def test_search_and_trials_use_the_budget_and_the_best_rate(raced: RaceDirectory
             assert (config.trainer.max_steps, config.seed) == (plan.shares.search.steps, 1)
 
 
-@pytest.mark.parametrize(("trial", "step", "killed"), [(2, 3, True), (8, 12, False), (9, 5, True)])
+@pytest.mark.parametrize(("trial", "step", "killed"), [(2, 3, True), (9, 12, False)])
 def test_an_interrupted_race_ends_as_an_unbroken_one(
     raced: RaceDirectory, source: Path, tmp_path: Path, trial: int, step: int, killed: bool
 ) -> None:

@@ -58,5 +58,5 @@ def test_what_is_wrong_with_a_space(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_a_space_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CharlmError, match="cannot read the space .*check the path"):
+    with pytest.raises(CharlmError, match=r"cannot read the space .*check the path"):
         read_space(tmp_path / "none.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_race import SETTINGS, Dies, StopsAt
+from trials import SETTINGS, Dies, StopsAt
 
 import charlm
 from charlm.config import Config
@@ -65,11 +65,9 @@ def test_every_trial_is_an_ordinary_run_with_the_settings_that_were_tried(swept:
     assert {one.state for one in trials} == {"finished", "ended early"}, "halving ends some, and never all"
     for one in trials:
         trained = charlm.load(one.run)
-        named = {name: value for name, value in one.settings.items()}
         config = trained.config
-        assert (config.optimizer.lr, config.model.cell, config.model.hidden) == (
-            named["optimizer.lr"], named["model.cell"], named["model.hidden"],
-        )  # fmt: skip
+        chosen = [config.optimizer.lr, config.model.cell, config.model.hidden]
+        assert chosen == [one.settings[name] for name in ("optimizer.lr", "model.cell", "model.hidden")]
         assert len(trained.generate(length=5, seed=1)) == 5
         steps = trained.metrics[-1]["step"]
         if one.state == "finished":
@@ -77,9 +75,8 @@ def test_every_trial_is_an_ordinary_run_with_the_settings_that_were_tried(swept:
             assert one.bits == trained.evaluate().bits_per_character
         else:
             assert 0 < steps < 24
-            assert one.bits == pytest.approx(
-                [r["val/bits_per_character"] for r in trained.metrics if "val/loss" in r][-1], rel=1e-4
-            )
+            bits = [row["val/bits_per_character"] for row in trained.metrics if "val/loss" in row]
+            assert one.bits == pytest.approx(bits[-1], rel=1e-4)
 
 
 @pytest.mark.parametrize(("trial", "step", "killed"), [(2, 3, True), (3, 2, False)])
@@ -124,7 +121,7 @@ def test_the_page_and_the_plain_values_of_a_sweep(swept: SweepDirectory) -> None
         assert sum(found.importances.values()) == pytest.approx(1)
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["trials"][0]["number"] == found.best.number
-    assert [row[0] for row in found.table.rows][0] == f"trial {found.best.number}"
+    assert found.table.rows[0][0] == f"trial {found.best.number}"
 
 
 def test_settings_that_do_not_fit_together_fail_and_the_sweep_goes_on(source: Path, tmp_path: Path) -> None:
