@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 DEFAULT_BUDGET = "3m"
 """Time of a trial, if nothing else bounds it."""
 
+LEAST_TRIALS = 5
+"""Fewest finished trials from which the importance of settings is computed."""
+
 DEFAULTS: dict[str, Any] = {"samples": {"scored": 0}, "trainer": {"devices": 1}}
 """Defaults of a sweep that differ from those of a single training."""
 
@@ -215,13 +218,13 @@ def _shown(value: Any) -> str:
 
 
 def importances(directory: SweepDirectory) -> dict[str, float]:
-    """How much of the differences between trials each setting explains, from 0 to 1, the most important first.
+    """How much each setting decides whether a trial is among the best tenth, from 0 to 1, the most important first.
 
-    PED-ANOVA (Watanabe et al. 2023); empty with fewer than three finished trials, or with a single setting.
+    PED-ANOVA (Watanabe et al. 2023); empty with fewer than `LEAST_TRIALS` finished trials, or with a single setting.
     """
     optuna, study = load_optuna(), directory.study
     finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-    if len(finished) < 3 or len(directory.plan.space) < 2 or len({trial.value for trial in finished}) < 2:
+    if len(finished) < LEAST_TRIALS or len(directory.plan.space) < 2 or len({trial.value for trial in finished}) < 2:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls itself experimental

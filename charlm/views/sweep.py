@@ -48,7 +48,8 @@ class SweepResult:
     Args:
         path: The directory of the sweep.
         trials: In the order of their numbers.
-        importances: How much of the differences each setting explains, from 0 to 1; empty if that is not known.
+        importances: How much each setting decides whether a trial is among the best tenth, from 0 to 1; empty if that is
+            not known.
         facts: What was tried, in a few words each.
         command: The command that shows it again.
     """
@@ -80,7 +81,7 @@ class SweepResult:
         sentences = [f"Trial {self.best.number} is best: {self.best.bits:.3f} bits per character with {said}."]
         if self.importances:
             name, value = max(self.importances.items(), key=lambda item: item[1])
-            sentences.append(f"{name} explains most of the differences between the trials ({value:.0%}).")
+            sentences.append(f"{name} decides most whether a trial is among the best tenth ({value:.0%} of it).")
         sentences.append(
             "The best of many trials is partly lucky: train it with other seeds before you rely on a small difference."
         )
