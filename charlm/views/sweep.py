@@ -48,8 +48,8 @@ class SweepResult:
     Args:
         path: The directory of the sweep.
         trials: In the order of their numbers.
-        importances: How much each setting decides whether a trial is among the best tenth, from 0 to 1; empty if that is
-            not known.
+        importances: How much each setting decides whether a trial is among the best tenth, from 0 to 1; empty where
+            that is not known.
         facts: What was tried, in a few words each.
         command: The command that shows it again.
     """
