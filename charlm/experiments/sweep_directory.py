@@ -109,7 +109,9 @@ class SweepDirectory:
             "hyperband": lambda: pruners.HyperbandPruner(min_resource=2, max_resource=12, reduction_factor=2),
             "none": pruners.NopPruner,
         }[self.plan.pruner]()
-        return optuna.create_study(storage=self.storage, pruner=pruner, study_name=STUDY, load_if_exists=True)
+        settings = {"storage": self.storage, "pruner": pruner, "study_name": STUDY}
+        begun = STUDY in optuna.get_all_study_names(self.storage)
+        return optuna.load_study(**settings) if begun else optuna.create_study(**settings)
 
     def reopen(self, number: int) -> Any:
         """Optuna's trial of a number, from 0, which another process has begun."""
