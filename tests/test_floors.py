@@ -84,7 +84,10 @@ def modules_after(*arguments: str) -> tuple[set[str], str]:
     return {name.split(".")[0] for name in modules.split()}, printed
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["generate", "--help"], ["report", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("train", "race", "sweep", "generate", "report"))],
+)
 def test_help_needs_no_torch(arguments: list[str]) -> None:
     loaded, printed = modules_after(*arguments)
     assert printed.startswith("Usage: charlm")
