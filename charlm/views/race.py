@@ -120,6 +120,12 @@ class RaceResult:
     def notes(self) -> list[str]:
         """What a reader of the numbers must know, in sentences."""
         sentences = describe_seeds(len(self.best.bits), len(self.standings) - 1)
+        ended = [(one.cell, run) for one in self.standings for run in one.runs if run.evidence.end is None]
+        if ended:
+            named = ", ".join(f"{cell} with seed {run.config.seed}" for cell, run in ended)
+            sentences.append(
+                f"Diverged, and therefore scored by the best weights before that, if there are any: {named}."
+            )
         if edge := [one.cell for one in self.standings if one.at_the_edge]:
             sentences.append(
                 f"The best learning rate of {', '.join(edge)} is at the edge of the search, so a still lower or higher "

@@ -125,6 +125,7 @@ def test_a_network_that_diverges_comes_last_and_does_not_end_the_race(source: Pa
     run(directory, Reporter())
     found = result(directory)
     write_page(directory, found)
+    assert any(note.startswith("Diverged, and therefore scored by the best weights") for note in found.notes)
     worst = found.standings[-1]
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["cells"][-1]["cell"] == worst.cell
     for name, splits in RaceDirectory(directory.path).scores.items():
@@ -193,6 +194,10 @@ def test_the_page_and_the_plain_values_of_a_race(raced: RaceDirectory) -> None:
     assert first["difference"] is None
     assert second["difference"]["mean"] == pytest.approx(second["validation"]["mean"] - first["validation"]["mean"])
     assert len(first["test"]["bits_per_character"]) == 2
+
+
+def test_trials_that_used_their_budget_have_not_diverged(raced: RaceDirectory) -> None:
+    assert not any("Diverged" in note for note in result(raced).notes)
 
 
 def test_the_mean_of_the_table_is_that_of_the_runs(raced: RaceDirectory) -> None:
