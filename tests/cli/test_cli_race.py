@@ -30,7 +30,7 @@ def test_a_race_prints_its_plan_its_table_and_where_its_page_is(charlm: Charlm, 
     assert Path("first/race.html").stat().st_size > 10_000
     again = charlm("race", "--resume", "first", "--json")
     assert {one["cell"] for one in json.loads(again.out)["cells"]} == {"lstm", "gru"}
-    assert "trial" not in again.err
+    assert "trial 1 of" not in again.err
     assert charlm("generate", "first/runs/gru-seed1", "--length", "5", "--seed", "1").status == 0
     assert "exists already" in charlm("race", text, "--race", "first", *RACE).mistake
     mistake = charlm("race", text, "--resume", "first").mistake
