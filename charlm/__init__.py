@@ -7,6 +7,7 @@ The package in the order of the data:
     training/    the network is trained (Lightning)
     generation/  logits to text, one token at a time
     evaluation/  likelihood, text metrics, verdict;  inspection/  gates, gradients, memory
+    experiments/ many runs: a race of several cells
     views/       what a person sees: terminal, charts, reports
     run.py       a trained model and its history;  run_directory.py  the files of a run
     config/      the settings;  cli/  the commands
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from charlm.reporter import Reporter
     from charlm.run import Run
+    from charlm.views.race import RaceResult
 
 __version__ = "0.1.0"
-__all__ = ["CharlmError", "Config", "Run", "load", "resume", "train"]
+__all__ = ["CharlmError", "Config", "Run", "load", "race", "resume", "train"]
 
 
 def train(
@@ -61,9 +63,7 @@ def train(
     from charlm.training.trainer import train
     from charlm.views.terminal import Terminal
 
-    if text is not None:
-        texts = [str(text)] if isinstance(text, str | Path) else [str(one) for one in text]
-        settings["data"] = {**settings.get("data", {}), "text": texts}
+    settings = _with_text(text, settings)
     if (source := settings.get("init_from")) is not None:
         settings["init_from"] = str(source.path if isinstance(source, Run) else source)
     config = Config.from_dict(inherit(settings))
@@ -92,6 +92,60 @@ def resume(
 
     path = run if isinstance(run, str | Path) else run.path
     return resume(path, flat(settings), reporter or Terminal(), callbacks=callbacks, loggers=loggers)
+
+
+def race(
+    text: str | Path | Sequence[str | Path] | None = None,
+    *,
+    race: str | Path | None = None,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> RaceResult:
+    """Train several cells on a text at equal size and equal budget, and return which is best and how sure that is.
+
+    Args:
+        text: As for `train`.
+        race: The directory to write; None: a free name under `races/`. A race that is there already is continued, or,
+            if it is finished, only read.
+        reporter: Who is told what happens; None: the terminal.
+        settings: The options of `charlm race` and groups of settings as for `train`, which all cells share:
+            `cells=["lstm", "gru"], seeds=3, budget="10m", model={"layers": 2}`.
+
+    Raises:
+        CharlmError: something that a user can fix, in one line.
+        Interrupted: Ctrl-C; the trial has saved itself, and the same call continues the race.
+    """
+    from dataclasses import fields
+
+    from charlm.config import Config
+    from charlm.config.plain import from_plain
+    from charlm.experiments.planning import start
+    from charlm.experiments.race import RaceOptions, base_settings, check, run
+    from charlm.experiments.race_directory import RaceDirectory
+    from charlm.experiments.standings import result, write_page
+    from charlm.views.terminal import Terminal
+
+    names = [one.name for one in fields(RaceOptions) if one.name in settings]
+    chosen, reporter = from_plain(RaceOptions, {name: settings.pop(name) for name in names}), reporter or Terminal()
+    path = None if race is None else Path(race)
+    if path is not None and path.exists():
+        directory = RaceDirectory(path)
+    else:
+        config = Config.from_dict(base_settings(_with_text(text, settings)))
+        check(chosen, config)
+        directory = start(chosen, config, path, reporter)
+    run(directory, reporter, chosen)
+    found = result(directory)
+    write_page(directory, found)
+    return found
+
+
+def _with_text(text: str | Path | Sequence[str | Path] | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """Groups of settings with the text that a user named."""
+    if text is None:
+        return settings
+    texts = [str(text)] if isinstance(text, str | Path) else [str(one) for one in text]
+    return {**settings, "data": {**settings.get("data", {}), "text": texts}}
 
 
 def load(run: str | Path) -> Run:

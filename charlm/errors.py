@@ -20,6 +20,13 @@ class CharlmError(Exception):
     """
 
 
+class Diverged(CharlmError):  # noqa: N818 (an event, not a mistake)
+    """A training was given up because its weights diverged again after a return to its last good ones, which it keeps.
+
+    The remedy is a lower learning rate; what compares several learning rates goes on with the others.
+    """
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The choice most like `name` as a hint to append to a message, or an empty string.
 

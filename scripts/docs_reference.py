@@ -34,10 +34,14 @@ from charlm.cli.score import ScoreOptions
 from charlm.config import Config, settings
 from charlm.config.fields import bounds
 from charlm.config.presets import presets as package_presets
+from charlm.experiments.race import RaceOptions
+from charlm.experiments.sweep import SweepOptions
 
 ROOT = Path(__file__).parent.parent
 SETTINGS: dict[str, list[type]] = {
     "train": [Config],
+    "race": [RaceOptions],
+    "sweep": [SweepOptions],
     "generate": [GenerateOptions, SamplingOptions],
     "evaluate": [EvaluateOptions],
     "score": [ScoreOptions],
@@ -48,6 +52,9 @@ SETTINGS: dict[str, list[type]] = {
     "cells": [CellsOptions],
 }
 """The classes of settings behind the options of each command."""
+
+TAKES_ALL_OF_TRAIN = ("race", "sweep")
+"""Commands that take every setting of `charlm train` as well, which are listed only there."""
 
 TYPES = {int: "integer", float: "number", bool: "true, false", str: "text"}
 
@@ -76,11 +83,12 @@ def options() -> Iterator[Option]:
     """Every option of every command, in the order of the help."""
     app = build_app()
     for command in (name for names in GROUPS.values() for name in names):
+        elsewhere = {one.name for one in settings(Config)} if command in TAKES_ALL_OF_TRAIN else set()
         definitions = {one.name: one for cls in SETTINGS.get(command, ()) for one in settings(cls)}
         arguments = {name: one for one in app[command].assemble_argument_collection() for name in one.names}
         for name in option_names(app[command]):
             argument = arguments[f"--{name}"]
-            if name not in definitions:
+            if name not in definitions and name not in elsewhere:
                 kind = type_words(argument.field_info.annotation)
                 yield Option(command, "", name, kind, "", argument.parameter.help or "")
         for name, one in definitions.items():
@@ -136,6 +144,8 @@ def options_page() -> str:
     for option in options():
         if option.command != last[0]:
             lines += ["", f"## charlm {option.command}", ""]
+            if option.command in TAKES_ALL_OF_TRAIN:
+                lines += ["It also takes every option of `charlm train`.", ""]
         if (option.command, option.group) != last:
             if option.group:
                 lines += ["", f"### {option.command}: {option.group}", ""]

@@ -500,8 +500,8 @@ MUTANTS = [
     ),
     Mutant(
         "tokens per second of a cell are those of one lane", "charlm/evaluation/speed.py",
-        "LANES * WINDOW / statistics.median",
-        "WINDOW / statistics.median",
+        "lanes * window / statistics.median",
+        "window / statistics.median",
     ),
     # -- inspection
     Mutant(
@@ -826,9 +826,9 @@ MUTANTS = [
     ),
     # -- cli
     Mutant(
-        "files win over the environment", "charlm/cli/train.py",
-        "merge(merge(layers, from_environment()), values)",
-        "merge(merge(from_environment(), layers), values)", ("tests/cli/test_train.py", "tests/cli/test_cli.py"),
+        "files win over the environment", "charlm/cli/sources.py",
+        "merge(merge(layers, from_environment()), options)",
+        "merge(merge(from_environment(), layers), options)", ("tests/cli/test_train.py", "tests/cli/test_cli.py"),
     ),
     Mutant(
         "every text without a seed is the same", "charlm/cli/generate.py",
@@ -910,9 +910,10 @@ MUTANTS = [
         '.replace("\\r\\n", "\\n")',
     ),
     Mutant(
-        "markup in a generated text is markup of the report", "charlm/views/report.py",
+        "markup in a generated text is markup of the report", "charlm/views/pages.py",
         "autoescape=True",
         "autoescape=False",
+        ("tests/views/test_report.py",),
     ),
     # -- run
     Mutant(
@@ -991,6 +992,27 @@ MUTANTS = [
         "        if complete is not None:\n            complete(temporary)\n        temporary.replace(path)",
         "        temporary.replace(path)\n        if complete is not None:\n            complete(path)",
         ("tests/test_files.py", "tests/test_manifest.py"),
+    ),
+    # -- experiments
+    Mutant(
+        "the search of the learning rate is not paid from the budget", "charlm/experiments/budget.py",
+        "fraction = seeds / (seeds + SEARCH_FRACTION * searched)",
+        "fraction = 1.0",
+    ),
+    Mutant(
+        "networks are matched to the nearest smaller size", "charlm/experiments/sizes.py",
+        "for count in (below, above):",
+        "for count in (below,):",
+    ),
+    Mutant(
+        "the worst learning rate is taken", "charlm/experiments/race.py",
+        "return min(searches, key=",
+        "return max(searches, key=",
+    ),
+    Mutant(
+        "intervals are those of a normal distribution", "charlm/evaluation/paired.py",
+        "half = t_quantile(0.5 + CONFIDENCE / 2, count - 1)",
+        "half = 1.96",
     ),
 ]
 # fmt: on

@@ -19,6 +19,7 @@ FLOORS = {
     "generation": 4, "evaluation": 4, "inspection": 4, "run_directory": 4,
     "run": 5, "views.plots": 5, "views.text": 5,  # they know no run: training shows charts and text as reports do
     "training": 6, "views": 6,
+    "experiments": 7,
     "cli": 8,
     "__main__": 9, "__init__": 9,
 }  # fmt: skip
@@ -83,7 +84,10 @@ def modules_after(*arguments: str) -> tuple[set[str], str]:
     return {name.split(".")[0] for name in modules.split()}, printed
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["generate", "--help"], ["report", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("train", "race", "sweep", "generate", "report"))],
+)
 def test_help_needs_no_torch(arguments: list[str]) -> None:
     loaded, printed = modules_after(*arguments)
     assert printed.startswith("Usage: charlm")

@@ -35,7 +35,7 @@ from charlm.interruptible import abandoned
 from charlm.views.text import visible
 
 GROUPS = {
-    "Train": ["train"],
+    "Train": ["train", "race", "sweep"],
     "Generate": ["generate"],
     "Evaluate": ["evaluate", "score", "attribute", "doctor"],
     "Inspect": ["samples", "report", "cells"],

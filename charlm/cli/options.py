@@ -123,7 +123,8 @@ def _option(definition: dataclasses.Field[Any], hint: Any) -> Any:
     """The type of an option, annotated with what help and completion show."""
     choices = _choices(definition.metadata["choices"])
     several = typing.get_origin(hint) is tuple
-    shown: Any = Literal[choices] if choices else list[str] if several else hint
+    shown: Any = Literal[choices] if choices else str if several else hint
+    shown = list[shown] if several else shown
     notes = [limits] if (limits := range_in_words(hint)) else []
     default = definition.default
     if default not in (None, "", (), ("",)):

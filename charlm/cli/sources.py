@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from charlm.cli.options import read_text
 from charlm.config import Config, settings
-from charlm.config.plain import nest
+from charlm.config.plain import merge, nest
 from charlm.config.presets import find_preset
 from charlm.errors import CharlmError, nearest
 
 PREFIX = "CHARLM_"
 OTHER_VARIABLES = ("CHARLM_CACHE", "CHARLM_RUN")
 """Our variables that are not settings."""
+
+
+def given_settings(text: Sequence[str], files: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings from everything that a user gave: files in their order, then the environment, then options.
+
+    Args:
+        text: The texts of the command line.
+        files: Names of presets and files.
+        options: The options of the command line, as nested values.
+
+    Raises:
+        CharlmError: an unknown key, or a value that does not fit.
+    """
+    if text:
+        options = merge(options, {"data": {"text": list(text)}})
+    elif taken := [prompt for prompt in options.get("samples", {}).get("prompts", ()) if Path(prompt).is_file()]:
+        raise CharlmError(f"`samples.prompts` took {taken[0]} for a prompt; name the text before the options")
+    layers: dict[str, Any] = {}
+    for name in files:
+        layers = merge(layers, from_file(name))
+    return merge(merge(layers, from_environment()), options)
 
 
 def from_file(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from charlm.cli.options import Options, Texts, named
-from charlm.cli.sources import from_environment, from_file
+from charlm.cli.sources import given_settings
 from charlm.config import Config
 from charlm.config.plain import flat, merge
 from charlm.config.shell import command
@@ -51,16 +51,9 @@ def train(
                 "leave TEXT, `run` and `config` out"
             )
         return _resume(resume, values, print_config, leave)
-    if text:
-        values = merge(values, {"data": {"text": list(text)}})
-    elif taken := [prompt for prompt in values.get("samples", {}).get("prompts", ()) if Path(prompt).is_file()]:
-        raise CharlmError(f"`samples.prompts` took {taken[0]} for a prompt; name the text before the options")
-    layers: dict[str, Any] = {}
-    for name in config:
-        layers = merge(layers, from_file(name))
     from charlm.training.pretrained import inherit
 
-    settings = Config.from_dict(inherit(merge(merge(layers, from_environment()), values)))
+    settings = Config.from_dict(inherit(given_settings(text, config, values)))
     if print_config:
         return _print_config(settings)
     from charlm.views.terminal import Terminal

@@ -170,6 +170,11 @@ class TrainerConfig:
         "batches between validations (a whole number: 1 is each batch) or epochs (a number with a point: 1.0 is each "
         "epoch); auto: 8 to 20 times in a run",
     )
+    limit_val_batches: Annotated[float, Meta(gt=0, le=1)] | Literal["auto"] = setting(
+        "auto",
+        "fraction of the validation text, from its beginning, that a validation reads; auto: all, but with "
+        "val_check_interval auto at most as much as takes about 3 % of the time",
+    )
     log_every_n_steps: PositiveInteger = setting(20, "optimiser steps between two logged numbers")
     deterministic: bool = setting(False, "only operations that repeat exactly (GPU)")
     logger: str = setting(

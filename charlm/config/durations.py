@@ -7,8 +7,12 @@ import re
 from charlm.errors import CharlmError
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, name: str = "trainer.max_time") -> float:
     """A length of time in seconds from `90s`, `3m`, `1h30m`, a plain number or Lightning's `DD:HH:MM:SS`.
+
+    Args:
+        text: The length of time.
+        name: The setting that it belongs to, for messages.
 
     Raises:
         CharlmError: the text is none of these, or the time is 0.
@@ -25,9 +29,9 @@ def seconds(text: str) -> float:
         units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
         total = sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
     if total == 0:
-        raise CharlmError(f"`trainer.max_time` must be longer than {text!r}")
+        raise CharlmError(f"`{name}` must be longer than {text!r}")
     if total is None:
-        raise CharlmError(f"`trainer.max_time` is not a time: {text!r}; write 90s, 3m, 1h30m or 00:00:03:00")
+        raise CharlmError(f"`{name}` is not a time: {text!r}; write 90s, 3m, 1h30m or 00:00:03:00")
     return total
 
 

@@ -13,6 +13,7 @@ from charlm.config.definitions import CheckpointConfig, TrainerConfig
 from charlm.config.durations import seconds
 
 Limit = Literal["epochs", "steps", "time", "patience"]
+"""What ends a run."""
 
 
 @dataclass(frozen=True)

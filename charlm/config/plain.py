@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -62,7 +62,8 @@ def checked(name: str, hint: Any, value: Any) -> Any:
 
 def to_plain(config: Any) -> dict[str, Any]:
     """Settings as nested plain values, in the order of their definitions."""
-    plain: dict[str, Any] = msgspec.to_builtins(config)
+    values = asdict(config)  # msgspec alone leaves out the defaults of what it has converted itself
+    plain: dict[str, Any] = msgspec.to_builtins(values)
     return plain
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -37,23 +37,39 @@ def training_speed(
         device: "cpu" or a torch device.
         progress: Called with the task, what is done of it, and the total.
     """
+    models = {name: LanguageModel(ModelConfig(name, 1, hidden, hidden, 0.0, tie=False), VOCABULARY) for name in names}
+    return model_speed(models, LANES, WINDOW, rounds=rounds, device=device, progress=progress)
+
+
+def model_speed(
+    models: Mapping[str, LanguageModel],
+    lanes: int,
+    window: int,
+    *,
+    rounds: int = 3,
+    device: str = "cpu",
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> dict[str, float]:
+    """The same of whole networks by name, on batches of so many lanes and tokens of each."""
     bf16 = choose_precision("auto", device != "cpu")[0] == "bf16-mixed"
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device != "cpu" else matmul_precision())
-    ids = torch.randint(VOCABULARY, (LANES, WINDOW + 1), generator=torch.Generator().manual_seed(1)).to(device)
-    models = {
-        name: LanguageModel(ModelConfig(name, 1, hidden, hidden, 0.0, tie=False), VOCABULARY).to(device)
-        for name in names
+    generator = torch.Generator().manual_seed(1)
+    ids = {
+        name: torch.randint(model.vocab_size, (lanes, window + 1), generator=generator).to(device)
+        for name, model in models.items()
     }
-    times: dict[str, list[float]] = {name: [] for name in names}
+    for model in models.values():
+        model.to(device)
+    times: dict[str, list[float]] = {name: [] for name in models}
     try:
         for turn in range(rounds + 1):
             for number, (name, model) in enumerate(models.items()):
                 progress("measuring", turn * len(models) + number, (rounds + 1) * len(models))
                 start = time.perf_counter()
                 with torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext():
-                    logits, _ = model(ids[:, :-1])
-                    loss = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+                    logits, _ = model(ids[name][:, :-1])
+                    loss = F.cross_entropy(logits.flatten(0, 1).float(), ids[name][:, 1:].flatten())
                 loss.backward()
                 if device != "cpu":
                     torch.cuda.synchronize()
@@ -62,4 +78,4 @@ def training_speed(
     finally:
         torch.set_float32_matmul_precision(before)
     progress("measuring", 1, 1)
-    return {name: LANES * WINDOW / statistics.median(seconds) for name, seconds in times.items()}
+    return {name: lanes * window / statistics.median(seconds) for name, seconds in times.items()}

@@ -62,6 +62,18 @@ def parameter_count(config: ModelConfig, vocab_size: int) -> int:
     return one + (config.layers - 1) * (two - one)
 
 
+def operation_count(config: ModelConfig, vocab_size: int) -> int:
+    """Multiplications with an addition for one token in the whole network: one for each weight of its matrices.
+
+    Those of each layer (`Cell.operations`, with the keys and values of attention), of the projection and of the output.
+    The embedding is looked up, and biases, norms and products element by element are left out.
+    """
+    embedding, hidden, cell = config.embedding, config.hidden, cells[config.cell](config)
+    layers = cell.operations(embedding, hidden) + (config.layers - 1) * cell.operations(hidden, hidden)
+    projection = hidden * embedding if has_projection(config) else 0
+    return layers + projection + vocab_size * (embedding if config.tie else hidden)
+
+
 def unused_settings(config: ModelConfig) -> list[str]:
     """Settings that differ from their defaults but do nothing for this cell, each with the reason."""
     cell = cells[config.cell](config)

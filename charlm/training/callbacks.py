@@ -85,9 +85,9 @@ class Validation(StepCallback):
     """Validates, records the best validation, and ends the run when the loss has stopped improving.
 
     The validation text is read in a few long lanes, each with its state carried from window to
-    window. If `val_check_interval` is "auto", only a fixed beginning of the text is read, so that
-    validation takes little of the time; otherwise all of it is read. `charlm evaluate` reads all of
-    it with the state carried from the first token to the last.
+    window. The part that is read is always the same: what `limit_val_batches` names; all of it where
+    `val_check_interval` is named; otherwise as much as takes little of the time. `charlm evaluate`
+    reads all of it with the state carried from the first token to the last.
 
     Args:
         trainer: Settings, of which `val_check_interval` says how often to validate.
@@ -107,7 +107,9 @@ class Validation(StepCallback):
         reporter: Reporter,
         recovery: Recovery,
     ) -> None:
-        self.interval, self.patience = trainer.val_check_interval, checkpoint.patience
+        self.interval, self.limit = trainer.val_check_interval, trainer.limit_val_batches
+        self.reads_all = self.interval != "auto" and self.limit == "auto"
+        self.patience = checkpoint.patience
         self.batch_size = batch_size
         self.stream = stream
         self.run_logger = run_logger
@@ -171,9 +173,11 @@ class Validation(StepCallback):
 
     def _part(self, progress: Progress, stream: TokenStream) -> TokenStream:
         """The part of the validation text to read; its length is chosen at the first validation."""
-        if self.interval != "auto":
+        if self.limit != "auto":
+            progress.validation_tokens = max(2, round(self.limit * len(stream)))
+        elif self.reads_all:
             return stream
-        if not progress.validation_tokens:
+        elif not progress.validation_tokens:
             progress.validation_tokens = halved(len(stream), self.points.tokens(progress))
             part = beginning(stream, progress.validation_tokens)
             if part is not stream:

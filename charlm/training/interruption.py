@@ -75,6 +75,6 @@ def _validate(trainer: lightning.Trainer, module: LanguageModule, validation: Va
         return None
     affordable = int(QUICK * SPEED * progress.tokens / max(1e-9, progress.elapsed))
     stream = beginning(validation.stream, progress.validation_tokens or affordable)
-    if validation.interval != "auto":
+    if validation.reads_all:
         stream = validation.stream
     return validation.evaluate(trainer, module, stream) if len(stream) <= affordable else None

@@ -17,7 +17,7 @@ from charlm.network.cells import cells
 from charlm.network.summary import check_model, parameter_count
 from charlm.reporter import Reporter
 from charlm.run_directory import RunDirectory
-from charlm.text.corpus import read_corpus
+from charlm.text.corpus import Corpus, read_corpus
 from charlm.text.store import build
 from charlm.text.stream import TokenStream
 from charlm.text.tokenization import Tokenizer, tokenizer_kinds
@@ -48,20 +48,14 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
     if source is not None:
         source.read_weights("best")
         check_fits(config, source)
-    corpus = read_corpus(config.data, reporter.progress)
-    reporter.say(f"text: {corpus.description}")
-    for note in corpus.notes:
-        reporter.say(note)
-    target = path or _free_path(config.data.text)
+    corpus = read_text(config, reporter)
+    target = path or free_path(config.data.text)
     drop_leftovers(target.parent)
     partial = temporary_path(target)  # renamed to `target` when complete
     try:
         partial.mkdir(parents=True)
-        tokenizer, streams = build(corpus, config.tokenizer, partial / "tokens", progress=reporter.progress)
-        _describe(tokenizer, streams, reporter)
-        check_prompts(config.samples, tokenizer)
-        _check_lengths(streams)
-        resolved, choices = resolve(config, _facts(config, tokenizer, streams["train"], processes))
+        tokenizer, streams = encode(corpus, config, partial / "tokens", reporter)
+        resolved, choices = resolve(config, facts(config, tokenizer, streams["train"], processes))
         for name, value, reason in choices:
             reporter.say(f"chosen: {name} {value} ({reason})")
         check_memory(resolved.model, len(tokenizer), has_gpu(config.trainer))
@@ -81,7 +75,7 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
                     raise
                 if path is not None:
                     raise _taken(path) from None
-                target = _free_path(config.data.text)
+                target = free_path(config.data.text)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and target.exists() and not partial.exists():  # it was renamed already
             raise Interrupted(signal.SIGINT, target) from None
@@ -89,14 +83,34 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
         raise
 
 
-def _free_path(texts: tuple[str, ...]) -> Path:
-    """A free directory under `runs/` named after the text."""
+def read_text(config: Config, reporter: Reporter) -> Corpus:
+    """Find the text of a run and read it once, to check, count and hash it."""
+    corpus = read_corpus(config.data, reporter.progress)
+    reporter.say(f"text: {corpus.description}")
+    for note in corpus.notes:
+        reporter.say(note)
+    return corpus
+
+
+def encode(
+    corpus: Corpus, config: Config, folder: Path, reporter: Reporter
+) -> tuple[Tokenizer, dict[str, TokenStream]]:
+    """Learn the vocabulary, encode the splits into a folder, and check that a run with these settings can use them."""
+    tokenizer, streams = build(corpus, config.tokenizer, folder, progress=reporter.progress)
+    _describe(tokenizer, streams, reporter)
+    check_prompts(config.samples, tokenizer)
+    _check_lengths(streams)
+    return tokenizer, streams
+
+
+def free_path(texts: tuple[str, ...], folder: str = "runs") -> Path:
+    """A free directory in a folder, named after the text."""
     name = Path(texts[0].rstrip("/*")).name if texts and texts[0] != "-" else ""
     name = re.sub(r"\.(txt|gz|abc|md)\b", "", name)
     name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or ("text" if texts else "python-documentation")
-    path, number = Path("runs") / name, 2
+    path, number = Path(folder) / name, 2
     while path.exists():
-        path, number = Path("runs") / f"{name}-{number}", number + 1
+        path, number = Path(folder) / f"{name}-{number}", number + 1
     return path
 
 
@@ -129,7 +143,8 @@ def check_memory(model: ModelConfig, vocab_size: int, gpu: bool) -> None:
         )
 
 
-def _facts(config: Config, tokenizer: Tokenizer, train: TokenStream, processes: int) -> Facts:
+def facts(config: Config, tokenizer: Tokenizer, train: TokenStream, processes: int = 1) -> Facts:
+    """What the settings of a run are chosen from."""
     cell = cells[config.model.cell]
     return Facts(
         tokens=len(train),

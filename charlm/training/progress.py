@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import typing
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Progress:
         batch: Batches of this epoch so far.
         improved: Whether the validation of this step is the best so far.
         rolled_back: Whether this step ended with a return to the last checkpoint.
-        stop_reason: The limit that the run has reached; None if it has reached none.
+        stop_reason: The limit that the run has reached, or "asked" if a callback ends it; None if it goes on.
         paused: Seconds that this process spent between steps: validation, samples, saving.
     """
 
@@ -62,7 +62,7 @@ class Progress:
     batch: int = field(default=0, metadata={"stored": False})
     improved: bool = field(default=False, metadata={"stored": False})
     rolled_back: bool = field(default=False, metadata={"stored": False})
-    stop_reason: Limit | None = field(default=None, metadata={"stored": False})
+    stop_reason: Limit | Literal["asked"] | None = field(default=None, metadata={"stored": False})
     paused: float = field(default=0.0, metadata={"stored": False})
     _started: float | None = field(default=None, metadata={"stored": False})
 

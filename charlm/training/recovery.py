@@ -15,7 +15,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, Diverged
 from charlm.network.model import LanguageModel
 from charlm.reporter import Reporter
 from charlm.run_directory import RunDirectory
@@ -58,7 +58,7 @@ class Recovery:
             reason: What went wrong: a clause without a full stop.
 
         Raises:
-            CharlmError: the run has done so before.
+            Diverged: the run has done so before.
         """
         progress = module.progress
         if progress.rollbacks:
@@ -78,7 +78,7 @@ class Recovery:
         if trainer.global_rank:
             end_quietly()
         optimizer, settings, run = module.optimizer_config, module.trainer_config, self.directory.path
-        raise CharlmError(
+        raise Diverged(
             f"step {module.progress.step}: {reason}, although the run had returned to its last good weights and "
             f"lowered the learning rate; {run} keeps its last good weights; in a new run, try a lower `optimizer.lr` "
             f"(now {optimizer.lr:g}), `optimizer.weight_decay` (now {optimizer.weight_decay:g}) or "

@@ -48,13 +48,17 @@ class RunGroup:
 
     Args:
         runs: One or more.
+        title: The name of the group; without it, it is named after its runs.
     """
 
     runs: list[Summary]
+    title: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the run; for several runs the name of the first, and how many there are."""
+        """Its title, or the name of the run; for several runs the name of the first, and how many there are."""
+        if self.title:
+            return self.title
         first = self.runs[0].name
         return first if len(self.runs) == 1 else f"{first} ({len(self.runs)} runs)"
 

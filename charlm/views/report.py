@@ -16,11 +16,11 @@ from charlm.evaluation.text_metrics import BASELINE, COMPARED, REFERENCE, metric
 from charlm.network.summary import parameter_table
 from charlm.run_directory import RunDirectory, Sample
 from charlm.views import charts
+from charlm.views.pages import page_environment
 from charlm.views.plots import Chart, level_style, memory_charts
 from charlm.views.ranking import Table, compared_metrics, differing, judge, ranked, ranking
 from charlm.views.samples import HEADLINES, point_name
 from charlm.views.summary import SamplePoint, Summary, named, same_text, shown, spread
-from charlm.views.svg import svg
 from charlm.views.text import visible, wrap
 
 COLUMNS = 8
@@ -45,25 +45,12 @@ def html(directories: Sequence[RunDirectory]) -> str:
     Raises:
         CharlmError: a file of a run is damaged, or a run is named twice.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup, escape
-
-    from charlm import __version__
-
-    environment = Environment(
-        loader=PackageLoader("charlm.views", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_environment()
     environment.globals["best_is_bold"] = BEST
-    environment.filters["svg"] = lambda chart: Markup(svg(chart))
-    environment.filters["visible"] = visible
-    environment.filters["code"] = lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
     summaries = named(directories)
     single = summaries[0] if len(summaries) == 1 else None
-    page = environment.get_template("report.html")
-    return page.render(
+    return environment.get_template("report.html").render(
         title=single.name if single else ", ".join(summary.name for summary in summaries),
-        version=__version__,
         command=command("report", *(directory.path for directory in directories)),
         names=[summary.name for summary in summaries],
         single=single,

@@ -76,7 +76,7 @@ def svg(chart: Chart) -> str:
         parts.append(f'<path d="M{left:.1f} {y_axis.place(level):.1f}H{RIGHT:g}" {_level_stroke(name)}/>')
     for number, curve in enumerate(chart.curves):
         if len(curve.low):
-            parts.append(_band(curve, _curve_colour(number), x_axis, y_axis))
+            parts.append(_band(curve, curve_colour(number), x_axis, y_axis))
     # Faint curves first, so that they are behind the others.
     for number in sorted(range(len(curves)), key=lambda number: not chart.curves[number].faint):
         x, y = curves[number]
@@ -217,7 +217,7 @@ def _grid(x_axis: _Axis, y_axis: _Axis, left: float, top: float, bottom: float) 
 
 
 def _curve(chart: Chart, number: int, x: Sequence[float], y: Sequence[float]) -> str:
-    curve, colour = chart.curves[number], _curve_colour(number)
+    curve, colour = chart.curves[number], curve_colour(number)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     style = 'stroke-width="1.2" stroke-opacity=".65"' if curve.faint else 'stroke-width="1.8"'
     line = f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-linejoin="round" {style}/>'
@@ -237,7 +237,7 @@ def _band(curve: Curve, colour: str, x_axis: _Axis, y_axis: _Axis) -> str:
     return f'<polygon points="{points}" fill="{colour}" fill-opacity=".18"/>'
 
 
-def _curve_colour(number: int) -> str:
+def curve_colour(number: int) -> str:
     """The colour of a curve: one of the page's, and after these one of `hue`."""
     if number < len(COLOURS):
         return f"var(--curve-{number + 1})"
@@ -255,8 +255,7 @@ def _legend_rows(chart: Chart, levels: dict[str, float]) -> list[list[tuple[floa
     if not chart.legend or len(chart.curves) + len(levels) < 2:
         return []
     entries = [
-        (curve.name, f'stroke="{_curve_colour(number)}" stroke-width="1.8"')
-        for number, curve in enumerate(chart.curves)
+        (curve.name, f'stroke="{curve_colour(number)}" stroke-width="1.8"') for number, curve in enumerate(chart.curves)
     ]
     entries += [(name, _level_stroke(name)) for name in levels]
     rows: list[list[tuple[float, str, str]]] = [[]]

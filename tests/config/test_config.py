@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from charlm.config import Config, settings
+from charlm.config.plain import flat
 from charlm.errors import CharlmError
 
 
@@ -59,3 +60,8 @@ def test_a_mistake_is_one_clear_line(values: dict[str, Any], message: str) -> No
     with pytest.raises(CharlmError) as error:
         Config.from_dict(values)
     assert str(error.value) == message
+
+
+def test_plain_values_have_every_setting_and_not_only_those_that_were_given() -> None:
+    given = Config.from_dict({"model": {"hidden": 3}})
+    assert list(flat(given.to_dict())) == [setting.name for setting in settings(Config)]

@@ -13,7 +13,7 @@ from charlm.config import ModelConfig
 from charlm.errors import CharlmError
 from charlm.network.cells import Cell, cells
 from charlm.network.model import LanguageModel
-from charlm.network.summary import check_model, parameter_count, parameter_table, unused_settings
+from charlm.network.summary import check_model, operation_count, parameter_count, parameter_table, unused_settings
 
 SMALL = ModelConfig("lstm", layers=2, hidden=8, embedding=4, dropout=0.0, tie=False)
 
@@ -90,3 +90,15 @@ def test_a_setting_without_anything_to_act_on_is_named(cell: str, options: dict[
     assert unused_settings(replace(SMALL, cell=cell, **options)) == [f"`model.{name}`: {cell} has {lacks}"]
     assert unused_settings(replace(SMALL, cell="mogrifier", **options)) == []
     assert unused_settings(replace(SMALL, cell=cell)) == []
+
+
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("name", cells)
+def test_operations_are_the_weights_of_all_matrices_and_the_products_of_attention(name: str, tie: bool) -> None:
+    embedding = 8 if cells[name].raw_input else 4
+    config = ModelConfig(name, layers=3, hidden=8, embedding=embedding, dropout=0.0, tie=tie, context=5)
+    model = LanguageModel(config, 65)
+    matrices = {key: weight.numel() for key, weight in model.named_parameters() if weight.dim() == 2}
+    looked_up = matrices.pop("embedding.weight")
+    attention = 3 * 2 * 5 * 8 if cells[name].attends else 0
+    assert operation_count(config, 65) == sum(matrices.values()) + attention + looked_up * tie

@@ -118,3 +118,17 @@ def test_lanes_of_validation_are_long(tmp_path: Path, characters: int, lanes: in
     # Of at least VALIDATION_TOKENS tokens, and at most as many as in training.
     assert min(by_lanes, key=lambda count: abs(by_lanes[count] - found.nats)) == lanes
     assert found.nats == pytest.approx(by_lanes[lanes], rel=1e-6)
+
+
+@pytest.mark.parametrize("interval", ["auto", 1.0])
+def test_a_fraction_of_the_validation_text_is_read_at_every_validation(
+    text: Path, tmp_path: Path, interval: str | float
+) -> None:
+    config = small_settings(
+        text,
+        trainer={"max_epochs": 1, "limit_val_batches": 0.5, "val_check_interval": interval},
+        samples={"every": 0},
+        inspect={"images": False, "histograms": False, "embeddings": False},
+    )
+    read = {row["val/tokens"] for row in train(config, tmp_path / "run").metrics if "val/loss" in row}
+    assert read == {150 // 2 - 1}

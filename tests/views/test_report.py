@@ -21,7 +21,7 @@ from charlm.views import report, summary
 from charlm.views.charts import training_charts
 from charlm.views.ranking import smallest
 from charlm.views.summary import Summary, spread
-from charlm.views.svg import _curve_colour
+from charlm.views.svg import curve_colour
 from charlm.views.text import visible
 from conftest import Charlm
 
@@ -396,7 +396,7 @@ def test_metrics_of_a_short_text_have_a_caveat(tmp_path: Path) -> None:
 
 
 def test_more_curves_than_colours_do_not_repeat_one() -> None:
-    assert len({_curve_colour(number) for number in range(24)}) == 24
+    assert len({curve_colour(number) for number in range(24)}) == 24
 
 
 def test_a_run_cannot_be_compared_with_itself(tmp_path: Path) -> None:

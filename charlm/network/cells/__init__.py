@@ -213,6 +213,20 @@ class Cell:
             for count, letter in self._terms()
         )
 
+    def operations(self, features: int, hidden: int) -> int:
+        """Multiplications with an addition for one token in a layer of n = hidden units with m = features inputs.
+
+        Each weight of a matrix takes part once: gates n m + products n^2. Attention adds the product of the query with
+        the keys and of the probabilities with the values of `context` tokens: 2 `context` n. Products of vectors
+        element by element are left out.
+        """
+        matrices = sum(
+            count * (features if letter == "nm" else hidden) * hidden
+            for count, letter in self._terms()
+            if letter in ("nm", "n^2")
+        )
+        return matrices + (2 * self.context * hidden if self.attends else 0)
+
     def formula(self) -> str:
         """The number of parameters in letters: "4 nm + 4 n^2 + 4 n" for an LSTM."""
         return " + ".join(f"{count} {letter}" if count > 1 else letter for count, letter in self._terms() if count)

@@ -1,0 +1,91 @@
+"""charlm race: several cells on one text, equal in size and budget."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, Texts, named, read
+from charlm.cli.sources import given_settings
+from charlm.config import Config
+from charlm.errors import CharlmError, Interrupted
+from charlm.experiments.planning import start
+from charlm.experiments.race import RaceOptions, base_settings, check, check_engine, run
+from charlm.experiments.race_directory import RaceDirectory
+from charlm.reporter import Reporter
+from charlm.text.corpus import check_text
+from charlm.text.tokenization import tokenizer_kinds
+from charlm.views.text import json_line, visible
+
+
+def race(
+    *text: Annotated[Texts, Parameter(help="the text to train on")],
+    config: Annotated[
+        list[str], Parameter(help="settings in YAML, or a preset by name; may be repeated", negative=())
+    ] = [],  # noqa: B006 - the parser reads it and nothing changes it
+    race: Annotated[str | None, Parameter(help="the directory of the race (default: a free name under races/)")] = None,
+    resume: Annotated[str | None, Parameter(help="continue this race; a finished one is shown again")] = None,
+    json: Annotated[bool, Parameter(help="print JSON")] = False,
+    options: Options[RaceOptions] = None,
+    settings: Options[Config] = None,
+) -> None:
+    """Compare cells on one text: each trained at equal size and equal budget, with several seeds.
+
+    `charlm race TEXT --cells lstm gru min_gru` searches the learning rate of each cell, trains it with several seeds,
+    ranks the cells by the validation split and says how sure the order is. All settings of charlm train are the common
+    base; the defaults that differ are checkpoint.patience 0, samples.scored 0 and data.test_fraction 0.05. The table
+    is printed on standard output; the page is race.html in the directory of the race.
+    """
+    chosen, values = read(RaceOptions, options), named(settings)
+    if resume is not None:
+        if text or config or race is not None or values or not named(options).keys() <= {"engine", "cluster"}:
+            raise CharlmError("`resume` continues a race with its own text, plan and settings; leave the others out")
+        check_engine(chosen, RaceDirectory(resume).plan.networks)
+        return _run(lambda reporter: RaceDirectory(resume), chosen, json)
+    if "cell" in values.get("model", {}):
+        raise CharlmError("`model.cell` is one cell, and a race compares several; name them with `cells`")
+    base = Config.from_dict(base_settings(given_settings(text, config, values)))
+    check(chosen, base)
+    tokenizer_kinds[base.tokenizer.kind]
+    path = None if race is None else Path(race)
+    if path is not None and path.exists():
+        raise CharlmError(f"{path} exists already; choose another `race`, or continue it with `resume` {path}")
+    check_text(base.data)
+    return _run(lambda reporter: start(chosen, base, path, reporter), chosen, json)
+
+
+def _run(begin: Callable[[Reporter], RaceDirectory], options: RaceOptions, json: bool) -> None:
+    """Start or open a race, train what is not finished, and show the result."""
+    from charlm.views.terminal import Terminal
+
+    reporter, directory = Terminal(), None
+    try:
+        reporter.say("loading torch and lightning")
+        directory = begin(reporter)
+        for line in directory.plan.describe():
+            reporter.say(line)
+        run(directory, reporter, options)
+    except (Interrupted, KeyboardInterrupt):
+        if directory is not None:
+            reporter.say(f"interrupted and saved; continue with: {directory.resume}")
+        raise
+    finally:
+        reporter.close()
+    _show(directory, json)
+
+
+def _show(directory: RaceDirectory, json: bool) -> None:
+    from charlm.experiments.standings import result, write_page
+    from charlm.views.race import print_race
+
+    found = result(directory)
+    write_page(directory, found)
+    if json:
+        print(json_line(found.to_dict()))
+    else:
+        print_race(found)
+    print(f"wrote {visible(str(directory.page.resolve()))}; open it in a browser", file=sys.stderr)

@@ -1,0 +1,79 @@
+"""charlm sweep: many settings on one text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from charlm.cli.options import Options, Texts, named, read
+from charlm.cli.sources import given_settings
+from charlm.config import Config
+from charlm.errors import CharlmError, Interrupted
+from charlm.experiments.sweep import SweepOptions, base_settings, check, result, run, start, write_page
+from charlm.experiments.sweep_directory import SweepDirectory, load_optuna
+from charlm.text.corpus import check_text
+from charlm.views.sweep import print_sweep
+from charlm.views.text import json_line, visible
+
+
+def sweep(
+    *text: Annotated[Texts, Parameter(help="the text to train on")],
+    config: Annotated[
+        list[str], Parameter(help="settings in YAML, or a preset by name; may be repeated", negative=())
+    ] = [],  # noqa: B006 - the parser reads it and nothing changes it
+    sweep: Annotated[
+        str | None, Parameter(help="the directory of the sweep (default: a free name under sweeps/)")
+    ] = None,
+    resume: Annotated[str | None, Parameter(help="continue this sweep; a finished one is shown again")] = None,
+    json: Annotated[bool, Parameter(help="print JSON")] = False,
+    options: Options[SweepOptions] = None,
+    settings: Options[Config] = None,
+) -> None:
+    """Search the best settings for one text with Optuna: which are tried is said in a space file.
+
+    `charlm sweep TEXT --space space.yaml` trains one run after the other. A line of the file is a range,
+    `optimizer.lr: {low: 0.001, high: 0.02, log: true}`, or a list of choices, `model.cell: [lstm, gru]`. All settings
+    of charlm train are the common base. The best trials are printed on standard output; the page is sweep.html in the
+    directory of the sweep.
+    """
+    chosen, values = read(SweepOptions, options), named(settings)
+    if resume is not None:
+        if text or config or sweep is not None or values or named(options):
+            raise CharlmError("`resume` continues a sweep with its own text, plan and settings; leave the others out")
+        load_optuna()
+        return _run(lambda: SweepDirectory(resume), json)
+    base = Config.from_dict(base_settings(given_settings(text, config, values)))
+    check(chosen, base)
+    path = None if sweep is None else Path(sweep)
+    if path is not None and path.exists():
+        raise CharlmError(f"{path} exists already; choose another `sweep`, or continue it with `resume` {path}")
+    check_text(base.data)
+    return _run(lambda: start(chosen, base, path), json)
+
+
+def _run(begin: Callable[[], SweepDirectory], json: bool) -> None:
+    """Start or open a sweep, train what is not finished, and show the result."""
+    from charlm.views.terminal import Terminal
+
+    reporter, directory = Terminal(), None
+    try:
+        reporter.say("loading torch and lightning")
+        directory = begin()
+        run(directory, reporter)
+    except (Interrupted, KeyboardInterrupt):
+        if directory is not None:
+            reporter.say(f"interrupted and saved; continue with: {directory.resume}")
+        raise
+    finally:
+        reporter.close()
+    found = result(directory)
+    write_page(directory, found)
+    if json:
+        print(json_line(found.to_dict()))
+    else:
+        print_sweep(found)
+    print(f"wrote {visible(str(directory.page.resolve()))}; open it in a browser", file=sys.stderr)

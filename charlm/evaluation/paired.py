@@ -1,0 +1,214 @@
+"""Scores of several networks over the same seeds: paired differences with their intervals, and a verdict in words.
+
+A score is better the smaller it is, such as bits per character. Two networks are compared seed by seed: what a seed
+changes for both cancels in the difference.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+CONFIDENCE = 0.95
+"""Probability that the interval of a difference covers its true mean, if differences vary like a normal variable."""
+
+LITTLE = 0.01
+"""Relative difference below which a network is better by little, however sure the difference is."""
+
+Decision = Literal["clearly better", "better by little", "cannot be told apart"]
+
+WORDS: dict[Decision, str] = {
+    "clearly better": "is clearly better than",
+    "better by little": "is better by little, but surely, than",
+    "cannot be told apart": "cannot be told apart from",
+}
+"""What the best network is in comparison with others, in the order in which it is said."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a network predicts a split.
+
+    Args:
+        loss: Nats per token; infinite if the training diverged before its first validation.
+        bits: Bits per character.
+    """
+
+    loss: float
+    bits: float
+
+    @classmethod
+    def of(cls, values: dict[str, float | None]) -> Score:
+        """A score from plain values; None stands for infinity, which JSON lacks."""
+        loss, bits = (math.inf if values[name] is None else values[name] for name in ("loss", "bits"))
+        return msgspec.convert({"loss": loss, "bits": bits}, cls)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the scores of one network are above those of the best, on average over the seeds.
+
+    Args:
+        mean: The mean difference.
+        low, high: The ends of its interval; infinite for a single seed.
+        relative: The mean difference divided by the mean score of the best.
+    """
+
+    mean: float
+    low: float
+    high: float
+    relative: float
+
+    @property
+    def decision(self) -> Decision:
+        """What the interval says about the best in comparison with the other."""
+        if self.low <= 0:
+            return "cannot be told apart"
+        return "better by little" if self.relative < LITTLE else "clearly better"
+
+
+def paired_difference(best: Sequence[float], other: Sequence[float]) -> Difference:
+    """How far the scores of a network are above those of the best with the same seeds.
+
+    The interval is that of Student's t for paired samples: mean +- t s / sqrt(n), where s is the sample standard
+    deviation of the n differences and t the quantile of n - 1 degrees of freedom (Student 1908, "The probable error of
+    a mean").
+
+    Args:
+        best, other: The scores, in the order of the seeds.
+    """
+    differences = [theirs - ours for ours, theirs in zip(best, other, strict=True)]
+    mean, count = statistics.fmean(differences), len(differences)
+    relative = mean / statistics.fmean(best)
+    if not math.isfinite(mean):  # the other has diverged with at least one seed
+        return Difference(math.inf, math.inf, math.inf, math.inf)
+    if count < 2:
+        return Difference(mean, -math.inf, math.inf, relative)
+    half = t_quantile(0.5 + CONFIDENCE / 2, count - 1) * statistics.stdev(differences) / math.sqrt(count)
+    return Difference(mean, mean - half, mean + half, relative)
+
+
+def t_quantile(probability: float, degrees: int) -> float:
+    """The value that Student's t with so many degrees of freedom stays below with a probability from 0.5 to 1."""
+    low, high = 0.0, 1.0
+    while t_distribution(high, degrees) < probability:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_distribution(middle, degrees) < probability else (low, middle)
+    return high
+
+
+def t_distribution(value: float, degrees: int) -> float:
+    """The probability that Student's t with a whole number of degrees of freedom stays below a value.
+
+    The finite series of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4.
+    """
+    angle = math.atan(value / math.sqrt(degrees))
+    term = total = math.cos(angle) if degrees % 2 else 1.0
+    for number in range(3 if degrees % 2 else 2, degrees, 2):
+        term *= math.cos(angle) ** 2 * (number - 1) / number
+        total += term
+    if degrees % 2:
+        inside = 2 / math.pi * (angle + (math.sin(angle) * total if degrees > 1 else 0.0))
+    else:
+        inside = math.sin(angle) * total
+    return 0.5 + inside / 2
+
+
+def mean(scores: Sequence[float]) -> float:
+    """The mean over the seeds; infinite if a training diverged."""
+    return statistics.fmean(scores)
+
+
+def deviation(scores: Sequence[float]) -> float:
+    """The sample standard deviation over the seeds; NaN for a single seed, or if a training diverged."""
+    finite = len(scores) > 1 and all(map(math.isfinite, scores))
+    return statistics.stdev(scores) if finite else math.nan
+
+
+def describe_choice(
+    scores: Mapping[str, Sequence[float]], speeds: Mapping[str, float], test: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """The verdict on several networks in sentences: which to pick, and how sure that is.
+
+    Args:
+        scores: Bits per character of the validation split by network, in the order of the seeds.
+        speeds: Tokens per second of training.
+        test: Bits per character of the test split; empty if there is none.
+    """
+    best, *others = sorted(scores, key=lambda name: mean(scores[name]))
+    if not math.isfinite(mean(scores[best])):
+        return ["Every network diverged with at least one seed, so none can be picked; lower `optimizer.lr`."]
+    differences = {name: paired_difference(scores[best], scores[name]) for name in others}
+    groups: dict[Decision, list[str]] = {}
+    for name, difference in differences.items():
+        groups.setdefault(difference.decision, []).append(name)
+    equals = groups.get("cannot be told apart", [])
+    sentences = _pick(best, equals, scores, speeds)
+    for decision, words in WORDS.items():
+        if (found := groups.get(decision, [])) and len(scores[best]) > 1:
+            compared = "; ".join(f"{name} ({describe_difference(differences[name])})" for name in found)
+            sentences.append(f"{best} {words} {compared}.")
+    if test:
+        lowest = min(test, key=lambda name: mean(test[name]))
+        reached = f"{mean(test[lowest]):.3f} bits per character"
+        reached += "" if lowest == best else f", {best} {mean(test[best]):.3f}"
+        agrees = "confirms this choice" if lowest == best else "has another order"
+        sentences.append(f"The test split, read once at the end, {agrees}: {lowest} is best there ({reached}).")
+    return sentences
+
+
+def describe_difference(difference: Difference) -> str:
+    """A difference in bits per character with its interval, in words."""
+    if not math.isfinite(difference.mean):
+        return "which diverged"
+    by = f"by {difference.mean:.3f} bits per character"
+    if math.isinf(difference.low):
+        return by
+    return f"{by}, {CONFIDENCE:.0%} interval {difference.low:.3f} to {difference.high:.3f}"
+
+
+def describe_seeds(seeds: int, others: int) -> list[str]:
+    """What the number of seeds says about the intervals of the differences, in sentences.
+
+    Args:
+        seeds: Trials of each network.
+        others: Networks that are compared with the best.
+    """
+    if seeds < 2:
+        return ["With one seed nothing shows how much another seed would change; more `seeds` show it."]
+    sentences = []
+    if seeds < 6:
+        quantile = t_quantile(0.5 + CONFIDENCE / 2, seeds - 1)
+        sentences.append(
+            f"With {seeds} seeds the intervals are wide (Student's t with {seeds - 1} "
+            f"degree{'s' if seeds > 2 else ''} of freedom: {quantile:.2f} standard errors to each side); more `seeds` "
+            "make them narrower."
+        )
+    if others > 1:
+        sentences.append("Each interval is of one comparison, without a correction for several comparisons.")
+    return sentences
+
+
+def _pick(
+    best: str, equals: Sequence[str], scores: Mapping[str, Sequence[float]], speeds: Mapping[str, float]
+) -> list[str]:
+    """Sentences that name the network to pick."""
+    reached = f"{mean(scores[best]):.3f} bits per character of the validation split"
+    if not equals:
+        return [f"Pick {best} for this text: {reached}."]
+    seeds = len(scores[best])
+    listed = equals[0] if len(equals) == 1 else f"{', '.join(equals[:-1])} and {equals[-1]}"
+    unsure = f"{best} has the lowest mean, {reached}, but "
+    unsure += f"{seeds} seeds do not tell it apart from {listed}." if seeds > 1 else "one seed cannot show chance."
+    near = [name for name in equals if mean(scores[name]) < mean(scores[best]) * (1 + LITTLE)]
+    fastest = max([best, *near], key=lambda name: speeds[name])
+    if fastest == best:
+        return [unsure, f"Pick {best} for this text."]
+    return [unsure, f"Pick {best} for this text, or {fastest}: it is less than {LITTLE:.0%} worse and trains faster."]

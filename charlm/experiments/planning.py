@@ -1,0 +1,157 @@
+"""The start of a race: its text is read, and its plan is made and written."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charlm.config import Config
+from charlm.config.durations import duration, seconds
+from charlm.errors import CharlmError
+from charlm.experiments.budget import Budget, divide
+from charlm.experiments.plan import Plan
+from charlm.experiments.race import FACTORS, RaceOptions, searched
+from charlm.experiments.race_directory import RaceDirectory
+from charlm.experiments.sizes import equal_networks
+from charlm.files import drop_leftovers, temporary_path
+from charlm.reporter import Reporter
+from charlm.text.stream import TokenStream
+from charlm.text.tokenization import Tokenizer
+
+DEFAULT_BUDGET = "3m"
+"""Time for each cell and seed, if nothing else bounds a trial."""
+
+
+def start(options: RaceOptions, config: Config, path: Path | None, reporter: Reporter) -> RaceDirectory:
+    """Read the text and write the start of a race: all of it or, if something is wrong, nothing.
+
+    Args:
+        options: What is compared, and how long.
+        config: The common settings (`base_settings`); those that are None are chosen for each network.
+        path: Where to put the race; None: a free name under `races/`.
+        reporter: Told what is read.
+
+    Raises:
+        CharlmError: something about the text, the settings or the machine that a user can fix.
+    """
+    from charlm.training.preparation import encode, free_path, read_text
+
+    if path is not None and path.exists():
+        raise CharlmError(f"{path} exists already and is never overwritten; choose another `race`")
+    target = path or free_path(config.data.text, "races")
+    corpus = read_text(config, reporter)
+    drop_leftovers(target.parent)
+    partial = temporary_path(target)
+    try:
+        partial.mkdir(parents=True)
+        tokenizer, streams = encode(corpus, config, partial / "tokens", reporter)
+        RaceDirectory.create(partial, _plan(options, config, tokenizer, streams, reporter), tokenizer)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return RaceDirectory(target)
+
+
+def _plan(
+    options: RaceOptions, config: Config, tokenizer: Tokenizer, streams: dict[str, TokenStream], reporter: Reporter
+) -> Plan:
+    """The plan of a race: equal networks, and what each may use."""
+    from charlm.training.preparation import check_memory, facts
+
+    train = streams["train"]
+    timed = not (options.epochs or options.tokens or _steps_of(config, options))
+    bound = replace(config.trainer, max_epochs=-1, max_steps=-1 if timed else 1, max_time="1s" if timed else "")
+    networks = equal_networks(
+        replace(config, trainer=bound),
+        list(options.cells),
+        options.equal,
+        lambda name: facts(_with_cell(config, name), tokenizer, train),
+    )
+    reference = networks[options.cells[0]]
+    gpu = facts(config, tokenizer, train).gpu
+    for network in networks.values():
+        check_memory(network.model, len(tokenizer), gpu)
+    steps_per_epoch = _steps_per_epoch(reference, train)
+    total, words = _total(options, config, len(train), steps_per_epoch)
+    shares = divide(total, options.seeds, searched(options))
+    speeds = _speeds(networks, len(tokenizer), "cuda" if gpu else "cpu", reporter)
+    tokens_per_step = train.predicted.tokens / steps_per_epoch
+    smallest = shares.search.seconds
+    if smallest is not None and smallest * min(speeds.values()) < 2 * tokens_per_step:
+        slowest = min(speeds, key=lambda name: speeds[name])
+        raise CharlmError(
+            f"the budget is too small for one validation: in {smallest:g} seconds, its smallest share, {slowest} does "
+            "not even train two steps; raise `budget`, or lower `data.batch_size` or `model.hidden`"
+        )
+    part = _validation_part(shares.trial, min(speeds.values()), len(streams["val"]), reference)
+    plain = {}
+    for name, network in networks.items():
+        trainer = replace(shares.trial.limit(network.trainer), limit_val_batches=part)
+        plain[name] = replace(network, trainer=trainer).to_dict()
+    seeds = [config.seed + number for number in range(options.seeds)]
+    return Plan(
+        plain, len(tokenizer), seeds, FACTORS[options.search], options.equal, words, shares, speeds, tokens_per_step,
+        len(train),
+    )  # fmt: skip
+
+
+def _with_cell(config: Config, name: str) -> Config:
+    return replace(config, model=replace(config.model, cell=name))
+
+
+def _steps_of(config: Config, options: RaceOptions) -> bool:
+    """Whether the common settings bound a trial by epochs or steps, and the race by nothing else."""
+    trainer = config.trainer
+    bounded = (trainer.max_epochs or -1) > 0 or trainer.max_steps > 0
+    return bounded and not (options.budget or trainer.max_time)
+
+
+def _total(options: RaceOptions, config: Config, tokens: int, steps_per_epoch: int) -> tuple[Budget, str]:
+    """What a network may use for each seed, and the same in words."""
+    trainer = config.trainer
+    if options.tokens:
+        return Budget(steps=int(options.tokens / tokens * steps_per_epoch)), f"{options.tokens:,} tokens"
+    if options.epochs:
+        return Budget(steps=int(options.epochs * steps_per_epoch)), f"{options.epochs:g} epochs"
+    if _steps_of(config, options):
+        epochs = math.inf if (trainer.max_epochs or -1) < 0 else trainer.max_epochs * steps_per_epoch
+        steps = int(min(epochs, math.inf if trainer.max_steps < 0 else trainer.max_steps))
+        return Budget(steps=steps), f"{steps:,} optimiser steps"
+    name = "budget" if options.budget else "trainer.max_time"
+    time = seconds(options.budget or trainer.max_time or DEFAULT_BUDGET, name)
+    return Budget(seconds=time), duration(time)
+
+
+def _steps_per_epoch(config: Config, train: TokenStream) -> int:
+    from charlm.text.batching import batches
+
+    count = len(batches(train, config.data.batch_size, config.data.seq_length))
+    return -(-count // config.trainer.accumulate_grad_batches)
+
+
+def _speeds(networks: dict[str, Config], vocab_size: int, device: str, reporter: Reporter) -> dict[str, float]:
+    """Tokens per second of each network on its batches: forward and backward, without the optimiser."""
+    from charlm.evaluation.speed import model_speed
+    from charlm.network.model import LanguageModel
+
+    data = next(iter(networks.values())).data
+    models = {name: LanguageModel(config.model, vocab_size) for name, config in networks.items()}
+    return model_speed(models, data.batch_size, data.seq_length, rounds=2, device=device, progress=reporter.progress)
+
+
+def _validation_part(trial: Budget, slowest: float, tokens: int, config: Config) -> Any:
+    """The fraction of the validation text that every validation reads, so that curves of all networks are comparable.
+
+    In a trial that is bound by time a run would choose it by its own speed; here the slowest network decides.
+    """
+    from charlm.training.validation_points import COST, LEAST_TOKENS, SPEED, USUAL, halved
+
+    trainer = config.trainer
+    if trial.seconds is None or trainer.val_check_interval != "auto" or trainer.limit_val_batches != "auto":
+        return trainer.limit_val_batches
+    most = max(LEAST_TOKENS, int(COST * SPEED * slowest * trial.seconds / USUAL))
+    return halved(tokens, most) / tokens

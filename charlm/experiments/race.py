@@ -1,0 +1,238 @@
+"""A race: one text, several networks, equal in size and in budget, each with several seeds.
+
+1. `check` finds mistakes that need neither the text nor torch.
+2. `planning.start` reads the text and writes the plan: nothing of it changes when the race is resumed.
+3. `run` trains what is not finished, trial after trial: first the search of the learning rate, then the race. Every
+   trial is an ordinary run; an interrupted one is resumed by the ordinary resume.
+4. When all trials are finished, the test split is read once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from charlm.config import Config
+from charlm.config.durations import seconds
+from charlm.config.fields import NonNegativeInteger, NonNegativeNumber, PositiveInteger, setting
+from charlm.config.plain import merge
+from charlm.errors import CharlmError, Diverged
+from charlm.evaluation.paired import Score
+from charlm.experiments.budget import Budget, divide
+from charlm.experiments.plan import Trial
+from charlm.experiments.race_directory import RaceDirectory
+from charlm.experiments.sizes import Equal
+from charlm.network.cells import cells
+from charlm.network.summary import check_model
+from charlm.reporter import Reporter
+from charlm.run_directory import WEIGHTS
+
+FACTORS = {1: [1.0], 3: [0.5, 1.0, 2.0], 5: [0.25, 0.5, 1.0, 2.0, 4.0]}
+"""Factors of the learning rate by their number."""
+
+DEFAULTS: dict[str, Any] = {
+    "checkpoint": {"patience": 0},  # every trial uses its whole budget
+    "samples": {"scored": 0},  # generating and scoring would take a part of the time
+    "trainer": {"devices": 1},
+}
+"""Defaults of a race that differ from those of a single training."""
+
+TEST_FRACTION = 0.05
+"""Fraction of the text that a race keeps for the test unless a setting says otherwise."""
+
+
+@dataclass(frozen=True)
+class RaceOptions:
+    """What is compared, and how long."""
+
+    cells: tuple[str, ...] = setting(
+        (), "the cells; the first, with its model.hidden, is the reference for the size of the others", choices="cells"
+    )
+    seeds: PositiveInteger = setting(3, "trainings of each cell, with the seeds seed, seed + 1, ...")
+    budget: str = setting("", "training time for each cell and seed: 90s, 10m, 1h (default: 3m)")
+    epochs: NonNegativeNumber = setting(0, "the budget in passes over the training text, instead of time (0: time)")
+    tokens: NonNegativeInteger = setting(0, "the budget in tokens read, instead of time (0: time)")
+    equal: Equal = setting(
+        "parameters", "what is equal in all networks: parameters, width (hidden units), or operations per token"
+    )
+    search: Literal[1, 3, 5] = setting(
+        3, "learning rates that are tried for each cell: 3: 1/2, 1 and 2 times the default; 5: from 1/4 to 4; 1: none"
+    )
+    engine: Literal["local", "slurm"] = setting(
+        "local", "local: one trial after the other, here; slurm: jobs of a cluster (extra cluster)"
+    )
+    cluster: tuple[str, ...] = setting(
+        (), "with the engine slurm: parameters of submitit, such as slurm_partition=gpu gpus_per_node=1"
+    )
+
+
+def base_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings with the defaults of a race below those that were given."""
+    data = given.get("data", {})
+    own_test = "test_fraction" in data or bool(data.get("test"))
+    return merge(merge(DEFAULTS, {} if own_test else {"data": {"test_fraction": TEST_FRACTION}}), given)
+
+
+def check(options: RaceOptions, config: Config) -> None:
+    """Find mistakes that need neither the text nor torch.
+
+    Raises:
+        CharlmError: fewer than two cells, an unknown one or one named twice; budgets that exclude each other or are
+            too small; a setting that a race cannot have.
+    """
+    names = options.cells
+    for name in names:
+        if name not in cells and Path(name).exists():
+            raise CharlmError(f"`cells` took {name} for a cell; name the text before the options")
+        cells[name]  # an unknown one raises
+    if len(names) < 2:
+        given = names[0] if names else "lstm"
+        raise CharlmError(
+            f"a race needs at least two cells to compare; name them with `cells`, such as {given} "
+            f"{'gru' if given != 'gru' else 'lstm'}"
+        )
+    if len(set(names)) < len(names):
+        raise CharlmError(f"the cell {max(names, key=names.count)!r} is named twice in `cells`; name each once")
+    if sum(map(bool, (options.budget, options.epochs, options.tokens))) > 1:
+        raise CharlmError("`budget`, `epochs` and `tokens` exclude each other; name one of them")
+    if options.budget:
+        divide(Budget(seconds(options.budget, "budget")), options.seeds, searched(options))
+    if str(config.trainer.devices) != "1" or config.trainer.num_nodes != 1:
+        raise CharlmError(
+            "a race trains each network on one device; leave `trainer.devices` and `trainer.num_nodes` out"
+        )
+    if config.init_from:
+        raise CharlmError("`init_from` names weights of one cell, and a race compares several; leave it out")
+    if not config.data.val and not config.data.val_fraction:
+        raise CharlmError("a race ranks networks by the validation split; set `data.val_fraction` above 0")
+    for name in names:
+        wide: dict[str, Any] = {"embedding": None} if cells[name].raw_input else {}
+        check_model(replace(config.model, cell=name, **wide))
+    check_engine(options, names)
+
+
+def searched(options: RaceOptions) -> int:
+    """Trials of the search of each cell."""
+    return options.search if options.search > 1 else 0
+
+
+def check_engine(options: RaceOptions, names: Iterable[str]) -> None:
+    """Raise CharlmError if trials of these cells cannot be trained where the options say."""
+    if options.cluster and options.engine != "slurm":
+        raise CharlmError("`cluster` has parameters of jobs; use it with `engine` slurm")
+    if options.engine == "slurm":
+        from charlm.experiments.cluster import check_cells, parameters
+
+        parameters(options.cluster)
+        check_cells(names)
+
+
+def run(directory: RaceDirectory, reporter: Reporter, options: RaceOptions | None = None) -> None:
+    """Train and score every trial of a race that is not finished, and read the test split when all are.
+
+    Args:
+        directory: The race.
+        reporter: Told which trial is trained, and what it reached.
+        options: Where trials are trained (`engine`, `cluster`); None: here.
+
+    Raises:
+        Interrupted: a training was asked to stop, and has saved itself.
+        CharlmError: something that a user can fix.
+    """
+    plan, options = directory.plan, options or RaceOptions()
+    every = [*plan.searches, *plan.trials]
+    for phase in (plan.searches, plan.trials):
+        waiting = [trial for trial in phase if trial.name not in directory.scores]
+        for trial in _trained(directory, waiting, len(every), reporter, options):
+            score = _score(directory, trial, "val", reporter)
+            directory.add_score(trial, "val", score)
+            reporter.say(f"{trial.name}: {score.bits:.3f} bits per character of the validation split")
+    for trial in plan.trials if directory.has_test() else []:
+        if "test" not in directory.scores[trial.name]:
+            directory.add_score(trial, "test", _score(directory, trial, "test", reporter))
+
+
+def best_factor(directory: RaceDirectory, cell: str) -> float:
+    """The factor of the learning rate with which a network reached the lowest validation loss in the search."""
+    searches = [trial for trial in directory.plan.searches if trial.cell == cell]
+    if not searches:
+        return 1.0
+    scores = directory.scores
+    return min(searches, key=lambda trial: (scores[trial.name]["val"].loss, abs(math.log(trial.factor)))).factor
+
+
+def _trained(
+    directory: RaceDirectory, trials: Sequence[Trial], total: int, reporter: Reporter, options: RaceOptions
+) -> Iterator[Trial]:
+    """Train some trials and yield each when it is trained."""
+    from charlm.training.trainer import resume
+
+    plan = directory.plan
+    runs = []
+    for trial in trials:
+        factor = 1.0 if trial.factor else best_factor(directory, trial.cell)
+        runs.append((trial, plan.settings(trial, factor)))
+    if options.engine == "slurm":
+        from charlm.experiments import cluster
+
+        paths = [directory.begin(trial, config).path for trial, config in runs]
+        cluster.train(paths, directory.path / "jobs", "slurm", cluster.parameters(options.cluster), reporter)
+        yield from trials
+        return
+    for trial, config in runs:
+        run = directory.begin(trial, config)
+        rate = f"learning rate {config.optimizer.lr:.4g}"
+        number = len(directory.scores) + 1
+        reporter.say(f"trial {number} of {total}: {trial.cell}, seed {trial.seed}, {rate}")
+        try:
+            resume(run.path, reporter=TrialReporter(reporter, trial.name))
+        except Diverged as error:
+            reporter.say(f"warning: {trial.name} diverged: {error}")
+        yield trial
+
+
+def _score(directory: RaceDirectory, trial: Trial, split: str, reporter: Reporter) -> Score:
+    """How well the best weights of a trial predict a whole split, with the state carried through it."""
+    from charlm.run import Run
+
+    path = directory.run(trial)
+    if not (path / WEIGHTS["best"]).is_file():  # it diverged before its first validation
+        return Score(math.inf, math.inf)
+    result = Run(path).evaluate(split=split, device="auto", progress=reporter.progress)
+    return Score(result.loss, result.bits_per_character)
+
+
+class TrialReporter(Reporter):
+    """Shows the progress of one trial among many: warnings, and how far it is.
+
+    Args:
+        reporter: Who is told.
+        name: The trial.
+    """
+
+    def __init__(self, reporter: Reporter, name: str) -> None:
+        self.reporter, self.name = reporter, name
+
+    def say(self, line: str) -> None:
+        if line.startswith("warning"):
+            self.reporter.say(f"warning: {self.name}: {line.removeprefix('warning: ')}")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        self.reporter.progress(what, done, total)
+
+    def on_step(
+        self,
+        fraction: float,
+        step: int,
+        epoch: float,
+        seconds: float,
+        loss: float | None,
+        tokens_per_second: float | None,
+    ) -> None:
+        self.reporter.on_step(fraction, step, epoch, seconds, None, tokens_per_second)
+
+    def close(self) -> None:
+        self.reporter.close()

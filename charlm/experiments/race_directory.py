@@ -1,0 +1,148 @@
+"""The directory of a race: its files, and how each is read and written.
+
+::
+
+    races/NAME/
+      race.json            the plan, written when the race starts and never changed
+      tokenizer.json       the vocabulary, the same for every trial
+      tokens/              the text as ids; the trials have hard links to it
+      search/CELL-lrF/     the trials of the search of the learning rate, ordinary runs
+      runs/CELL-seedN/     the trials of the race, ordinary runs
+      scores.json          what each finished trial reached; a trial that is missing in it is not finished
+      race.html            the page
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from charlm.config import Config
+from charlm.config.shell import command
+from charlm.errors import CharlmError, first_line
+from charlm.evaluation.paired import Score
+from charlm.experiments.plan import Plan, Trial
+from charlm.files import atomic, drop_leftovers, link, temporary_path
+from charlm.run_directory import RunDirectory
+from charlm.text.tokenization import Tokenizer
+
+PLAN, SCORES, PAGE = "race.json", "scores.json", "race.html"
+
+
+class RaceDirectory:
+    """The files of a race.
+
+    Args:
+        path: The directory.
+
+    Raises:
+        CharlmError: the directory is missing, is not a race, or is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / PLAN).is_file():
+            raise CharlmError(f"{self.path} is not a race: it has no {PLAN}; name the directory of a race")
+        try:
+            self.plan = msgspec.json.decode((self.path / PLAN).read_bytes(), type=Plan)
+            for cell in self.plan.networks:
+                self.plan.config(cell)
+        except (ValueError, RecursionError, CharlmError) as error:
+            raise CharlmError(
+                f"{self.path / PLAN} is damaged ({first_line(error)}); start a new race with `charlm race`"
+            ) from None
+        self.tokenizer = Tokenizer.load(self.path / "tokenizer.json")
+
+    def __repr__(self) -> str:
+        return f"RaceDirectory({str(self.path)!r})"
+
+    @classmethod
+    def create(cls, path: Path, plan: Plan, tokenizer: Tokenizer) -> None:
+        """Write the start of a race into a directory that already holds its `tokens`."""
+        tokenizer.save(path / "tokenizer.json")
+        with atomic(path / PLAN) as file:
+            json.dump(msgspec.to_builtins(plan), file, indent=2, ensure_ascii=False)
+
+    @property
+    def resume(self) -> str:
+        """The command that continues the race."""
+        return command("race", resume=self.path)
+
+    @property
+    def page(self) -> Path:
+        """The page of the race."""
+        return self.path / PAGE
+
+    def run(self, trial: Trial) -> Path:
+        """The run directory of a trial."""
+        return self.path / trial.name
+
+    def begin(self, trial: Trial, config: Config) -> RunDirectory:
+        """The run directory of a trial; if there is none yet, it is written, with everything that training needs."""
+        target = self.run(trial)
+        if target.exists():
+            return RunDirectory(target)
+        target.parent.mkdir(exist_ok=True)
+        drop_leftovers(target.parent)
+        partial = temporary_path(target)
+        try:
+            (partial / "tokens").mkdir(parents=True)
+            for file in (self.path / "tokens").iterdir():
+                link(file, partial / "tokens" / file.name)
+            written = RunDirectory.create(partial, config, self.tokenizer)
+            if (known := self._ngram()) is not None:  # it is the same for every trial, and takes seconds
+                written.write_quality(ngram=known)
+            partial.rename(target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return RunDirectory(target)
+
+    def _ngram(self) -> Any:
+        """The losses of the n-gram model that another trial has computed; None if there is none yet."""
+        for trial in (*self.plan.searches, *self.plan.trials):
+            if trial.name in self.scores:
+                return RunDirectory(self.run(trial)).quality["ngram"]
+        return None
+
+    def has_test(self) -> bool:
+        """Whether the text has a test split."""
+        return (self.path / "tokens" / "test.ids").is_file()
+
+    @property
+    def scores(self) -> dict[str, dict[str, Score]]:
+        """What each finished trial reached, by the name of the trial and of the split; infinite if it diverged.
+
+        Raises:
+            CharlmError: the file is damaged.
+        """
+        path = self.path / SCORES
+        if not path.exists():
+            return {}
+        try:
+            found = msgspec.convert(json.loads(path.read_text(encoding="utf-8")), dict[str, dict[str, Any]])
+            return {name: {split: Score.of(value) for split, value in splits.items()} for name, splits in found.items()}
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CharlmError(
+                f"{path} is damaged ({first_line(error)}); delete it, and {self.resume} scores the trials again"
+            ) from None
+
+    def add_score(self, trial: Trial, split: str, score: Score) -> None:
+        """Enter what a trial reached on a split."""
+        scores = self.scores
+        scores.setdefault(trial.name, {})[split] = score
+        values = {
+            name: {split: _without_infinity(one) for split, one in splits.items()} for name, splits in scores.items()
+        }
+        with atomic(self.path / SCORES) as file:
+            json.dump(values, file, indent=1)
+
+
+def _without_infinity(score: Score) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in dataclasses.asdict(score).items()}

@@ -1,0 +1,115 @@
+"""The space of a sweep: which settings are tried, and between which values."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from charlm.config import Config, settings
+from charlm.config.plain import nest
+from charlm.errors import CharlmError, nearest
+
+KEYS = {"low", "high", "log"}
+"""The keys of a range in a space file."""
+
+LIMITS = ("trainer.max_time", "trainer.max_steps", "trainer.max_epochs")
+"""Settings that bound a trial, which must be the same for all of them."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of a setting from `low` to `high`, both included.
+
+    Args:
+        integer: Whether they are whole numbers.
+        log: Whether small values are tried as densely as large ones, relative to their size.
+    """
+
+    low: float
+    high: float
+    integer: bool
+    log: bool = False
+
+
+Space = dict[str, Range | list[Any]]
+"""The values of each setting by its dotted name: a range, or choices."""
+
+
+def read_space(path: str | Path) -> Space:
+    """A space from a YAML file: `optimizer.lr: {low: 0.001, high: 0.02, log: true}`, `model.cell: [lstm, gru]`.
+
+    Settings may also stand in groups, as in a file of settings.
+
+    Raises:
+        CharlmError: the file cannot be read, a name is no setting, or a value does not fit its setting.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CharlmError(f"cannot read the space {path}: {error.strerror}; check the path") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CharlmError(f"the space {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not values:
+        raise CharlmError(f"the space {path} must name settings, such as model.hidden: {{low: 64, high: 512}}")
+    try:
+        return {name: _values(name, value) for name, value in _flat(values).items()}
+    except CharlmError as error:
+        raise CharlmError(f"{path}: {error}") from None
+
+
+def _flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name, whether they stand in groups or not."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        group = isinstance(value, dict) and not value.keys() & KEYS
+        found |= _flat(value, f"{name}.") if group else {name: value}
+    return found
+
+
+def _values(name: str, given: Any) -> Range | list[Any]:
+    """The values of one setting.
+
+    Raises:
+        CharlmError: the name is no setting, or a value does not fit it.
+    """
+    known = {setting.name: setting for setting in settings(Config)}
+    if name not in known:
+        raise CharlmError(f"there is no setting {name!r}{nearest(name, known) or '; charlm train --help lists them'}")
+    if name in LIMITS:
+        raise CharlmError(f"`{name}` must be the same for all trials, so that they can be compared; leave it out")
+    if isinstance(given, list):
+        if len(given) < 2 or any(isinstance(one, list | dict) for one in given):
+            raise CharlmError(f"`{name}` needs two or more choices that are plain values, not {given!r}")
+        for one in given:
+            _check(name, one)
+        return given
+    if not isinstance(given, dict) or not {"low", "high"} <= given.keys() <= KEYS:
+        raise CharlmError(f"`{name}` must be a list of choices, or {{low: ..., high: ..., log: true}}, not {given!r}")
+    low, high, log = given["low"], given["high"], given.get("log", False)
+    types = _types(known[name].type)
+    numbers = all(type(bound) in (int, float) for bound in (low, high))
+    if not numbers or not types & {int, float} or not isinstance(log, bool):
+        raise CharlmError(f"`{name}` cannot have a range from {low!r} to {high!r}; name its values as a list")
+    if not low < high:
+        raise CharlmError(f"the range of `{name}` must rise from low to high, not from {low} to {high}")
+    if log and low <= 0:
+        raise CharlmError(f"the range of `{name}` must begin above 0 if it is logarithmic, not at {low}")
+    _check(name, low)
+    _check(name, high)
+    return Range(low, high, float not in types, log)
+
+
+def _check(name: str, value: Any) -> None:
+    """Raise CharlmError for a value that the setting cannot have."""
+    Config.from_dict(nest({name: value}))
+
+
+def _types(hint: Any) -> set[type]:
+    """The plain types that a type names."""
+    parts = typing.get_args(hint)
+    return {hint} if isinstance(hint, type) and not parts else {one for part in parts for one in _types(part)}

@@ -1,0 +1,25 @@
+"""A training that is ended when somebody who watches it has seen enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import lightning
+
+from charlm.training.callbacks import StepCallback
+from charlm.training.module import LanguageModule
+
+
+class EndWhen(StepCallback):
+    """Ends a training after the step at which `asked` answers yes; the run is saved and can be resumed to its end.
+
+    Args:
+        asked: Called after every step, when its validation is done.
+    """
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self.asked = asked
+
+    def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
+        if self.asked():
+            module.progress.stop_reason, trainer.should_stop = "asked", True
