@@ -13,6 +13,7 @@ import yaml
 
 from charlm.config import Config
 from charlm.config.plain import to_plain
+from charlm.config.resolve import Facts, resolve
 from charlm.evaluation.text_metrics import BASELINE, REFERENCE, WEAK_BASELINE
 from charlm.run_directory import RunDirectory, Sample
 
@@ -51,7 +52,7 @@ def example_run(
     path.mkdir(parents=True)
     epochs = len(losses)
     values = {"trainer": {"max_epochs": epochs}, "model": {**MODEL, **settings.pop("model", {})}}
-    config = Config.from_dict(values | settings)
+    config = resolve(Config.from_dict(values | settings), Facts(tokens=100_000, vocab_size=20)).config
     (path / "config.yaml").write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
     model = {"vocab_size": 20} | to_plain(config.model)
     (path / "model.json").write_text(json.dumps(model), encoding="utf-8")
