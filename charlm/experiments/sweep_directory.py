@@ -5,7 +5,7 @@
     sweeps/NAME/
       sweep.json           the plan, written when the sweep starts and never changed
       study.journal        Optuna's own file: one line of JSON for each event
-      runs/trial-0/        the trials, ordinary runs
+      runs/trial-1/        the trials, ordinary runs
       sweep.html           the page
 """
 
@@ -86,8 +86,8 @@ class SweepDirectory:
         return Config.from_dict(merge(self.plan.settings, nest(chosen)))
 
     def run(self, number: int) -> Path:
-        """The run directory of a trial."""
-        return self.path / "runs" / f"trial-{number}"
+        """The run directory of a trial; Optuna numbers trials from 0, their runs count from 1."""
+        return self.path / "runs" / f"trial-{number + 1}"
 
     @cached_property
     def storage(self) -> Any:

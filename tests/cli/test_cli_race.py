@@ -78,7 +78,7 @@ def test_a_sweep_from_its_space_to_its_page(charlm: Charlm, text: Path) -> None:
     assert Path("first/sweep.html").stat().st_size > 5_000
     again = charlm("sweep", "--resume", "first", "--json")
     assert len(json.loads(again.out)["trials"]) == 2
-    assert charlm("generate", "first/runs/trial-0", "--length", "5", "--seed", "1").status == 0
+    assert charlm("generate", "first/runs/trial-1", "--length", "5", "--seed", "1").status == 0
 
 
 def test_mistakes_about_a_sweep(charlm: Charlm, text: Path) -> None:
