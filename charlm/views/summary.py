@@ -19,6 +19,7 @@ from charlm.evaluation.verdict import Evidence, Verdict, verdict
 from charlm.network.summary import parameter_count
 from charlm.run_directory import MemoryRecord, NGramLosses, RunDirectory, Sample
 from charlm.views.samples import HEADLINES, point_name
+from charlm.views.text import visible
 
 T = TypeVar("T")
 
@@ -281,8 +282,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ", ".join(json.dumps(one, ensure_ascii=False) for one in value) or "none"
-    return str(value) or "none"
+        return visible(", ".join(json.dumps(one, ensure_ascii=False) for one in value)) or "none"
+    return visible(str(value)) or "none"
 
 
 def named(directories: Sequence[RunDirectory]) -> list[Summary]:

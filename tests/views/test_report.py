@@ -132,6 +132,13 @@ def test_a_page_tells_what_there_is_to_know(tmp_path: Path) -> None:
     assert page.cells.count("model.cell") == 1
 
 
+def test_a_prompt_with_control_characters_is_shown_as_text(tmp_path: Path) -> None:
+    """JSON escapes those below the space and leaves the others as they are."""
+    page = report.html([example_run(tmp_path / "run", samples={"prompts": ["\x9b31m\x7f\x1b"]})])
+    assert not re.search("[\x1b\x7f-\x9f]", page)
+    assert "\\x9b31m" in page
+
+
 @pytest.mark.parametrize("name", ["<b>&\"'", "红楼梦", "my run", "שלום"])
 def test_runs_may_have_any_name(tmp_path: Path, name: str) -> None:
     run = example_run(tmp_path / name)
