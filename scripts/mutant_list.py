@@ -37,6 +37,7 @@ DEFINITION = ("tests/training/test_module.py::test_a_training_is_its_definition"
 SPEED = ("tests/training/test_module.py::test_the_speed_is_that_of_training_alone",)
 PATIENCE = ("tests/training/test_module.py::test_patience",)
 RECOVERY = ("tests/training/test_recovery.py::test_after_a_divergence_the_run_recovers_with_a_lower_rate",)
+PROTOCOLS = ("tests/evaluation/test_protocols.py",)
 RESUME = ("tests/training/test_resume.py::test_resumed_is_unbroken",)
 CHECKPOINTS = ("tests/test_run.py::test_each_checkpoint_has_its_own_weights",)
 
@@ -438,6 +439,26 @@ MUTANTS = [
         ("tests/generation/test_stepper.py::test_a_torch_stepper_leaves_a_model_training",),
     ),
     # -- evaluation
+    Mutant(
+        "the neural cache sees the token that it predicts", "charlm/evaluation/neural_cache.py",
+        "(places < rows + kept)", "(places <= rows + kept)", PROTOCOLS,
+    ),
+    Mutant(
+        "dynamic evaluation trains before it predicts", "charlm/evaluation/dynamic.py",
+        "        predict(features)\n        with torch.no_grad():", "        with torch.no_grad():", PROTOCOLS,
+    ),
+    Mutant(
+        "last_half predicts the first half of a window as well", "charlm/evaluation/spans.py",
+        "np.where(number > 0, overlap, 0)", "np.zeros_like(number)", PROTOCOLS,
+    ),
+    Mutant(
+        "an unknown token costs a run nothing more", "charlm/evaluation/attribution.py",
+        "math.log(len(every) - len(set(tokenizer.tokens)) + 1)", "0.0", ("tests/evaluation/test_scores.py",),
+    ),
+    Mutant(
+        "the bits of a token are nats", "charlm/evaluation/scores.py",
+        "return self.nats / math.log(2)", "return self.nats", ("tests/cli/test_score.py",),
+    ),
     Mutant(
         "bits per character are nats", "charlm/evaluation/likelihood.py",
         "return self.nats / math.log(2) / self.predicted.characters",
