@@ -274,6 +274,11 @@ class RunDirectory:
         except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
             raise CharlmError(f"{path} is damaged ({first_line(error)}); {remedy}") from None
         self.check_parameters(sum(array.size for array in weights.values()))
+        # The sum of finite numbers is finite in float64, so one number tells of each array.
+        with np.errstate(invalid="ignore"):
+            finite = all(np.isfinite(array.sum(dtype=np.float64)) for array in weights.values())
+        if not finite:
+            raise CharlmError(f"{path} is damaged (a weight is not a finite number); {remedy}")
         return weights
 
     def check_parameters(self, count: int) -> None:

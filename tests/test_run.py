@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 import charlm.run
 from charlm.errors import CharlmError
@@ -51,6 +52,18 @@ def test_each_checkpoint_has_its_own_weights(run: Path) -> None:
     state = best.initial_state(1)
     assert not last.step(np.array([1]), state)[0].any()
     assert best.step(np.array([1]), state)[0].any()
+
+
+def test_weights_that_are_not_finite_are_damaged(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checksums.json").unlink()
+    for value in (math.inf, -math.inf, math.nan):
+        weights = load_file(tiny_run / "model.safetensors")
+        next(iter(weights.values())).flat[-1] = value
+        save_file(weights, run / "model.safetensors")
+        with pytest.raises(CharlmError, match=r"is damaged \(a weight is not a finite number\)"):
+            Run(run).generate(length=3)
 
 
 def test_a_config_that_lost_settings_is_named(tiny_run: Path, tmp_path: Path) -> None:
