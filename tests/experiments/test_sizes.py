@@ -6,7 +6,7 @@ import pytest
 
 from charlm.config import Config
 from charlm.config.resolve import Facts
-from charlm.experiments.sizes import NEAR, Equal, equal_networks, size
+from charlm.experiments.sizes import NEAR, Equal, equal_networks, of_cell, size
 from charlm.network.cells import cells
 from charlm.network.summary import check_model
 
@@ -46,6 +46,20 @@ def test_hidden_units_are_a_round_number_where_that_is_near_enough() -> None:
     assert network.model.hidden % 8 == 0
     small = Config.from_dict({"model": {"layers": 1, "hidden": 8}})
     assert equal_networks(small, ["lstm", "gru"], "parameters", facts)["gru"].model.hidden in (8, 9, 10)
+
+
+def test_the_nearest_size_is_taken_whether_smaller_or_larger() -> None:
+    larger = 0
+    for hidden in range(3, 12):
+        config = Config.from_dict({"model": {"layers": 1, "hidden": hidden, "embedding": 5}})
+        networks = equal_networks(config, ["lstm", "rnn"], "parameters", facts)
+        wanted, found = (size(network.model, VOCABULARY, "parameters") for network in networks.values())
+        every = [
+            size(of_cell(config, "rnn", units, facts("rnn")).model, VOCABULARY, "parameters") for units in range(1, 60)
+        ]
+        assert abs(found - wanted) <= max(NEAR * wanted, min(abs(one - wanted) for one in every))
+        larger += found > wanted
+    assert 0 < larger < 9
 
 
 def test_heads_divide_the_hidden_units_and_the_input_of_a_transformer_is_as_wide_as_they_are() -> None:
