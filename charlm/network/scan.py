@@ -43,7 +43,11 @@ def parallel_scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
 
 
 class _Scan(torch.autograd.Function):
-    """The recurrence; its gradient is the same recurrence from the end: g[t] = gradient[t] + a[t + 1] g[t + 1]."""
+    """The recurrence h[t] = a[t] h[t - 1] + b[t], and its gradient.
+
+    Backward is the same recurrence from the end: g[t] = d[t] + a[t + 1] g[t + 1], where d[t] is the incoming gradient of
+    h[t], and g[t] is the gradient of b[t].
+    """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor, algorithm: Callable[..., Tensor]) -> Tensor:

@@ -258,7 +258,7 @@ class LinearCell(Cell):
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """Always "scan", on every device and for every width."""
+        """Always "scan": all time steps of a window by a scan, on every device and for every width."""
         return "scan"
 
 
