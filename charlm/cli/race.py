@@ -37,9 +37,9 @@ def race(
 
     `charlm race TEXT --cells lstm gru min_gru` searches the learning rate of each cell, trains it with several seeds,
     ranks the cells by the validation split and says how sure the order is. Every setting of charlm train can be
-    given and applies to all cells; the defaults are those of charlm train, except checkpoint.patience 0, samples.scored 0
-    and data.test_fraction 0.05. The table
-    is printed on standard output; the page is race.html in the directory of the race.
+    given and applies to all cells; the defaults are those of charlm train, except checkpoint.patience 0,
+    samples.scored 0 and data.test_fraction 0.05. The table is printed on standard output; the page
+    is race.html in the directory of the race.
     """
     chosen, values = read(RaceOptions, options), named(settings)
     if resume is not None:

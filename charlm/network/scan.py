@@ -45,8 +45,8 @@ def parallel_scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
 class _Scan(torch.autograd.Function):
     """The recurrence h[t] = a[t] h[t - 1] + b[t], and its gradient.
 
-    Backward is the same recurrence from the end: g[t] = d[t] + a[t + 1] g[t + 1], where d[t] is the incoming gradient of
-    h[t], and g[t] is the gradient of b[t].
+    Backward is the same recurrence from the end: g[t] = d[t] + a[t + 1] g[t + 1], where d[t] is the incoming gradient
+    of h[t], and g[t] is the gradient of b[t].
     """
 
     @staticmethod
