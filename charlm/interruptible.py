@@ -13,7 +13,7 @@ NAME = "charlm interruptible"
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Return the result of `work`, which may spend minutes in compiled code.
+    """Call `work`, which may run compiled code for minutes, and return its result.
 
     Python handles no signal there. Called from the main thread, this function therefore runs `work`
     in a second thread and waits for it, so that Ctrl-C and SIGTERM take effect at once. After a

@@ -89,7 +89,7 @@ class Run:
     def load_stepper(
         self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1
     ) -> Stepper:
-        """The network as a `Stepper`, one token at a time: by numpy on a CPU, by torch on a GPU.
+        """Load the network as a `Stepper`, which computes one token at a time: by numpy on a CPU, by torch on a GPU.
 
         On a CPU, torch is used only for at least `MANY_ROWS` texts side by side (`rows`) with at
         least `MANY_TOKENS` tokens in all (`tokens`): there it saves more time than its import

@@ -2,7 +2,7 @@
 
     python scripts/compare_cells.py input.txt --epochs 1 --minutes 3 --folder runs/cells
 
-Each cell trains twice with the settings of configs/tinyshakespeare-char.yaml except for the cell:
+Each cell is trained twice. All settings but the cell are those of configs/tinyshakespeare-char.yaml:
 once for `--epochs` and once for `--minutes`. In each, the learning rate falls over the whole
 training. A run that is there already is read, not trained again, so that the table can be made in
 several parts. Prints the table of the benchmarks page in Markdown.

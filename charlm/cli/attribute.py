@@ -16,7 +16,7 @@ from charlm.errors import CharlmError
 
 @dataclass(frozen=True)
 class AttributeOptions(ProtocolOptions):
-    """Which runs are compared on what."""
+    """The runs, the texts that they score, and the form of the output."""
 
     runs: tuple[str, ...] = setting((), "the directories of two or more trainings, one for each author, language, ...")
     by: Literal["text", "line"] = setting("text", "attribute each file as a whole, or each line")

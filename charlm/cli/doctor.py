@@ -26,7 +26,7 @@ def doctor(
     *text: Annotated[Texts, Parameter(help="files, folders, globs or -; none: the built-in corpus")],
     options: Options[DoctorOptions] = None,
 ) -> None:
-    """Look at a text before training: encoding, rare characters, copies, drift, and what to start with.
+    """Examine a text before training: encoding, rare characters, copies, drift, and settings to start with.
 
     The text is read and split as `charlm train` does with the same options. Nothing is trained and nothing is written.
     """

@@ -64,7 +64,7 @@ class Choice(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """A config in which every setting has a value, and which values were chosen, with the reasons."""
+    """A config in which every setting has a value, and the list of the chosen values with their reasons."""
 
     config: Config
     choices: list[Choice]

@@ -112,7 +112,7 @@ class Attribution:
 
     @property
     def confusion(self) -> dict[str, Counter[str]]:
-        """For each label that occurs, how many of its texts each model finds most probable."""
+        """The confusion table: for each label that occurs, the number of its texts that go to each model."""
         assert self.labels is not None
         table: dict[str, Counter[str]] = {name: Counter() for name in self.models if name in set(self.labels)}
         for label, best in zip(self.labels, self.best.tolist(), strict=True):

@@ -20,7 +20,7 @@ from charlm.evaluation.ngram import NGramCounts, NGramModel, total_nats
 from charlm.evaluation.text_statistics import Alphabet
 
 ORDER = 5  # of the models along the text
-ORDERS = 8  # of the longest n-gram of `held_out_bits`
+ORDERS = 8  # tokens of the longest n-gram in `held_out_bits`
 BLOCKS = 40  # of training and validation text together
 SMALLEST = 500  # characters of a block: its bits vary too much if it is shorter
 EXPLAINED = 0.5  # part of the variance of the blocks that a jump must explain

@@ -26,7 +26,7 @@ EPSILON = 0.1
 """Relative to the mean of the sizes of gradients."""
 
 LANES, BATCHES = 32, 200
-"""Rows, and batches, of the training text from which the sizes of gradients are computed."""
+"""Lanes of a batch, and the number of batches, from which the sizes of gradients are computed."""
 
 
 def gradient_sizes(model: LanguageModel, train: TokenStream, segment: int) -> list[Tensor]:

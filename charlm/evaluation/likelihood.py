@@ -277,7 +277,7 @@ class _Reading:
 
     def _segments(self, size: int) -> Iterator[tuple[int, Tensor, bool]]:
         """The text in one lane: position, ids (1, time + 1), and whether the state before it is zero."""
-        begin, _, end = spans(self.protocol, *self.stream.ranges)
+        begin, end = self.stream.ranges
         for first, last in zip(begin.tolist(), end.tolist(), strict=True):
             for start in range(first, last, size):
                 self.progress("evaluating", start, self.targets)

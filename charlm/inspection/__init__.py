@@ -1,1 +1,1 @@
-"""What happens inside a network: `gates` records gate values, `memory` how far back it looks."""
+"""Measurements inside a network: `gates` records gate values, `memory` how far back predictions depend on the text."""

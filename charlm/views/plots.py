@@ -31,7 +31,7 @@ POINTS = 1000
 """Most points of a curve that are drawn."""
 
 SIZE = (420, 250)
-"""Width and height of a chart in its own units; text in an image is 11 units high."""
+"""Width and height of a chart in the units of its drawing, of which text in an image is 11 high."""
 
 DISTANCE, CONTEXT = "tokens back, T - t", "tokens of context (logarithmic)"
 """The labels of the x axes of the charts of the gradient through time and of the memory horizon."""

@@ -1,4 +1,4 @@
-"""What a race shows: a ranked table for the terminal, the same as plain values, and its page."""
+"""The result of a race: as a ranked table for the terminal, as plain values for JSON, and as a page."""
 
 from __future__ import annotations
 

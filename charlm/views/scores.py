@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.evaluation.attribution import Attribution
-from charlm.text.separate import sizes
 from charlm.text.tokenization import Tokenizer
 from charlm.views.terminal import print_evaluation
 from charlm.views.text import json_line, shown
@@ -64,7 +63,7 @@ class Scored:
     @cached_property
     def line_characters(self) -> NDArray[np.int64]:
         """(lines,) characters of each line and its end."""
-        return np.array([sizes(line)[0] + 1 for line in self.lines])
+        return np.array([len(line) + 1 for line in self.lines])
 
 
 def _order(values: NDArray[np.float64], sort: bool) -> list[int]:

@@ -133,7 +133,7 @@ def test_a_page_tells_what_there_is_to_know(tmp_path: Path) -> None:
 
 
 def test_a_prompt_with_control_characters_is_shown_as_text(tmp_path: Path) -> None:
-    """JSON escapes those below the space and leaves the others as they are."""
+    """JSON escapes the control characters below U+0020, and leaves U+007F to U+009F as they are."""
     page = report.html([example_run(tmp_path / "run", samples={"prompts": ["\x9b31m\x7f\x1b"]})])
     assert not re.search("[\x1b\x7f-\x9f]", page)
     assert "\\x9b31m" in page
