@@ -23,10 +23,6 @@ class AttributeOptions(ProtocolOptions):
     labels: str = setting(
         "", "a file with the true run of each text or line, one name a line: prints accuracy and a confusion table"
     )
-    encoding: str = setting("utf-8", "character encoding of files without a byte-order mark")
-    column: str = setting("", "the text is this column of CSV or TSV files, or this key of JSON Lines")
-    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
-    device: str = setting("auto", "cpu, cuda or auto")
     json: bool = setting(False, "print JSON: one object for each text or line, with --labels one for all")
 
 

@@ -17,13 +17,9 @@ class EvaluateOptions(ProtocolOptions):
     """Which text, and how it is read."""
 
     split: Literal["train", "val", "test"] = setting("val", "which split of the run's own text, if no text is named")
-    encoding: str = setting("utf-8", "character encoding of files without a byte-order mark")
-    column: str = setting("", "the text is this column of CSV or TSV files, or this key of JSON Lines")
     lanes: PositiveInteger = setting(
         32, "places of the text that are read side by side, for speed; the result is the same"
     )
-    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
-    device: str = setting("auto", "cpu, cuda or auto")
     baselines: bool = setting(False, "compare with n-gram models and compressors that have read the training split")
     json: bool = setting(False, "print JSON")
 

@@ -307,6 +307,18 @@ def names_as_options(message: str, options: Iterable[str]) -> str:
     return "".join(parts)
 
 
+def output_path(name: str | Path) -> Path:
+    """The path of a file that a command is going to write.
+
+    Raises:
+        CharlmError: it is a folder, or lies in one that does not exist.
+    """
+    path = Path(name)
+    if path.is_dir() or not path.parent.is_dir():
+        raise CharlmError(f"cannot write {path}: it needs a folder that exists, and the name of a file in it")
+    return path
+
+
 def read_text(path: Path) -> str:
     """Read a small UTF-8 file without changing its newlines; - is standard input.
 

@@ -12,7 +12,7 @@ from charlm.errors import CharlmError
 
 @dataclass(frozen=True)
 class ProtocolOptions:
-    """How the text is read."""
+    """Which weights read the text, and how."""
 
     protocol: ProtocolName = setting(
         "carried",
@@ -23,6 +23,10 @@ class ProtocolOptions:
     temperature: PositiveNumber | Literal["tuned"] = setting(
         1.0, "softmax temperature (tuned: the best one for the validation split)"
     )
+    encoding: str = setting("utf-8", "character encoding of files without a byte-order mark")
+    column: str = setting("", "the text is this column of CSV or TSV files, or this key of JSON Lines")
+    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
+    device: str = setting("auto", "cpu, cuda or auto")
     dynamic: DynamicConfig = field(default_factory=DynamicConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from charlm.cli.options import Options, read
+from charlm.cli.options import Options, output_path, read
 from charlm.config.fields import setting
 from charlm.errors import CharlmError
 
@@ -48,9 +48,7 @@ def report(
         sys.stdout.write(shown(written))
         return
     folder = runs[0].path if len(runs) == 1 else Path()
-    path = Path(config.output) if config.output else folder / f"report.{config.format}"
-    if path.is_dir() or not path.parent.is_dir():
-        raise CharlmError(f"cannot write {path}: it needs a folder that exists, and the name of a file in it")
+    path = output_path(config.output or folder / f"report.{config.format}")
     with (output if config.output else atomic)(path) as file:  # refuse a FIFO at the default path
         file.write(written)
     print(f"wrote {visible(str(path.resolve()))}; open it in a browser", file=sys.stderr)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from charlm.cli.options import Options, Texts, read
+from charlm.cli.options import Options, Texts, output_path, read
 from charlm.cli.protocol import ProtocolOptions
 from charlm.config.fields import setting
-from charlm.errors import CharlmError
 
 if TYPE_CHECKING:
     from charlm.evaluation.scores import TokenScores
     from charlm.run import Run
+    from charlm.text.stream import TokenStream
+    from charlm.views.scores import Scored
 
 PREFERRED = 5
 """Tokens that the model found most probable, of which the page and --json tell for each place."""
@@ -33,10 +34,6 @@ class ScoreOptions(ProtocolOptions):
     against: str = setting("", "a second run with the same vocabulary: its scores, and the difference")
     html: str = setting("", "also write a page in which each token is coloured by its bits")
     split: Literal["train", "val", "test"] = setting("val", "which split of the run's own text, if no text is named")
-    encoding: str = setting("utf-8", "character encoding of files without a byte-order mark")
-    column: str = setting("", "the text is this column of CSV or TSV files, or this key of JSON Lines")
-    checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
-    device: str = setting("auto", "cpu, cuda or auto")
     json: bool = setting(False, "print JSON: one object for each file, line or token")
 
 
@@ -53,43 +50,15 @@ def score(
     difference stand in place of the bits: negative where the first run is surprised less.
     """
     config = read(ScoreOptions, options)
-    protocol = config.chosen()
-    page = _page(config.html) if config.html else None
+    page = output_path(config.html) if config.html else None
     from charlm.evaluation.attribution import check_same_vocabulary
     from charlm.run import Run
-    from charlm.text.separate import lines_of, read_files
-    from charlm.views.scores import Scored, as_json, print_lines, print_texts, print_tokens
-    from charlm.views.terminal import Terminal
+    from charlm.views.scores import as_json, print_lines, print_texts, print_tokens
 
-    runs, terminal = [Run(run)], Terminal()
-    if config.against:
-        runs.append(Run(config.against))
-        check_same_vocabulary({str(one.path): one.tokenizer for one in runs})
-    details = PREFERRED if page or config.by == "token" else 0
-
-    def scores(text: Any) -> list[TokenScores]:
-        return [
-            one.score(
-                text,
-                preferred=details,
-                protocol=protocol,
-                checkpoint=config.checkpoint,
-                device=config.device,
-                progress=terminal.progress,
-            )
-            for one in runs
-        ]
-
-    newlines, tokenizer = runs[0].config.data.newlines, runs[0].tokenizer
-    files = list(read_files(text, encoding=config.encoding, newlines=newlines, column=config.column))
-    if config.by == "line":
-        lines = _own_lines(runs[0], config.split) if not text else [line for _, one in files for line in lines_of(one)]
-        found = [Scored("lines", tokenizer, scores(lines), lines, "\n".join(lines))]
-    elif text:
-        found = [Scored(name, tokenizer, scores(one), text=one) for name, one in files]
-    else:
-        found = [Scored(f"the {config.split} split", tokenizer, scores(runs[0].directory.stream(config.split)))]
-    terminal.close()
+    config.chosen()  # a mistake in the protocol is found before long work
+    runs = [Run(path) for path in (run, config.against) if path]
+    check_same_vocabulary({str(one.path): one.tokenizer for one in runs})
+    found = _scored(runs, text, config)
     if page:
         from charlm.files import output
         from charlm.views.surprise import html
@@ -109,14 +78,38 @@ def score(
         print_texts(found, [str(one.path) for one in runs], sort=config.sort)
 
 
-def _page(name: str) -> Path:
-    path = Path(name)
-    if path.is_dir() or not path.parent.is_dir():
-        raise CharlmError(f"cannot write {path}: it needs a folder that exists, and the name of a file in it")
-    return path
+def _scored(runs: Sequence[Run], places: Sequence[str], config: ScoreOptions) -> list[Scored]:
+    """The files, the lines of all files as one, or the split of the first run, scored by each run."""
+    from charlm.text.separate import lines_of, read_files
+    from charlm.views.scores import Scored
+    from charlm.views.terminal import Terminal
 
+    first, terminal = runs[0], Terminal()
 
-def _own_lines(run: Run, split: str) -> list[str]:
-    from charlm.text.separate import lines_of
+    def scores(text: str | list[str] | TokenStream) -> list[TokenScores]:
+        return [
+            one.score(
+                text,
+                preferred=PREFERRED if config.html or config.by == "token" else 0,
+                protocol=config.chosen(),
+                checkpoint=config.checkpoint,
+                device=config.device,
+                progress=terminal.progress,
+            )
+            for one in runs
+        ]
 
-    return [line for line in lines_of(run.tokenizer.decode(run.directory.stream(split).ids)) if line]
+    files = list(
+        read_files(places, encoding=config.encoding, newlines=first.config.data.newlines, column=config.column)
+    )
+    if config.by == "line":
+        own = [] if places else lines_of(first.tokenizer.decode(first.directory.stream(config.split).ids))
+        lines = [line for _, content in files for line in lines_of(content)] or [line for line in own if line]
+        found = [Scored("lines", first.tokenizer, scores(lines), lines, "\n".join(lines))]
+    elif places:
+        found = [Scored(name, first.tokenizer, scores(content), text=content) for name, content in files]
+    else:
+        stream = first.directory.stream(config.split)
+        found = [Scored(f"the {config.split} split", first.tokenizer, scores(stream))]
+    terminal.close()
+    return found

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,30 +25,40 @@ def check_same_vocabulary(tokenizers: Mapping[str, Tokenizer]) -> None:
     Args:
         tokenizers: That of each run, by its name.
     """
-    (first, reference), *others = tokenizers.items()
-    for name, tokenizer in others:
-        if (tokenizer.kind, tokenizer.tokens) != (reference.kind, reference.tokens):
-            raise CharlmError(
-                f"{name} has another vocabulary ({_described(tokenizer)}) than {first} ({_described(reference)}), so "
-                "their tokens cannot be compared; name runs that were trained on the same text"
-            )
+    _check_equal(
+        tokenizers,
+        lambda one: (one.kind, one.tokens),
+        "vocabulary",
+        "their tokens cannot be compared; name runs that were trained on the same text",
+    )
 
 
 def check_comparable(tokenizers: Mapping[str, Tokenizer]) -> None:
     """Raise CharlmError unless the likelihoods of a text by all runs can be compared.
 
-    The vocabularies may differ in their tokens, not in their kind: a model of words that writes one symbol in place of
-    every unknown word is not told apart from one that spells it.
+    The vocabularies may differ in their tokens, not in their kind: a model of words that predicts one symbol for
+    every unknown word cannot be compared with one that spells it.
 
     Args:
         tokenizers: That of each run, by its name.
     """
+    _check_equal(
+        tokenizers,
+        lambda one: (one.kind, one.lowercase),
+        "tokenizer",
+        "their likelihoods of a text cannot be compared; name runs with the same `tokenizer.kind`",
+    )
+
+
+def _check_equal(
+    tokenizers: Mapping[str, Tokenizer], key: Callable[[Tokenizer], Any], what: str, consequence: str
+) -> None:
     (first, reference), *others = tokenizers.items()
     for name, tokenizer in others:
-        if (tokenizer.kind, tokenizer.lowercase) != (reference.kind, reference.lowercase):
+        if key(tokenizer) != key(reference):
             raise CharlmError(
-                f"{name} has another tokenizer ({_described(tokenizer)}) than {first} ({_described(reference)}), so "
-                "their likelihoods of a text cannot be compared; name runs with the same `tokenizer.kind`"
+                f"{name} has another {what} ({_described(tokenizer)}) than {first} ({_described(reference)}), so "
+                f"{consequence}"
             )
 
 

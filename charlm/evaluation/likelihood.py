@@ -156,21 +156,6 @@ def evaluate(
     return Evaluation(nats, stream.predicted, stream.unknown_tokens, protocol)
 
 
-def token_nats(model: LanguageModel, stream: TokenStream, protocol: Protocol = CARRIED, **options: Any) -> np.ndarray:
-    """Nats of each token of a text, (tokens,) float64; those of the first, which is not predicted, are 0.
-
-    Args: as for `evaluate`, except `look`.
-    """
-    ids, nats = np.asarray(stream.ids), np.zeros(len(stream))
-
-    def look(positions: np.ndarray, log_probabilities: Tensor) -> None:
-        targets = torch.from_numpy(ids[positions].astype(np.int64)).to(log_probabilities.device)
-        nats[positions] = -log_probabilities.gather(1, targets[:, None])[:, 0].cpu().double().numpy()
-
-    evaluate(model, stream, protocol, look=look, **options)
-    return nats
-
-
 class _Reading:
     """One pass over a text by one of the protocols; each method returns the sum of nats.
 

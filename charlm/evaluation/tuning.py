@@ -16,7 +16,8 @@ from torch import Tensor
 
 from charlm.config.protocols import SMALL_VOCABULARY, Protocol
 from charlm.errors import CharlmError
-from charlm.evaluation.likelihood import evaluate, token_nats
+from charlm.evaluation.likelihood import evaluate
+from charlm.evaluation.scores import score
 from charlm.network.model import LanguageModel
 from charlm.text.corpus import Progress, no_progress
 from charlm.text.stream import Counts, TokenStream
@@ -141,7 +142,7 @@ def _tune_cache(protocol: Protocol, model: LanguageModel, text: TokenStream, pro
 
     def probabilities(flatness: float, weight: float) -> np.ndarray:
         trial = replace(protocol, cache=replace(config, flatness=flatness, weight=weight))
-        return np.exp(-token_nats(model, text, trial, progress=progress)[1:])
+        return np.exp(-score(model, text, trial, progress=progress).nats[1:])
 
     by_model = probabilities(0.0, 0.0)
     losses: dict[tuple[float, float], float] = {}

@@ -101,7 +101,13 @@ def print_tokens(found: Sequence[Scored], *, sort: bool) -> None:
             print("\t".join([str(row), *figures, str(ranks[row] + 1), shown(token)]))
 
 
-def _key(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _sorted(found: Sequence[Scored], sort: bool) -> list[Scored]:
+    """Texts in their order, or the one with the most bits per character, or the largest difference, first."""
+    per_character = np.array([[score.evaluation.bits_per_character for score in one.scores] for one in found])
+    return [found[number] for number in _order(_key(per_character.T), sort)]
+
+
+def _key(values: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
     """What rows are sorted by: the bits, or with two runs the difference."""
     return values[0] if len(values) == 1 else values[0] - values[1]
 
@@ -115,10 +121,7 @@ def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> 
         return
     heads = ["tokens", "characters", "bits", "bits per character", "bits per byte", "perplexity per token", "per word"]
     rows = []
-    for number in _order(
-        np.array([_key([np.array([s.evaluation.bits_per_character]) for s in one.scores])[0] for one in found]), sort
-    ):
-        scored = found[number]
+    for scored in _sorted(found, sort):
         for run, score in zip(runs, scored.scores, strict=True):
             result = score.evaluation
             values = [
@@ -145,7 +148,7 @@ def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> 
 
 def as_json(found: Sequence[Scored], by: str, *, sort: bool) -> Iterator[str]:
     """A line of JSON for each text, line or token."""
-    for scored in found:
+    for scored in _sorted(found, sort):
         if by == "text":
             yield json_line(_text_values(scored))
         elif by == "line":

@@ -117,6 +117,12 @@ def test_several_texts_and_a_split(charlm: Charlm, runs: dict[str, Path], text: 
     out = charlm("score", runs["letters"], text, other).out
     assert str(text) in out
     assert str(other) in out
+    other.write_text("zzzz qqqq\n", encoding="utf-8")
+    for extra in ([], ["--against", runs["again"]]):  # the second text is more surprising
+        objects = charlm("score", runs["letters"], text, other, "--sort", "--json", *extra).out.splitlines()
+        bits = [json.loads(one)["bits_per_character"] for one in objects]
+        against = [json.loads(one).get("against", {"bits_per_character": 0})["bits_per_character"] for one in objects]
+        assert bits[0] - against[0] > bits[1] - against[1]
     split = json.loads(charlm("score", runs["letters"], "--json").out)
     evaluated = json.loads(charlm("evaluate", runs["letters"], "--json").out)
     assert split["nats_per_token"] == pytest.approx(evaluated["nats_per_token"], rel=1e-6)

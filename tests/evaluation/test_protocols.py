@@ -17,7 +17,8 @@ from charlm.config import ModelConfig, TokenizerConfig
 from charlm.config.protocols import PROTOCOLS, CacheConfig, DynamicConfig, Protocol
 from charlm.errors import CharlmError
 from charlm.evaluation import dynamic, tuning
-from charlm.evaluation.likelihood import evaluate, token_nats
+from charlm.evaluation.likelihood import evaluate
+from charlm.evaluation.scores import score
 from charlm.evaluation.spans import spans
 from charlm.evaluation.tuning import best_temperature, tuned
 from charlm.network.cells import cells
@@ -42,6 +43,11 @@ def model_for(vocab_size: int, cell: str = "lstm", **options: Any) -> LanguageMo
 def stream_of(unit: Unit = "stream", text: str = TEXT) -> tuple[TokenStream, LanguageModel]:
     tokenizer = learn(TokenizerConfig(kind="char"), [TEXT], unit=unit)
     return encode_text(tokenizer, text, unit), model_for(len(tokenizer))
+
+
+def token_nats(model: LanguageModel, stream: TokenStream, protocol: Protocol, **options: Any) -> np.ndarray:
+    """(tokens,) nats of each token; 0 for the first of an item."""
+    return score(model, stream, protocol, **options).nats
 
 
 def log_probabilities(model: LanguageModel, context: Tensor, temperature: float = 1.0) -> Tensor:
