@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm import __version__
+from charlm.views.pages import page_environment
 from charlm.views.scores import Scored
 from charlm.views.text import visible
 
@@ -68,12 +68,6 @@ def html(found: Sequence[Scored], names: Sequence[str]) -> str:
         found: Scored texts, with the preferred tokens of each place.
         names: The run, or the two runs.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("charlm.views", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     groups = [_groups(scored) for scored in found]
     texts: list[dict[str, Any]] = []
     data, shift = [], 0
@@ -84,28 +78,31 @@ def html(found: Sequence[Scored], names: Sequence[str]) -> str:
     colour = np.concatenate([one.colour for one in groups])
     joined = _Groups([text for one in groups for text in one.texts], np.empty(0, np.int64), [colour])
     first = found[0].scores[0]
-    return environment.get_template("surprise.html").render(
-        version=__version__,
-        names=names,
-        two=len(names) == 2,
-        texts=texts,
-        heads=["tokens", "bits", "bits per character", "bits per byte", "perplexity per token"],
-        protocol=first.protocol.describe(first.stream.starts is not None),
-        passages=list(_passages(joined, [block for text in texts for block in text["blocks"]])),
-        histogram=_histogram(colour, two=len(names) == 2),
-        legend=_legend(two=len(names) == 2),
-        levels=LEVELS,
-        facts={
-            "names": list(names),
-            "levels": LEVELS,
-            "preferred": first.preferred.shape[1],
-            "most": MOST_BITS if len(names) == 1 else MOST_DIFFERENCE,
-            "per_bit": PER_BIT,
-            "groups": shift,
-            "wide": len(found[0].tokenizer) > 1 << 16,
-        },
-        vocabulary=[visible(token) for token in found[0].tokenizer.tokens],
-        data=_packed(data),
+    return (
+        page_environment()
+        .get_template("surprise.html")
+        .render(
+            names=names,
+            two=len(names) == 2,
+            texts=texts,
+            heads=["run", "tokens", "bits", "bits per character", "bits per byte", "perplexity per token"],
+            protocol=first.protocol.describe(first.stream.starts is not None),
+            passages=list(_passages(joined, [block for text in texts for block in text["blocks"]])),
+            histogram=_histogram(colour, two=len(names) == 2),
+            legend=_legend(two=len(names) == 2),
+            levels=LEVELS,
+            facts={
+                "names": list(names),
+                "levels": LEVELS,
+                "preferred": first.preferred.shape[1],
+                "most": MOST_BITS if len(names) == 1 else MOST_DIFFERENCE,
+                "per_bit": PER_BIT,
+                "groups": shift,
+                "wide": len(found[0].tokenizer) > 1 << 16,
+            },
+            vocabulary=[visible(token) for token in found[0].tokenizer.tokens],
+            data=_packed(data),
+        )
     )
 
 
