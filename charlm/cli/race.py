@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from charlm.cli.experiment import run_experiment
 from charlm.cli.options import Options, Texts, named, read
 from charlm.cli.sources import given_settings
 from charlm.config import Config
-from charlm.errors import CharlmError, Interrupted
+from charlm.errors import CharlmError
 from charlm.experiments.planning import start
 from charlm.experiments.race import RaceOptions, base_settings, check, check_engine, run
 from charlm.experiments.race_directory import RaceDirectory
 from charlm.reporter import Reporter
 from charlm.text.corpus import check_text
 from charlm.text.tokenization import tokenizer_kinds
-from charlm.views.text import json_line, visible
 
 
 def race(
@@ -60,33 +59,12 @@ def race(
 
 
 def _run(begin: Callable[[Reporter], RaceDirectory], options: RaceOptions, json: bool) -> None:
-    """Start or open a race, train what is not finished, and show the result."""
-    from charlm.views.terminal import Terminal
-
-    reporter, directory = Terminal(), None
-    try:
-        reporter.say("loading torch and lightning")
-        directory = begin(reporter)
-        for line in directory.plan.describe():
-            reporter.say(line)
-        run(directory, reporter, options)
-    except (Interrupted, KeyboardInterrupt):
-        if directory is not None:
-            reporter.say(f"interrupted and saved; continue with: {directory.resume}")
-        raise
-    finally:
-        reporter.close()
-    _show(directory, json)
-
-
-def _show(directory: RaceDirectory, json: bool) -> None:
     from charlm.experiments.standings import result, write_page
     from charlm.views.race import print_race
 
-    found = result(directory)
-    write_page(directory, found)
-    if json:
-        print(json_line(found.to_dict()))
-    else:
-        print_race(found)
-    print(f"wrote {visible(str(directory.page.resolve()))}; open it in a browser", file=sys.stderr)
+    def train(directory: RaceDirectory, reporter: Reporter) -> None:
+        for line in directory.plan.describe():
+            reporter.say(line)
+        run(directory, reporter, options)
+
+    run_experiment(begin, train, result, write_page, print_race, json=json)

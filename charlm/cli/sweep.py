@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from charlm.cli.experiment import run_experiment
 from charlm.cli.options import Options, Texts, named, read
 from charlm.cli.sources import given_settings
 from charlm.config import Config
-from charlm.errors import CharlmError, Interrupted
+from charlm.errors import CharlmError
 from charlm.experiments.sweep import SweepOptions, base_settings, check, result, run, start, write_page
 from charlm.experiments.sweep_directory import SweepDirectory, load_optuna
 from charlm.text.corpus import check_text
 from charlm.views.sweep import print_sweep
-from charlm.views.text import json_line, visible
 
 
 def sweep(
@@ -45,35 +43,11 @@ def sweep(
         if text or config or sweep is not None or values or named(options):
             raise CharlmError("`resume` continues a sweep with its own text, plan and settings; leave the others out")
         load_optuna()
-        return _run(lambda: SweepDirectory(resume), json)
+        return run_experiment(lambda _: SweepDirectory(resume), run, result, write_page, print_sweep, json=json)
     base = Config.from_dict(base_settings(given_settings(text, config, values)))
     check(chosen, base)
     path = None if sweep is None else Path(sweep)
     if path is not None and path.exists():
         raise CharlmError(f"{path} exists already; choose another `sweep`, or continue it with `resume` {path}")
     check_text(base.data)
-    return _run(lambda: start(chosen, base, path), json)
-
-
-def _run(begin: Callable[[], SweepDirectory], json: bool) -> None:
-    """Start or open a sweep, train what is not finished, and show the result."""
-    from charlm.views.terminal import Terminal
-
-    reporter, directory = Terminal(), None
-    try:
-        reporter.say("loading torch and lightning")
-        directory = begin()
-        run(directory, reporter)
-    except (Interrupted, KeyboardInterrupt):
-        if directory is not None:
-            reporter.say(f"interrupted and saved; continue with: {directory.resume}")
-        raise
-    finally:
-        reporter.close()
-    found = result(directory)
-    write_page(directory, found)
-    if json:
-        print(json_line(found.to_dict()))
-    else:
-        print_sweep(found)
-    print(f"wrote {visible(str(directory.page.resolve()))}; open it in a browser", file=sys.stderr)
+    return run_experiment(lambda _: start(chosen, base, path), run, result, write_page, print_sweep, json=json)
