@@ -128,6 +128,23 @@ def checksum(path: Path) -> int:
     return value
 
 
+@contextlib.contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """A directory that is filled under a temporary name and gets its own when the block ends without an error.
+
+    Leftovers of killed processes beside it are deleted first.
+    """
+    drop_leftovers(target.parent)
+    partial = temporary_path(target)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
 def temporary_path(path: Path) -> Path:
     """A new hidden path beside `path`; its name identifies the machine and the process.
 

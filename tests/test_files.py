@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 from charlm.errors import CharlmError
-from charlm.files import READ, atomic, checksum, describe_os_error, drop_leftovers, link, output, temporary_path
+from charlm.files import (
+    READ,
+    atomic,
+    checksum,
+    describe_os_error,
+    drop_leftovers,
+    link,
+    new_directory,
+    output,
+    temporary_path,
+)
 
 
 def test_the_file_is_there_when_the_block_ends(tmp_path: Path) -> None:
@@ -179,3 +189,16 @@ def test_a_checksum_covers_the_whole_file(tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(size - 1) + b"x" if size else b"")
     assert checksum(path) == zlib.crc32(path.read_bytes())
+
+
+def test_a_new_directory_is_there_when_its_block_ends_without_an_error(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "run"
+    with new_directory(target) as partial:
+        (partial / "file").write_text("x")
+        assert not target.exists()
+        assert partial.parent == target.parent
+    assert [path.name for path in target.iterdir()] == ["file"]
+    with pytest.raises(KeyboardInterrupt), new_directory(tmp_path / "other") as partial:
+        (partial / "file").touch()
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]

@@ -97,6 +97,19 @@ class Diagnosis:
         held_out = self.start_held_out if self.start.is_calibrated else None
         return expected_bits(held_out.bits) if held_out else None
 
+    def _rare_characters(self) -> list[dict[str, Any]]:
+        found = self.survey
+        return [
+            {
+                "character": one,
+                "code_point": f"U+{ord(one):04X}",
+                "name": character_name(one),
+                "count": found.counts[one],
+                "places": found.places[one],
+            }
+            for one in found.rare
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """The facts as plain values, for JSON."""
         found, start, along = self.survey, self.start, self.drift
@@ -125,16 +138,7 @@ class Diagnosis:
             "splits": self.characters,
             "training_characters_read": self.read,
             "different_characters": len(found.counts),
-            "rare_characters": [
-                {
-                    "character": one,
-                    "code_point": f"U+{ord(one):04X}",
-                    "name": character_name(one),
-                    "count": found.counts[one],
-                    "places": found.places[one],
-                }
-                for one in found.rare
-            ],
+            "rare_characters": self._rare_characters(),
             "unknown_in_validation": self.unknown,
             **passages,
             "lines_in_common": asdict(self.lines),
@@ -175,9 +179,7 @@ def diagnose(data: DataConfig, *, gpu: bool = False, progress: Progress = no_pro
     corpus, data, wrong_encoding = _read(data, progress)
     training, validation = samples(corpus)
     text, validation_text = "".join(training), "".join(validation)
-    if len(text) < LEAST or len(set(text)) < 2:
-        what = f"{len(text)} characters" if len(text) < LEAST else f"only one different character ({text[0]!r})"
-        raise CharlmError(f"the training text has {what}, too little to judge; give a longer text")
+    _check_enough(text)
     steps = iter(range(1, 100))
 
     def begin(what: str) -> None:
@@ -224,6 +226,12 @@ def diagnose(data: DataConfig, *, gpu: bool = False, progress: Progress = no_pro
         seconds=taken,
         epochs=epochs,
     )
+
+
+def _check_enough(text: str) -> None:
+    if len(text) < LEAST or len(set(text)) < 2:
+        what = f"{len(text)} characters" if len(text) < LEAST else f"only one different character ({text[0]!r})"
+        raise CharlmError(f"the training text has {what}, too little to judge; give a longer text")
 
 
 def cores() -> int:

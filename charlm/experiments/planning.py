@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from charlm.experiments.plan import Plan
 from charlm.experiments.race import FACTORS, RaceOptions, searched
 from charlm.experiments.race_directory import RaceDirectory
 from charlm.experiments.sizes import equal_networks
-from charlm.files import drop_leftovers, temporary_path
+from charlm.files import new_directory
 from charlm.reporter import Reporter
 from charlm.text.stream import TokenStream
 from charlm.text.tokenization import Tokenizer
@@ -43,16 +42,9 @@ def start(options: RaceOptions, config: Config, path: Path | None, reporter: Rep
         raise CharlmError(f"{path} exists already and is never overwritten; choose another `race`")
     target = path or free_path(config.data.text, "races")
     corpus = read_text(config, reporter)
-    drop_leftovers(target.parent)
-    partial = temporary_path(target)
-    try:
-        partial.mkdir(parents=True)
+    with new_directory(target) as partial:
         tokenizer, streams = encode(corpus, config, partial / "tokens", reporter)
         RaceDirectory.create(partial, _plan(options, config, tokenizer, streams, reporter), tokenizer)
-        partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return RaceDirectory(target)
 
 

@@ -145,13 +145,15 @@ def run(directory: RaceDirectory, reporter: Reporter, options: RaceOptions | Non
     plan, options = directory.plan, options or RaceOptions()
     every = [*plan.searches, *plan.trials]
     for phase in (plan.searches, plan.trials):
-        waiting = [trial for trial in phase if trial.name not in directory.scores]
+        scored = directory.scores
+        waiting = [trial for trial in phase if trial.name not in scored]
         for trial in _trained(directory, waiting, len(every), reporter, options):
             score = _score(directory, trial, "val", reporter)
             directory.add_score(trial, "val", score)
             reporter.say(f"{trial.name}: {score.bits:.3f} bits per character of the validation split")
+    scored = directory.scores
     for trial in plan.trials if directory.has_test() else []:
-        if "test" not in directory.scores[trial.name]:
+        if "test" not in scored[trial.name]:
             directory.add_score(trial, "test", _score(directory, trial, "test", reporter))
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from charlm.config.shell import command
 from charlm.errors import CharlmError, first_line
 from charlm.evaluation.paired import Score
 from charlm.experiments.plan import Plan, Trial
-from charlm.files import atomic, drop_leftovers, link, temporary_path
+from charlm.files import atomic, link, new_directory
 from charlm.run_directory import RunDirectory
 from charlm.text.tokenization import Tokenizer
 
@@ -88,26 +87,20 @@ class RaceDirectory:
         target = self.run(trial)
         if target.exists():
             return RunDirectory(target)
-        target.parent.mkdir(exist_ok=True)
-        drop_leftovers(target.parent)
-        partial = temporary_path(target)
-        try:
-            (partial / "tokens").mkdir(parents=True)
+        with new_directory(target) as partial:
+            (partial / "tokens").mkdir()
             for file in (self.path / "tokens").iterdir():
                 link(file, partial / "tokens" / file.name)
             written = RunDirectory.create(partial, config, self.tokenizer)
             if (known := self._ngram()) is not None:  # it is the same for every trial, and takes seconds
                 written.write_quality(ngram=known)
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
         return RunDirectory(target)
 
     def _ngram(self) -> Any:
         """The losses of the n-gram model that another trial has computed; None if there is none yet."""
+        scores = self.scores
         for trial in (*self.plan.searches, *self.plan.trials):
-            if trial.name in self.scores:
+            if trial.name in scores:
                 return RunDirectory(self.run(trial)).quality["ngram"]
         return None
 

@@ -9,7 +9,6 @@ sweep that was interrupted continues: the sampler draws from the seed and the nu
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from charlm.errors import CharlmError, Diverged
 from charlm.experiments.race import TrialReporter
 from charlm.experiments.space import LIMITS, Space, read_space
 from charlm.experiments.sweep_directory import PLAN, SweepDirectory, SweepPlan, load_optuna
-from charlm.files import atomic, temporary_path
+from charlm.files import atomic, new_directory
 from charlm.reporter import Reporter
 from charlm.run_directory import WEIGHTS, RunDirectory
 from charlm.views import sweep as views
@@ -105,16 +104,11 @@ def start(options: SweepOptions, config: Config, path: Path | None) -> SweepDire
         assert {f"trainer.{name}" for name in limits} == set(LIMITS)
         settings = merge(settings, {"trainer": limits})
     target = path or free_path(config.data.text, "sweeps")
-    partial = temporary_path(target)
-    try:
-        (partial / "runs").mkdir(parents=True)
+    with new_directory(target) as partial:
+        (partial / "runs").mkdir()
         plan = SweepPlan(settings, space, options.trials, options.pruner)
         with atomic(partial / PLAN) as file:
             json.dump(msgspec.to_builtins(plan), file, indent=2, ensure_ascii=False)
-        partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return SweepDirectory(target)
 
 
