@@ -79,7 +79,9 @@ def _values(name: str, given: Any) -> Range | list[Any]:
     """
     known = {setting.name: setting for setting in settings(Config)}
     if name not in known:
-        raise CharlmError(f"there is no setting {name!r}{nearest(name, known) or '; the help of charlm train lists them'}")
+        raise CharlmError(
+            f"there is no setting {name!r}{nearest(name, known) or '; the help of charlm train lists them'}"
+        )
     if name in LIMITS:
         raise CharlmError(f"`{name}` must be the same for all trials, so that they can be compared; leave it out")
     if isinstance(given, list):

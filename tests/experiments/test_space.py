@@ -38,7 +38,7 @@ def test_ranges_and_choices_in_groups_or_not(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("model.hiden: [1, 2]", r"no setting 'model\.hiden'; did you mean 'model\.hidden'"),
-        ("xyz: [1, 2]", r"no setting 'xyz'; charlm train --help lists them"),
+        ("xyz: [1, 2]", r"no setting 'xyz'; the help of charlm train lists them"),
         ("model: {hidden: {low: 0, high: 9}}", r"`model\.hidden` must be at least 1, not 0"),
         ("model.hidden: {low: 9, high: 3}", "must rise from low to high"),
         ("model.dropout: {low: 0, high: 0.5, log: true}", "above 0 if it is logarithmic"),
