@@ -37,6 +37,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things, in the singular where it is one.
+
+    >>> count(1, "label"), count(2500, "label")
+    ("1 label", "2,500 labels")
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class where the message is empty."""
     lines = str(error).strip().splitlines()

@@ -35,7 +35,7 @@ import yaml
 from charlm.config import Config, ModelConfig, settings
 from charlm.config.plain import from_plain, to_plain
 from charlm.config.shell import command
-from charlm.errors import CharlmError, first_line
+from charlm.errors import CharlmError, count, first_line
 from charlm.files import atomic, checksum, drop_leftovers, kind
 from charlm.manifest import Manifest
 from charlm.network.cells import cells
@@ -281,12 +281,12 @@ class RunDirectory:
             raise CharlmError(f"{path} is damaged (a weight is not a finite number); {remedy}")
         return weights
 
-    def check_parameters(self, count: int) -> None:
-        """Raise CharlmError unless the network has `count` parameters; the network is not built."""
+    def check_parameters(self, number: int) -> None:
+        """Raise CharlmError unless the network has `number` parameters; the network is not built."""
         expected = parameter_count(self.model_config, self.vocab_size)
-        if count != expected:
+        if number != expected:
             raise CharlmError(
-                f"the weights of {self.path} do not fit its model.json: they are {count:,} numbers, and the network "
+                f"the weights of {self.path} do not fit its model.json: they are {number:,} numbers, and the network "
                 f"has {expected:,} parameters; copy both again from one run"
             )
 
@@ -381,9 +381,9 @@ class RunDirectory:
             self.left_out[name] = f"{path} is {found}, and left out"
         return []
 
-    def _leave_out(self, name: str, count: int, what: str) -> None:
-        if count and name not in self.left_out:
-            some = f"{count:,} damaged {what}{'s' if count > 1 else ''}"
+    def _leave_out(self, name: str, number: int, what: str) -> None:
+        if number and name not in self.left_out:
+            some = count(number, f"damaged {what}")
             self.left_out[name] = f"left {some} of {self.path / name} out"
 
     @property

@@ -39,6 +39,9 @@ def attribute(
     protocol = config.chosen()
     if len(config.runs) < 2:
         raise CharlmError("name two or more runs with `runs`; there is nothing to choose from otherwise")
+    for name in config.runs:
+        if Path(name).is_file():
+            raise CharlmError(f"`runs` took {name} for a run, and it is a file; name the texts before the options")
     import numpy as np
 
     from charlm.evaluation.attribution import Attribution, check_comparable, nats_of_unknown

@@ -76,7 +76,7 @@ def evaluate(
             values["baselines"] = {name: baseline.to_dict() for name, baseline in baselines.items()}
         print(json.dumps(values))
         return
-    print_evaluation(result, items=loaded.config.data.unit != "stream")
+    print_evaluation(result, len(loaded.tokenizer), items=loaded.config.data.unit != "stream")
     if result.protocol.tuned_on and not text and config.split == "val":
         print("the same split was tuned on, so this result is a little too good")
     if baselines is not None:

@@ -63,8 +63,9 @@ def _run(begin: Callable[[Reporter], RaceDirectory], options: RaceOptions, json:
     from charlm.views.race import print_race
 
     def train(directory: RaceDirectory, reporter: Reporter) -> None:
-        for line in directory.plan.describe():
-            reporter.say(line)
+        if not directory.is_finished:
+            for line in directory.plan.describe():
+                reporter.say(line)
         run(directory, reporter, options)
 
     run_experiment(begin, train, result, write_page, print_race, json=json)

@@ -46,8 +46,9 @@ def score(
     """Print how surprising a text is to a run: bits of each file, line or token, and bits per character.
 
     Every token counts, the first one too. Lines are printed as bits per character, bits, and the line, separated by
-    tabs; tokens as position, bits, rank, and the token in quotes. With --against, the bits of both runs and their
-    difference stand in place of the bits: negative where the first run is surprised less.
+    tabs; tokens as position, bits, rank, and the token in quotes. With --against, three columns stand in place of the
+    bits: those of the first run, those of the second, and the difference, which is negative where the first run is
+    surprised less. For lines all three are per character.
     """
     config = read(ScoreOptions, options)
     page = output_path(config.html) if config.html else None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import CharlmError, nearest
+from charlm.errors import CharlmError, count, nearest
 from charlm.text.tokenization import Tokenizer
 
 
@@ -98,7 +98,10 @@ class Attribution:
         if self.labels is None:
             return
         if len(self.labels) != len(self.nats):
-            raise CharlmError(f"there are {len(self.labels):,} labels for {len(self.nats):,} texts; name one for each")
+            raise CharlmError(
+                f"there {'is' if len(self.labels) == 1 else 'are'} {count(len(self.labels), 'label')} for "
+                f"{count(len(self.nats), 'text')}; name one for each"
+            )
         for number, label in enumerate(self.labels, 1):
             if label not in self.models:
                 hint = nearest(label, list(self.models))

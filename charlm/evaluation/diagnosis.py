@@ -13,7 +13,7 @@ from typing import Any
 from charlm.config import DataConfig
 from charlm.errors import CharlmError
 from charlm.evaluation.drift import BLOCKS, Drift, cut, drift, held_out_bits
-from charlm.evaluation.passages import CommonLines, Copies, common_lines, copied_passages, repeated_passages
+from charlm.evaluation.passages import COPIED, CommonLines, Copies, common_lines, copied_passages, repeated_passages
 from charlm.evaluation.recommendation import (
     Recommendation,
     expected_bits,
@@ -32,6 +32,7 @@ MOST_TRAINING = 5_000_000  # characters of the training text that are read for a
 MOST_VALIDATION = 1_000_000  # the same of the validation text
 LONG_LINE = 30  # characters from which equal lines of running text are no coincidence
 LEAST = 50  # characters of the training text below which nothing can be said
+RANDOM = 0.98  # bits of the best n-gram model over those of character frequencies from which a text is random
 EXCERPT = 300  # characters by which the place of a jump is found in the files
 
 
@@ -93,9 +94,26 @@ class Diagnosis:
 
     @property
     def expected(self) -> tuple[float, float] | None:
-        """Bits per character to expect of the recommended run; None without held-out text or a rule for its tokens."""
-        held_out = self.start_held_out if self.start.is_calibrated else None
-        return expected_bits(held_out.bits) if held_out else None
+        """The range of bits per character to expect of the recommended run; None if they cannot be estimated."""
+        return None if self.start_held_out is None or self.unexpected else expected_bits(self.start_held_out.bits)
+
+    @property
+    def unexpected(self) -> str:
+        """Why the bits per character of the recommended run cannot be estimated, in a few words; "" if they can."""
+        if self.start_held_out is None:
+            return "there is no held-out text"
+        if not self.start.is_calibrated:
+            return "the rule was measured on characters, fewer than 1,000 different ones"
+        if self.is_random:
+            return "the characters before the next one say nothing about it"
+        if self.copies is not None and self.copies.fraction > COPIED:
+            return "the validation text is copied from the training text"
+        return ""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether n-gram models predict a character no better from those before it than from its frequency alone."""
+        return self.held_out is not None and min(self.held_out.bits[1:]) > RANDOM * self.held_out.bits[0]
 
     def _rare_characters(self) -> list[dict[str, Any]]:
         found = self.survey
@@ -247,8 +265,11 @@ def _read(data: DataConfig, progress: Progress) -> tuple[Corpus, DataConfig, str
     except WrongEncodingError as error:
         if error.likely is None or "-" in data.text:  # standard input cannot be read again
             raise
-        data = replace(data, encoding=error.likely)
-        return read_corpus(data, progress), data, str(error).partition("; ")[0]
+        other = replace(data, encoding=error.likely)
+        try:
+            return read_corpus(other, progress), other, str(error).partition("; ")[0]
+        except WrongEncodingError:  # no encoding fits all files: the first error says which one differs
+            raise error from None
 
 
 def samples(corpus: Corpus) -> tuple[list[str], list[str]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from charlm.errors import count
 from charlm.evaluation.diagnosis import Diagnosis
-from charlm.evaluation.passages import Passage
+from charlm.evaluation.passages import COPIED, CommonLines, Passage
 from charlm.evaluation.survey import Place
 from charlm.evaluation.text_metrics import SPAN
 
 SMALL = 20_000  # characters of training text below which a network learns little more than frequent words
-COPIED = 0.05  # part of the validation text that is copied from which its loss is no measure
 DIFFERENT = 0.05  # relative difference between validation and training text that matters
 REPEATED = 0.2  # part of the training text that is repeated that matters
 MANY_UNKNOWN = 0.001  # part of the validation text in characters that the training text lacks that matters
@@ -20,7 +20,7 @@ MUCH_RARE = 0.1  # part of the different characters that is rare that matters
 
 def findings(diagnosis: Diagnosis) -> list[str]:
     """A sentence or two for each fact that matters; empty if none does."""
-    parts = (_encoding, _size, _copies, _difference, _signs, _unknown, _rare, _repeats)
+    parts = (_encoding, _random, _size, _copies, _difference, _signs, _unknown, _rare, _repeats)
     return [sentence for part in parts for sentence in part(diagnosis)]
 
 
@@ -31,6 +31,16 @@ def _encoding(diagnosis: Diagnosis) -> Iterator[str]:
             "and set `data.encoding`, or save the text as UTF-8."
         )
     yield from (f"{note.removeprefix('warning: ')}." for note in diagnosis.notes if note.startswith("warning: "))
+
+
+def _random(diagnosis: Diagnosis) -> Iterator[str]:
+    held_out = diagnosis.held_out
+    if held_out is not None and diagnosis.is_random:
+        yield (
+            "The characters before the next one say nothing about it: n-gram models need "
+            f"{min(held_out.bits[1:]):.2f} bits per character with them and {held_out.bits[0]:.2f} without. "
+            "Compressed, encrypted or random data look so; no network can learn to predict them."
+        )
 
 
 def _size(diagnosis: Diagnosis) -> Iterator[str]:
@@ -59,8 +69,8 @@ def _copies(diagnosis: Diagnosis) -> Iterator[str]:
         )
     elif lines.validation and lines.shared > COPIED * lines.validation:
         yield (
-            f"{percent(lines.shared / lines.validation)} of the validation lines of at least {lines.shortest} "
-            f"characters are in the training text as well. {consequence}: remove duplicate lines."
+            f"{percent(lines.shared / lines.validation)} of the validation lines{_counted(lines)} are in the training "
+            f"text as well. {consequence}: remove duplicate lines."
         )
 
 
@@ -139,9 +149,14 @@ def _repeats(diagnosis: Diagnosis) -> Iterator[str]:
         )
     elif lines.training and lines.duplicates > REPEATED * lines.training:
         yield (
-            f"{percent(lines.duplicates / lines.training)} of the training lines of at least {lines.shortest} "
-            "characters are duplicates of others: the model will learn them by heart; remove them."
+            f"{percent(lines.duplicates / lines.training)} of the training lines{_counted(lines)} are duplicates of "
+            "others: the model will learn them by heart; remove them."
         )
+
+
+def _counted(lines: CommonLines) -> str:
+    """Which lines `CommonLines` counts, as words to put behind "lines"."""
+    return f" of at least {lines.shortest} characters" if lines.shortest > 1 else ""
 
 
 def _places(diagnosis: Diagnosis, passage: Passage) -> str:
@@ -158,8 +173,3 @@ def percent(fraction: float) -> str:
     if 0 < fraction < 0.0005:
         return "less than 0.1 %"
     return f"{100 * fraction:.1f} %" if 0 < fraction < 0.1 else f"{100 * fraction:.0f} %"
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things, in the singular where it is one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

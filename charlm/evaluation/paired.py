@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from charlm.errors import count
+
 CONFIDENCE = 0.95
 """Probability that the interval of a difference covers its true mean, if differences vary like a normal variable."""
 
@@ -187,8 +189,8 @@ def describe_seeds(seeds: int, others: int) -> list[str]:
     if seeds < 6:
         quantile = t_quantile(0.5 + CONFIDENCE / 2, seeds - 1)
         sentences.append(
-            f"With {seeds} seeds the intervals are wide (Student's t with {seeds - 1} "
-            f"degree{'s' if seeds > 2 else ''} of freedom: {quantile:.2f} standard errors to each side); more `seeds` "
+            f"With {seeds} seeds the intervals are wide (Student's t with "
+            f"{count(seeds - 1, 'degree')} of freedom: {quantile:.2f} standard errors to each side); more `seeds` "
             "make them narrower."
         )
     if others > 1:
@@ -204,9 +206,10 @@ def _pick(
     if not equals:
         return [f"Pick {best} for this text: {reached}."]
     seeds = len(scores[best])
+    if seeds < 2:
+        return [f"{best} is best with this seed, {reached}; another seed may change the order."]
     listed = equals[0] if len(equals) == 1 else f"{', '.join(equals[:-1])} and {equals[-1]}"
-    unsure = f"{best} has the lowest mean, {reached}, but "
-    unsure += f"{seeds} seeds do not tell it apart from {listed}." if seeds > 1 else "one seed cannot show chance."
+    unsure = f"{best} has the lowest mean, {reached}, but {seeds} seeds do not tell it apart from {listed}."
     near = [name for name in equals if mean(scores[name]) < mean(scores[best]) * (1 + LITTLE)]
     fastest = max([best, *near], key=lambda name: speeds[name])
     if fastest == best:

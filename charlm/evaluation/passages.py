@@ -15,6 +15,7 @@ from charlm.evaluation.text_statistics import TextStatistics
 
 Flags = NDArray[np.bool_]
 
+COPIED = 0.05  # part of a validation text that is copied from which its loss is no measure
 MOST = 3  # passages or lines that are shown
 CANDIDATES = 20  # runs of copied substrings that are searched for the longest passages: the longest runs
 SEARCHED = 400  # passages that are looked for in these runs: each search reads the source

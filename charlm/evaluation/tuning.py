@@ -62,6 +62,7 @@ def tuned(
         protocol = replace(protocol, dynamic=replace(protocol.dynamic, segment=segment))
     if not protocol.untuned:
         return protocol
+    progress = _called_tuning(progress)
     if validation is None or len(validation) < 2:
         names = " and ".join(f"`{name}`" for name in protocol.untuned)
         raise CharlmError(f"the run has no validation text to tune {names} on; name values")
@@ -77,6 +78,11 @@ def tuned(
     if protocol.name == "cache":
         return _tune_cache(protocol, model, text, progress)
     return protocol
+
+
+def _called_tuning(progress: Progress) -> Progress:
+    """Report every evaluation of the tuning under the name of the tuning."""
+    return lambda what, done, total: progress("tuning on the validation split", done, total)
 
 
 def first_tokens(stream: TokenStream, most: int) -> TokenStream:

@@ -8,6 +8,7 @@ from typing import Any
 
 from charlm.config import Config
 from charlm.config.durations import duration
+from charlm.errors import count
 from charlm.experiments.budget import Shares
 from charlm.experiments.sizes import Equal
 from charlm.network.summary import operation_count, parameter_count
@@ -110,8 +111,7 @@ class Plan:
         trials, searches = len(self.trials), len(self.searches)
         first = next(iter(self.networks))
         of = "hidden units" if self.equal == "width" else f"{self.equal}"
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
-        yield f"race: {len(self.networks)} cells, {seeds}, equal {of} (those of {first})"
+        yield f"race: {len(self.networks)} cells, {count(len(self.seeds), 'seed')}, equal {of} (those of {first})"
         yield f"{'cell':18} {'hidden':>6} {'parameters':>12} {'operations':>12} {'lr':>8} {'tokens/s':>9}"
         for cell in self.networks:
             config = self.config(cell)

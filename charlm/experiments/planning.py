@@ -69,15 +69,15 @@ def _plan(
         check_memory(network.model, len(tokenizer), gpu)
     steps_per_epoch = _steps_per_epoch(reference, train)
     total, words = _total(options, config, len(train), steps_per_epoch)
-    shares = divide(total, options.seeds, searched(options))
-    speeds = _speeds(networks, len(tokenizer), "cuda" if gpu else "cpu", reporter)
     tokens_per_step = train.predicted.tokens / steps_per_epoch
+    shares = divide(total, options.seeds, searched(options), tokens_per_step)
+    speeds = _speeds(networks, len(tokenizer), "cuda" if gpu else "cpu", reporter)
     smallest = shares.search.seconds
     if smallest is not None and smallest * min(speeds.values()) < 2 * tokens_per_step:
         slowest = min(speeds, key=lambda name: speeds[name])
         raise CharlmError(
-            f"the budget is too small for one validation: in {smallest:g} seconds, its smallest share, {slowest} does "
-            "not even train two steps; raise `budget`, or lower `data.batch_size` or `model.hidden`"
+            f"the budget is too small: the shortest trial has {smallest:g} seconds, in which {slowest} does not train "
+            "two steps; raise `budget`, or lower `data.batch_size` or `model.hidden`"
         )
     part = _validation_part(shares.trial, min(speeds.values()), len(streams["val"]), reference)
     plain = {}

@@ -109,6 +109,12 @@ class RaceDirectory:
         return (self.path / "tokens" / "test.ids").is_file()
 
     @property
+    def is_finished(self) -> bool:
+        """Whether every trial has been trained and scored."""
+        scores, split = self.scores, "test" if self.has_test() else "val"
+        return all(split in scores.get(trial.name, {}) for trial in self.plan.trials)
+
+    @property
     def scores(self) -> dict[str, dict[str, Score]]:
         """What each finished trial reached, by the name of the trial and of the split; infinite if it diverged.
 

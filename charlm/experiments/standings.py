@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from charlm.config.durations import duration
+from charlm.errors import count
 from charlm.experiments.race import best_factor
 from charlm.experiments.race_directory import RaceDirectory
 from charlm.files import atomic
@@ -22,7 +23,7 @@ def result(directory: RaceDirectory) -> RaceResult:
     of = {"parameters": "equal numbers of parameters", "width": "equal numbers of hidden units"}
     facts = [
         f"text: {', '.join(Path(text).name for text in texts) or 'the built-in corpus'}",
-        f"{len(plan.networks)} cells, {len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}",
+        f"{len(plan.networks)} cells, {count(len(plan.seeds), 'seed')}",
         of.get(plan.equal, "equal numbers of operations per token"),
         f"budget of each cell and seed: {plan.budget}",
         f"each trial: {plan.shares.trial}",

@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 
 from charlm.config import DataConfig
-from charlm.errors import CharlmError, nearest
+from charlm.errors import CharlmError, count, nearest
 from charlm.text import builtin, items, tables
 from charlm.text.items import SEPARATORS, Unit
-from charlm.text.sources import Note, Source, check_encoding, decoded, find, ignore
+from charlm.text.sources import Note, Source, WrongEncodingError, check_encoding, decoded, find, ignore
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is to do."""
@@ -58,7 +58,7 @@ class _JoinedSources:
         for number, source in enumerate(self.sources):
             told = ignore if note is None else partial(note, source)
             guess = note is not None and number < GUESSED
-            text = decoded(source, self.encoding, on_bytes, told, guess=guess)
+            text = self._decoded(source, on_bytes, told, guess=guess)
             if self.newlines == "lf":
                 text = with_unix_newlines(text, told)
             if self.column:
@@ -72,9 +72,21 @@ class _JoinedSources:
     def files(self, on_bytes: Callable[[bytes], object] = ignore) -> Iterator[tuple[str, Iterator[str]]]:
         """The name and the text of each file, with its line ends as they are; of a table a line for each row."""
         for source in self.sources:
-            text = decoded(source, self.encoding, on_bytes)
+            text = self._decoded(source, on_bytes)
             rows = self._rows(tables.column(text, self.column, source.name)) if self.column else None
             yield source.name, text if rows is None else (row.rstrip("\n") + "\n" for row in rows)
+
+    def _decoded(
+        self, source: Source, on_bytes: Callable[[bytes], object], note: Note = ignore, *, guess: bool = False
+    ) -> Iterator[str]:
+        """The text of one of the sources; see `sources.decoded`."""
+        try:
+            yield from decoded(source, self.encoding, on_bytes, note, guess=guess)
+        except WrongEncodingError as error:
+            if len(self.sources) < 2:
+                raise
+            other = f"{error}, or save this file as {self.encoding} if the other files are {self.encoding}"
+            raise WrongEncodingError(other, error.likely) from error
 
     def _rows(self, rows: Iterable[str]) -> Iterator[str]:
         """The rows of a table, each followed by the separator of items; in a stream, by a line end.
@@ -234,8 +246,8 @@ def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
     reading = _FirstReading(progress, sum(s.size for part in (text, *separate.values()) for s in part.sources))
     characters, lines = reading.count(text)
     counts = {split: reading.count(part)[0] for split, part in separate.items()}
-    for name, part, count in (("text", text, characters), *((f"{s} text", separate[s], counts[s]) for s in separate)):
-        if not count:
+    for name, part, size in (("text", text, characters), *((f"{s} text", separate[s], counts[s]) for s in separate)):
+        if not size:
             names = ", ".join(source.name for source in part.sources[:3])
             raise CharlmError(f"the {name} is empty ({names}); name a file with text in it")
     shares = (0.0 if data.val else data.val_fraction, 0.0 if data.test else data.test_fraction)
@@ -251,7 +263,7 @@ def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
     )
     corpus.notes = reading.notes()
     files = len(text.sources) + sum(len(part.sources) for part in separate.values())
-    what = f"{files:,} file{'s' if files > 1 else ''}" if data.text else f"the built-in corpus ({builtin.WHAT})"
+    what = count(files, "file") if data.text else f"the built-in corpus ({builtin.WHAT})"
     corpus.description = f"{what}, {sum(corpus.characters.values()):,} characters"
     return corpus
 

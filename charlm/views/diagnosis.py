@@ -8,8 +8,9 @@ import unicodedata
 from collections.abc import Iterator
 
 from charlm.config.durations import duration
+from charlm.errors import count
 from charlm.evaluation.diagnosis import Diagnosis
-from charlm.evaluation.findings import count, findings, percent, places_in_words
+from charlm.evaluation.findings import findings, percent, places_in_words
 from charlm.evaluation.passages import Copies
 from charlm.evaluation.survey import RARE, character_name
 from charlm.evaluation.text_metrics import SPAN
@@ -60,7 +61,7 @@ def _start(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _row("unit", f"{start.unit.value}: {start.unit.reason}")
     yield from _row("tokens", f"{start.tokenizer.value}: {start.tokenizer.reason}")
     yield from _row("preset", f"{start.preset.value or 'none'}: {start.preset.reason}")
-    layers = f"{model.layers} layer{'s' if model.layers > 1 else ''} of {model.hidden} units"
+    layers = f"{count(model.layers, 'layer')} of {model.hidden} units"
     size = f"{start.parameters:,} parameters for {start.tokens:,} tokens of training text"
     yield from _row("network", f"{model.cell}, {layers}: {size}, a vocabulary of {start.vocab_size:,}")
     why = reasons.get("model.dropout", f"as in the preset {start.preset.value}")
@@ -71,8 +72,8 @@ def _start(diagnosis: Diagnosis) -> Iterator[str]:
         nats = [bits * math.log(2) for bits in expected]
         bits = f"{expected[0]:.2f} to {expected[1]:.2f} bits per character ({nats[0]:.2f} to {nats[1]:.2f} nats)"
         yield from _row("expect", f"{bits} on the held-out text, from the bits of a 5-gram model")
-    elif not start.is_calibrated:
-        yield from _row("expect", "not estimated: the rule was measured on characters, fewer than 1,000 different ones")
+    else:
+        yield from _row("expect", f"not estimated: {diagnosis.unexpected}")
 
 
 def _row(name: str, text: str) -> Iterator[str]:
@@ -84,8 +85,9 @@ def _time(diagnosis: Diagnosis) -> str:
     if taken is None or epochs is None:
         return "not estimated for a GPU"
     rounded = duration(taken if taken < 120 else 60 * round(taken / 60))
+    passes = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     return (
-        f"about {rounded} ({epochs:.2g} epochs) on this machine if it does nothing else; estimated from its speed, "
+        f"about {rounded} ({passes} epochs) on this machine if it does nothing else; estimated from its speed, "
         "within a factor of two"
     )
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.errors import count
 from charlm.evaluation.attribution import Attribution
 from charlm.text.tokenization import Tokenizer
-from charlm.views.terminal import print_evaluation
+from charlm.views.terminal import cautions, print_evaluation
 from charlm.views.text import json_line, shown
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _figures(bits: Iterable[float]) -> list[float]:
 
 
 NAMES = ("bits", "bits_against", "difference")
+NAMES_PER_CHARACTER = ("bits_per_character", "bits_per_character_against", "difference_per_character")
 
 
 def print_lines(scored: Scored, *, sort: bool) -> None:
@@ -116,7 +118,7 @@ def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> 
     """Print the sum of each text on standard output, in one table if there are several texts or two runs."""
     if len(found) == len(runs) == 1:
         scores = found[0].scores[0]
-        print_evaluation(scores.evaluation, items=scores.stream.starts is not None)
+        print_evaluation(scores.evaluation, len(found[0].tokenizer), items=scores.stream.starts is not None)
         print(f"{'bits in all':22} {scores.bits.sum():,.2f}")
         return
     heads = ["tokens", "characters", "bits", "bits per character", "bits per byte", "perplexity per token", "per word"]
@@ -144,6 +146,10 @@ def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> 
         print(shown("  ".join(cells).rstrip()))
     score = found[0].scores[0]
     print(score.protocol.describe(score.stream.starts is not None))
+    for scored in found:
+        for run, one in zip(runs, scored.scores, strict=True):
+            for sentence in cautions(one.evaluation, len(scored.tokenizer)):
+                print(shown(f"{scored.name}, {run}: {sentence}" if len(runs) > 1 else f"{scored.name}: {sentence}"))
 
 
 def as_json(found: Sequence[Scored], by: str, *, sort: bool) -> Iterator[str]:
@@ -154,9 +160,9 @@ def as_json(found: Sequence[Scored], by: str, *, sort: bool) -> Iterator[str]:
         elif by == "line":
             per_character = [bits / scored.line_characters for bits in scored.line_bits]
             for row in _order(_key(per_character), sort):
-                bits = dict(zip(NAMES, _figures(values[row] for values in scored.line_bits), strict=False))
-                values = {"bits_per_character": float(per_character[0][row]), **bits}
-                yield json_line({"line": row + 1, "text": scored.lines[row], **values})
+                values = dict(zip(NAMES, _figures(bits[row] for bits in scored.line_bits), strict=False))
+                relative = zip(NAMES_PER_CHARACTER, _figures(bits[row] for bits in per_character), strict=False)
+                yield json_line({"line": row + 1, "text": scored.lines[row], **values, **dict(relative)})
         else:
             yield from _token_values(scored, sort)
 
@@ -206,7 +212,7 @@ def print_confusion(found: Attribution) -> None:
     for label, row in table.items():
         cells = [str(row[name]).rjust(len(name)) for name in found.models]
         print("  ".join([label.ljust(width), *cells, f"{row[label] / row.total():.1%}".rjust(len("accuracy"))]))
-    print(f"accuracy {found.accuracy:.4f} of {len(found.nats):,} texts; each row is a label, each column a run")
+    print(f"accuracy {found.accuracy:.4f} of {count(len(found.nats), 'text')}; each row is a label, each column a run")
 
 
 def attribution_as_json(found: Attribution, rows: Sequence[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from charlm.config import Config, settings
 from charlm.config.durations import duration
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, count
 from charlm.evaluation.comparison import describe_size, label
 from charlm.evaluation.text_metrics import COMPARED
 from charlm.evaluation.verdict import Evidence, Verdict, verdict
@@ -200,10 +200,9 @@ class Summary:
     def facts(self) -> list[str]:
         """The run in a few words: network, tokens, text, training time, best validation."""
         model, config = self.directory.model_config, self.config
-        layers = f"{model.layers} layer{'s' if model.layers > 1 else ''}"
         best = self.best
         facts = [
-            f"{model.cell}, {layers} of {model.hidden} units",
+            f"{model.cell}, {count(model.layers, 'layer')} of {model.hidden} units",
             f"{self.parameters:,} parameters",
             f"{config.tokenizer.kind} tokenizer, vocabulary of {self.directory.vocab_size:,}",
             f"text: {', '.join(Path(text).name for text in config.data.text) or 'the built-in corpus'}",

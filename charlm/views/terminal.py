@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.config.durations import duration
+from charlm.errors import count
 from charlm.network.cells import Cell
 from charlm.reporter import Reporter
 from charlm.views.samples import print_sample
@@ -79,8 +80,8 @@ class Terminal(Reporter):
         table.add_column("part", footer="total")
         table.add_column("shape")
         table.add_column("parameters", justify="right", footer=f"{sum(row[2] for row in rows):,}")
-        for name, shape, count in rows:
-            table.add_row(Text(name), Text(shape), f"{count:,}")
+        for name, shape, size in rows:
+            table.add_row(Text(name), Text(shape), f"{size:,}")
         self.console.print(table)
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -239,11 +240,12 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(SPARKS[round(level)] for level in levels)
 
 
-def print_evaluation(evaluation: Evaluation, *, items: bool = False) -> None:
-    """Print how well a text was predicted, as a table on standard output.
+def print_evaluation(evaluation: Evaluation, vocab_size: int, *, items: bool = False) -> None:
+    """Print how well a text was predicted, as a table on standard output, and what to beware of.
 
     Args:
         evaluation: The result.
+        vocab_size: Tokens of the vocabulary.
         items: Whether the text consists of separate items.
     """
     predicted = evaluation.predicted
@@ -256,13 +258,38 @@ def print_evaluation(evaluation: Evaluation, *, items: bool = False) -> None:
         ("perplexity per word", f"{evaluation.word_perplexity:.4g}"),
         (
             "tokens predicted",
-            f"{predicted.tokens:,} ({predicted.characters:,} characters, {predicted.words:,} words)",
+            f"{predicted.tokens:,} ({count(predicted.characters, 'character')}, {count(predicted.words, 'word')})",
         ),
         ("unknown tokens", f"{evaluation.unknown:,}"),
     ]
     for name, value in rows:
         print(f"{name:22} {value}")
     print(evaluation.protocol.describe(items))
+    for sentence in cautions(evaluation, vocab_size):
+        print(sentence)
+
+
+def cautions(evaluation: Evaluation, vocab_size: int) -> list[str]:
+    """What a reader of an evaluation must know so as not to be misled by its numbers, in sentences.
+
+    Args:
+        evaluation: How well the tokens of a text were predicted.
+        vocab_size: Tokens of the vocabulary.
+    """
+    sentences = []
+    if evaluation.unknown:
+        sentences.append(
+            f"{count(evaluation.unknown, 'token')} ({evaluation.unknown / evaluation.predicted.tokens:.1%}) unknown: "
+            "one symbol is predicted in place of each, so the bits of how it is written are missing, and bits per "
+            "character look better than they are"
+        )
+    if evaluation.loss > math.log(vocab_size):
+        lower = "; lower dynamic.rate" if evaluation.protocol.name == "dynamic" else ""
+        sentences.append(
+            f"this is worse than a guess among the {vocab_size:,} tokens of the vocabulary, "
+            f"{math.log2(vocab_size):.2f} bits per token{lower}"
+        )
+    return sentences
 
 
 def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation], read: str) -> None:
@@ -283,11 +310,6 @@ def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation],
         cells = [value.rjust(len(head)) for value, head in zip(values, heads, strict=True)]
         print("  ".join([name.ljust(width), *cells]) + "  best baseline" * (name == best))
     print(f"the baselines have read {read}")
-    if evaluation.unknown:
-        print(
-            f"{evaluation.unknown:,} tokens are unknown: the run and the baselines predict one symbol in place of "
-            "each, so the bits of how it is written are missing"
-        )
 
 
 def print_cells(
@@ -305,9 +327,9 @@ def print_cells(
         on_cpu, on_gpu = cell.path("cpu", hidden), cell.path("cuda", hidden)
         path = on_cpu if on_cpu == on_gpu else f"{on_cpu} on a CPU, {on_gpu} on a GPU"
         m = features if cell.gates else hidden
-        count = f"{cell.formula()} = {cell.parameters(m, hidden):,} parameters (m = {m}, n = {hidden})"
+        sizes = f"{cell.formula()} = {cell.parameters(m, hidden):,} parameters (m = {m}, n = {hidden})"
         speed = f"  {_short(speeds[name])} tokens/s, {speeds[name] / speeds['lstm']:.2f} times lstm" if speeds else ""
-        print(f"{chr(10) if number else ''}{name}  {path}{speed}\n    {count}\n")
+        print(f"{chr(10) if number else ''}{name}  {path}{speed}\n    {sizes}\n")
         print(textwrap.indent(inspect.getdoc(cell) or "", "    "))
 
 

@@ -31,6 +31,7 @@ def test_a_race_prints_its_plan_its_table_and_where_its_page_is(charlm: Charlm, 
     again = charlm("race", "--resume", "first", "--json")
     assert {one["cell"] for one in json.loads(again.out)["cells"]} == {"lstm", "gru"}
     assert "trial 1 of" not in again.err
+    assert "expected training time" not in again.err, "a finished race is only shown"
     assert charlm("generate", "first/runs/gru-seed1", "--length", "5", "--seed", "1").status == 0
     assert "exists already" in charlm("race", text, "--race", "first", *RACE).mistake
     mistake = charlm("race", text, "--resume", "first").mistake
@@ -45,8 +46,8 @@ def test_a_race_prints_its_plan_its_table_and_where_its_page_is(charlm: Charlm, 
         (["--cells", "lstm", "grv"], "there is no cell 'grv'; choose from"),
         (["--cells", "lstm", "text.txt"], "--cells took text.txt for a cell; name the text before the options"),
         (["--cells", "lstm", "gru", "--model.cell", "rnn"], "--model.cell is one cell, and a race compares several"),
-        (["--cells", "lstm", "gru", "--budget", "1s"], "the budget is too small for one validation"),
-        (["--cells", "lstm", "gru", "--budget", "2"], "the budget is too small for one validation"),
+        (["--cells", "lstm", "gru", "--budget", "1s"], "give at least 5s, or leave the search out with --search 1"),
+        (["--cells", "lstm", "gru", "--budget", "2"], "give at least 5s, or leave the search out with --search 1"),
         (["--cells", "lstm", "gru", "--search", "2"], "--search must be"),
         (["--cells", "lstm", "gru", "--cluster", "nodes=1"], "--cluster has parameters of jobs; use it with --engine"),
         (["--cells", "lstm", "gru", "--model.hiden", "3"], "there is no option --model.hiden; did you mean"),

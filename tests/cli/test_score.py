@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from charlm.config.protocols import DynamicConfig, Protocol
 from charlm.run import Run
 from charlm.training.trainer import train
 from conftest import Charlm, small_settings, small_text
@@ -93,6 +94,10 @@ def test_two_runs_have_their_difference(charlm: Charlm, runs: dict[str, Path], t
     assert f"{values['difference']:+,.2f}" in charlm(*pair).out
     row = charlm(*pair, "--by", "line").out.splitlines()[0].split("\t")
     assert float(row[2]) == pytest.approx(float(row[0]) - float(row[1]), abs=2e-4)
+    line = json.loads(charlm(*pair, "--by", "line", "--json").out.splitlines()[0])
+    for value, name in zip(row, ("", "_against"), strict=False):
+        assert line[f"bits_per_character{name}"] == pytest.approx(float(value), abs=1e-4)
+    assert line["difference_per_character"] == pytest.approx(float(row[2]), abs=1e-4)
     assert charlm(*pair, "--by", "token").out.splitlines()[0].count("\t") == 5
     mistake = charlm("score", runs["letters"], text, "--against", runs["digits"]).mistake
     assert "digits has another vocabulary" in mistake
@@ -155,6 +160,25 @@ def test_the_protocol_is_named_in_every_output(
 def test_a_setting_of_another_protocol_is_named(charlm: Charlm, runs: dict[str, Path], text: Path) -> None:
     mistake = charlm("evaluate", runs["letters"], text, "--dynamic.rate", "0.1").mistake
     assert mistake == "the settings of the group dynamic need --protocol dynamic, not carried"
+    mistake = charlm("evaluate", runs["letters"], text, "--window", "64").mistake
+    assert mistake == "--window needs --protocol window or last_half, not carried"
+
+
+def test_tuning_is_shown_under_its_name(runs: dict[str, Path]) -> None:
+    told: list[str] = []
+    protocol = Protocol("dynamic", dynamic=DynamicConfig(segment=40, decay=0.0))
+    Run(runs["letters"]).evaluate(protocol=protocol, progress=lambda what, done, total: told.append(what))
+    assert told[0] == "tuning on the validation split"
+    assert told[-1] == "evaluating"
+
+
+def test_unknown_tokens_are_said_beside_the_numbers(charlm: Charlm, runs: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "unknown.txt"
+    path.write_text("the щи\n", encoding="utf-8")
+    for command in ("evaluate", "score"):
+        assert "2 tokens (" in charlm(command, runs["letters"], path).out
+    out = charlm("score", runs["letters"], path, "--against", runs["again"]).out
+    assert f"{path}, {runs['again']}: 2 tokens (28.6%) unknown: " in out
 
 
 def test_each_line_goes_to_the_run_that_finds_it_likeliest(
@@ -190,3 +214,5 @@ def test_runs_that_cannot_be_compared(charlm: Charlm, runs: dict[str, Path], tex
     assert "name two or more runs with --runs" in charlm("attribute", text, "--runs", runs["letters"]).mistake
     twice = charlm("attribute", text, "--runs", runs["letters"], runs["letters"])
     assert "twice; name it once" in twice.mistake
+    swallowed = charlm("attribute", "--runs", runs["letters"], runs["again"], text).mistake
+    assert swallowed == f"--runs took {text} for a run, and it is a file; name the texts before the options"

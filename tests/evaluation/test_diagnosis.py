@@ -79,6 +79,18 @@ def test_a_wrong_encoding_is_found_and_read_anyway(tmp_path: Path) -> None:
     assert found.data.encoding == "utf-16-le"
 
 
+def test_several_encodings_in_one_folder_name_the_file_that_differs(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(FRENCH.encode("cp1252"))
+    (tmp_path / "b.txt").write_bytes(FRENCH.encode("cp1252"))
+    data = DataConfig(text=(str(tmp_path),))
+    assert diagnose(data).data.encoding == "cp1252"
+    (tmp_path / "b.txt").write_bytes(FRENCH.encode())
+    with pytest.raises(
+        CharlmError, match=r"a\.txt is not utf-8: .*, or save this file as utf-8 if the other files are"
+    ):
+        diagnose(data)
+
+
 def test_bytes_that_are_no_text_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(CharlmError, match=r"a.bin is not utf-8: the byte at offset \d+ cannot be decoded"):
         diagnosed(tmp_path / "a.bin", bytes([0x81, 0x8D, 0x00, 0xFE, 0x90, 0x9D, 0xFF] * 300))

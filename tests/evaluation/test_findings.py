@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from charlm.config import DataConfig
-from charlm.evaluation.diagnosis import Diagnosis, diagnose
+from charlm.evaluation.diagnosis import Diagnosis, HeldOut, diagnose
 from charlm.evaluation.drift import Drift
 from charlm.evaluation.findings import findings
 from charlm.evaluation.passages import CommonLines, Copies, Passage
@@ -46,7 +46,7 @@ HARDER = Drift([2.0, 2.05, 2.0, 2.05], [2.4])
             "6.0 % of the validation text is copied from the training text, in passages of 50 or more characters; the "
             "longest has 80 (a.txt:7:3).",
         ),
-        ({"lines": CommonLines(1, 100, 0, 50, 3, [])}, "6.0 % of the validation lines of at least 1 characters"),
+        ({"lines": CommonLines(1, 100, 0, 50, 3, [])}, "6.0 % of the validation lines are in the training text"),
         (
             {"drift": HARDER, "jump_place": PLACE},
             "The validation text is 19 % harder to predict than held-out parts of the training text (2.40 and 2.02 "
@@ -68,12 +68,30 @@ HARDER = Drift([2.0, 2.05, 2.0, 2.05], [2.4])
             "25 % of the training text is in passages of 50 or more characters that it has more than once; the longest "
             "has 80 (in no single place of a file).",
         ),
+        (
+            {"held_out": HeldOut("validation", [8.0, 7.9, 7.91, 8.2, 8.4, 8.5, 8.5, 8.5])},
+            "n-gram models need 7.90 bits per character with them and 8.00 without.",
+        ),
         ({"lines": CommonLines(30, 100, 21, 50, 0, [])}, "21 % of the training lines of at least 30 characters are"),
     ],
 )
 def test_a_finding(healthy: Diagnosis, changes: dict[str, Any], said: str) -> None:
     (sentence,) = findings(replace(healthy, **changes))
     assert said in sentence
+
+
+def test_what_no_rule_expects_is_said(healthy: Diagnosis) -> None:
+    assert healthy.expected is not None
+    random = HeldOut("validation", [8.0, 8.0, 8.1, 8.2, 8.4, 8.5, 8.5, 8.5])
+    for changes, why in (
+        ({"copies": Copies(0.06, [PASSAGE])}, "is copied from the training text"),
+        ({"held_out": random, "start_held_out": random}, "say nothing about it"),
+        ({"start_held_out": None}, "no held-out text"),
+        ({"start": replace(healthy.start, vocab_size=1_000)}, "fewer than 1,000 different ones"),
+    ):
+        found = replace(healthy, **changes)
+        assert found.expected is None
+        assert why in found.unexpected
 
 
 @pytest.mark.parametrize(
@@ -86,6 +104,7 @@ def test_a_finding(healthy: Diagnosis, changes: dict[str, Any], said: str) -> No
         {"drift": Drift([1.8, 2.2, 1.8, 2.2], [2.15])},
         {"unknown": {"é": 6}},
         {"drift": None},
+        {"held_out": HeldOut("validation", [8.0, 7.8, 7.9, 8.2, 8.4, 8.5, 8.5, 8.5])},
     ],
 )
 def test_what_is_too_little_to_matter(healthy: Diagnosis, changes: dict[str, Any]) -> None:

@@ -148,5 +148,5 @@ def test_the_best_model_and_its_probability() -> None:
     assert found.confusion == {"x": {"x": 1, "y": 1}}
     with pytest.raises(CharlmError, match="label 2 is 'z', and no run has this name; the runs are x, y"):
         Attribution(["x", "y"], np.zeros((2, 2)), ["x", "z"])
-    with pytest.raises(CharlmError, match="there are 1 labels for 2 texts"):
+    with pytest.raises(CharlmError, match="there is 1 label for 2 texts; name one for each"):
         Attribution(["x", "y"], np.zeros((2, 2)), ["x"])

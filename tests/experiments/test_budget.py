@@ -34,9 +34,11 @@ def test_a_budget_bounds_a_trainer_by_itself_alone() -> None:
 
 
 def test_a_budget_too_small_for_a_validation_says_what_is_needed() -> None:
-    with pytest.raises(CharlmError, match=r"too small for one validation: .* trial of 0\.4 seconds; give at least 5"):
-        divide(Budget(seconds=2.0), 3, 3)
-    with pytest.raises(CharlmError, match=r"less than one optimiser step; give at least 5 optimiser steps"):
-        divide(Budget(steps=4), 3, 3)
+    with pytest.raises(CharlmError, match=r"too small: a trial of the search .* 0\.36 seconds; give at least 5"):
+        divide(Budget(seconds=1.8), 3, 3)
+    with pytest.raises(CharlmError, match=r"one optimiser step; give at least 5 optimiser steps \(640 tokens\), or"):
+        divide(Budget(steps=4), 3, 3, tokens_per_step=128)
+    with pytest.raises(CharlmError, match=r"a trial would have less than .* at least 1 optimiser step$"):
+        divide(Budget(steps=0), 3, 0)
     assert divide(Budget(steps=5), 3, 3).search.steps == 1
     assert divide(Budget(steps=1), 3, 0).trial.steps == 1

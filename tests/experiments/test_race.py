@@ -161,7 +161,7 @@ def test_epochs_and_time_as_a_budget(source: Path, tmp_path: Path) -> None:
     preset = settings(source, trainer={"max_steps": 40})
     own = start(replace(OPTIONS, tokens=0, search=1), preset, tmp_path / "own", Reporter()).plan
     assert (own.shares.trial.steps, own.budget) == (40, "40 optimiser steps")
-    with pytest.raises(CharlmError, match=r"too small for one validation: .* raise `budget`"):
+    with pytest.raises(CharlmError, match=r"budget is too small: .* raise `budget`"):
         start(
             replace(OPTIONS, tokens=0, budget="9s"),
             settings(source, model={"hidden": 512, "layers": 3}, data={"batch_size": 64, "seq_length": 64}),
@@ -225,7 +225,7 @@ def test_a_race_in_python_is_started_and_continued(source: Path, tmp_path: Path)
         ({"cells": ("gru", "lsmt")}, "no cell 'lsmt'; .*did you mean 'lstm'"),
         ({"cells": ("gru", "lstm", "gru")}, "'gru' is named twice"),
         ({"budget": "3m"}, "`budget`, `epochs` and `tokens` exclude"),
-        ({"tokens": 0, "budget": "1s"}, "too small for one validation"),
+        ({"tokens": 0, "budget": "1s"}, "budget is too small: a trial"),
         ({"tokens": 0, "budget": "soon"}, "`budget` is not a time"),
         ({"cluster": ("nodes=1",)}, "use it with `engine` slurm"),
     ],

@@ -10,18 +10,20 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from example_run import example_run
 from rich.console import Console
 
+from charlm.config.protocols import Protocol
 from charlm.evaluation.likelihood import Evaluation
 from charlm.run import Run
 from charlm.run_directory import Sample
 from charlm.text.stream import Counts
 from charlm.views import terminal
-from charlm.views.terminal import HISTORY, History, Terminal, print_evaluation, sparkline
+from charlm.views.terminal import HISTORY, History, Terminal, cautions, print_evaluation, sparkline
 
 SAMPLE = Sample(
     1.5, 30, "The ", 7, 0.8, "\x1b[31mred\x07 \u202eright\u202c 海辺 [bold]no[/bold]\x9b1m\r\nend\x7f\x00\tx"
@@ -129,7 +131,7 @@ def test_speeds_are_short(monkeypatch: pytest.MonkeyPatch, speed: float, shown: 
 
 
 def test_an_evaluation_has_every_number_in_its_unit(capsys: pytest.CaptureFixture[str]) -> None:
-    print_evaluation(Evaluation(nats=20.0, predicted=Counts(10, 2000, 4000, 5), unknown=7))
+    print_evaluation(Evaluation(nats=20.0, predicted=Counts(10, 2000, 4000, 5), unknown=0), 8)
     assert capsys.readouterr().out.splitlines() == [
         "nats per token         2.0000",
         "bits per token         2.8854",  # 2 / ln 2
@@ -138,9 +140,20 @@ def test_an_evaluation_has_every_number_in_its_unit(capsys: pytest.CaptureFixtur
         "perplexity per token   7.3891",  # exp(2)
         "perplexity per word    54.6",  # exp(4)
         "tokens predicted       10 (2,000 characters, 5 words)",
-        "unknown tokens         7",
+        "unknown tokens         0",
         "the state is carried from the first token to the last",
     ]
+
+
+def test_an_evaluation_says_what_to_beware_of() -> None:
+    unknown, worse = Evaluation(nats=20.0, predicted=Counts(10, 20, 20, 5), unknown=7), Protocol(name="dynamic")
+    (sentence,) = cautions(unknown, 8)  # 2 nats per token; a guess has 2.08
+    assert sentence.startswith("7 tokens (70.0%) unknown: one symbol is predicted in place of each")
+    (sentence,) = cautions(replace(unknown, unknown=0, protocol=worse), 7)
+    assert (
+        sentence
+        == "this is worse than a guess among the 7 tokens of the vocabulary, 2.81 bits per token; lower dynamic.rate"
+    )
 
 
 def test_history_keeps_few_losses_and_the_newest() -> None:
