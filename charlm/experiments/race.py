@@ -87,7 +87,7 @@ def check(options: RaceOptions, config: Config) -> None:
     for name in names:
         if name not in cells and Path(name).exists():
             raise CharlmError(f"`cells` took {name} for a cell; name the text before the options")
-        cells[name]  # an unknown one raises
+        cells[name]  # raises CharlmError for an unknown cell
     if len(names) < 2:
         given = names[0] if names else "lstm"
         raise CharlmError(
@@ -201,7 +201,7 @@ def _score(directory: RaceDirectory, trial: Trial, split: str, reporter: Reporte
     from charlm.run import Run
 
     path = directory.run(trial)
-    if not (path / WEIGHTS["best"]).is_file():  # it diverged before its first validation
+    if not (path / WEIGHTS["best"]).is_file():  # the trial diverged before its first validation
         return Score(math.inf, math.inf)
     result = Run(path).evaluate(split=split, device="auto", progress=reporter.progress)
     return Score(result.loss, result.bits_per_character)

@@ -92,7 +92,7 @@ class RaceDirectory:
             for file in (self.path / "tokens").iterdir():
                 link(file, partial / "tokens" / file.name)
             written = RunDirectory.create(partial, config, self.tokenizer)
-            if (known := self._ngram()) is not None:  # it is the same for every trial, and takes seconds
+            if (known := self._ngram()) is not None:  # the same for every trial, and slow to compute
                 written.write_quality(ngram=known)
         return RunDirectory(target)
 

@@ -68,7 +68,7 @@ def _nearest(config: Config, name: str, wanted: int, equal: Equal, facts: Facts)
     found: list[tuple[float, Config]] = []
     for multiple in MULTIPLES:
         unit = math.lcm(multiple, heads)
-        below, above = 1, max(2, MOST_UNITS // unit)  # in units
+        below, above = 1, max(2, MOST_UNITS // unit)  # in multiples of `unit`
         while above - below > 1:
             middle = (below + above) // 2
             network = of_cell(config, name, middle * unit, facts)

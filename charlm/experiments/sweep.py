@@ -166,7 +166,7 @@ def _train(
         return None, "PRUNED" if watch.reported else "FAIL", str(error)
     except CharlmError as error:
         if path.exists():
-            raise  # something about the machine or the run, and not about these settings
+            raise  # the cause is the machine or the run, not the settings of this trial
         return None, "FAIL", str(error)
     if watch.pruned:
         return None, "PRUNED", ""
@@ -191,7 +191,7 @@ class _Watch(TrialReporter):
 
     def on_validation(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
         rows = RunDirectory(self.path).metrics
-        number = sum("val/loss" in row and 0 < row["step"] <= step for row in rows)  # a resumed run counts on
+        number = sum("val/loss" in row and 0 < row["step"] <= step for row in rows)  # counted on after a resume
         if number not in self.reported:
             self.reported.add(number)
             self.trial.report(evaluation.bits_per_character, number)
@@ -221,7 +221,7 @@ def importances(directory: SweepDirectory) -> dict[str, float]:
     if len(finished) < LEAST_TRIALS or len(directory.plan.space) < 2 or len({trial.value for trial in finished}) < 2:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it calls itself experimental
+        warnings.simplefilter("ignore")  # the evaluator warns that it is experimental
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(value) for name, value in found.items()}
