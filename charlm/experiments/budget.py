@@ -32,14 +32,14 @@ class Budget:
     steps: int | None = None
 
     def limit(self, trainer: TrainerConfig) -> TrainerConfig:
-        """Return the settings of a trainer that ends a run when the budget is used up."""
+        """Return the settings of a trainer with limits that end a run when this budget is used."""
         if self.seconds is not None:
             return replace(trainer, max_time=f"{self.seconds:g}s", max_steps=-1, max_epochs=-1)
         assert self.steps is not None
         return replace(trainer, max_time="", max_steps=self.steps, max_epochs=-1)
 
     def part(self, fraction: float) -> Budget:
-        """Return the budget that is this fraction of the whole.
+        """Return a budget that is a fraction of this one.
 
         Raises:
             CharlmError: The part is shorter than `SHORTEST` seconds, or than one optimiser step.
@@ -78,9 +78,10 @@ class Shares:
 def divide(budget: Budget, seeds: int, searched: int) -> Shares:
     """Divide the budget of a network between its trials of the race and the trials of its search.
 
-    The network has `budget` for each seed. A trial of the search is `SEARCH_FRACTION` as long as a
-    trial of the race. With S seeds and K trials of the search, each trial of the race gets S / (S +
-    K / 4) of `budget`.
+    A trial of the search is `SEARCH_FRACTION` as long as a trial of the race. If there are S seeds
+    and K trials of the search, all of them share S times `budget`.
+
+    Each trial of the race then gets S / (S + K / 4) of `budget`.
 
     Args:
         budget: Budget of the network for each seed.

@@ -1,4 +1,4 @@
-"""The trials of a race as jobs of a SLURM cluster.
+"""The training of a race's trials as jobs of a SLURM cluster.
 
 The jobs are started through submitit (https://github.com/facebookincubator/submitit).
 """
@@ -20,10 +20,10 @@ LONGEST = 24 * 60
 def parameters(given: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of submitit from texts such as `slurm_partition=gpu`.
 
-    Without other values, a job has one task on one node and at most `LONGEST` minutes.
+    Unless the texts say otherwise, a job has one task on one node, and at most `LONGEST` minutes.
 
     Raises:
-        CharlmError: A text is not of this form, or submitit is not installed.
+        CharlmError: A text does not have the form NAME=VALUE, or submitit is not installed.
     """
     found: dict[str, Any] = {"timeout_min": LONGEST, "tasks_per_node": 1, "nodes": 1}
     for text in given:
@@ -36,7 +36,7 @@ def parameters(given: Sequence[str]) -> dict[str, Any]:
 
 
 def check_cells(names: Iterable[str]) -> None:
-    """Raise CharlmError if one of the named cells is defined outside charlm.
+    """Raise CharlmError if one of the cells with these names is defined outside charlm.
 
     A job imports only charlm, so it would not know this cell.
     """

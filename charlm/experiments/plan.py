@@ -26,8 +26,8 @@ class Trial:
             "search/gru-lr0.5".
         cell: Name of the cell.
         seed: Seed of the training.
-        factor: In the search, the learning rate divided by that of the plan. In the race 0, because
-            the search decides the learning rate.
+        factor: For a trial of the search, its learning rate divided by that of the plan. For a
+            trial of the race 0, because the search decides its learning rate.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Plan:
     """The plan of a race, which is written to `race.json` when the race starts.
 
     Args:
-        networks: For each cell, the settings of a trial of its network as nested dicts. All
-            automatic choices are made, and the learning rate is the one from which the search
-            starts.
+        networks: For each cell, the settings of its network as nested dicts, with a value for every
+            setting that was chosen automatically. The learning rate is the one from which the
+            search starts.
         vocab_size: Number of tokens in the vocabulary.
         seeds: The seeds of the trials, the same for every network.
         factors: Factors of the learning rate that the search tries with the first seed; [1] means
@@ -93,7 +93,7 @@ class Plan:
     def trials(self) -> list[Trial]:
         """The trials of the race, ordered by seed: first all networks with the first seed.
 
-        If a race is interrupted, this order has finished about as many trials of every network.
+        In this order, an interrupted race has about equally many finished trials of every network.
         """
         return [Trial(f"runs/{cell}-seed{seed}", cell, seed, 0.0) for seed in self.seeds for cell in self.networks]
 
@@ -117,9 +117,9 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """The estimated training time of the whole race in seconds, one trial after the other.
+        """The estimated training time of the race in seconds, if one trial follows the other.
 
-        If the budget is a number of steps, the time follows from the measured speeds.
+        If the budget is a number of steps, the time is computed from the measured speeds.
         """
         total = 0.0
         for trial in (*self.searches, *self.trials):

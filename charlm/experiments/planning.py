@@ -31,8 +31,8 @@ def start(options: RaceOptions, config: Config, path: Path | None, reporter: Rep
 
     Args:
         options: The options of the race, such as its cells and its budget.
-        config: The settings that all networks share, from `race.base_settings`; for each network a
-            value is chosen for those that are None.
+        config: The settings that all networks share, from `race.base_settings`. A setting that is
+            None is chosen for each network.
         path: The directory to create; None: a free name under `races/`.
         reporter: Receives messages about the text and the progress of reading it.
 
@@ -161,9 +161,10 @@ def _speeds(networks: dict[str, Config], vocab_size: int, device: str, reporter:
 def _validation_part(trial: Budget, slowest: float, tokens: int, config: Config) -> Any:
     """Return the fraction of the validation text that every validation of a trial reads.
 
-    The fraction is the same for all networks, so that their curves can be compared. If trials are
-    limited by time, it is chosen for the slowest network. If they are not, or if the user has set
-    how validations are done, the value of `trainer.limit_val_batches` is returned.
+    The fraction is the same for all networks, so that their curves can be compared. If the trials
+    are limited by time, the fraction is chosen for the slowest network. If they are limited by
+    steps, or if the user has set how validations are done, the result is the value of
+    `trainer.limit_val_batches`.
 
     Args:
         trial: Budget of a trial of the race.

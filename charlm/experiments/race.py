@@ -1,4 +1,4 @@
-"""A race: networks of several cells, equal in size and budget, are trained on one text.
+"""A race, which trains networks of several cells with equal size and budget on one text.
 
 Each network is trained with several seeds; each of these trainings is a trial.
 
@@ -8,7 +8,7 @@ Each network is trained with several seeds; each of these trainings is a trial.
 3. `run` trains the unfinished trials one after the other: first the trials of a search for the
    learning rate of each network, then those of the race. Every trial is an ordinary run, so an
    interrupted trial is resumed like any run.
-4. When all trials are finished, they are scored on the test split, once.
+4. When all trials are finished, those of the race are scored on the test split, once.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def searched(options: RaceOptions) -> int:
 
 
 def check_engine(options: RaceOptions, names: Iterable[str]) -> None:
-    """Raise CharlmError if the engine in the options cannot train the named cells.
+    """Raise CharlmError if the engine in the options cannot train the cells with these names.
 
     The engine trains the trials on this machine, or as jobs of a cluster.
     """
@@ -142,7 +142,7 @@ def check_engine(options: RaceOptions, names: Iterable[str]) -> None:
 
 
 def run(directory: RaceDirectory, reporter: Reporter, options: RaceOptions | None = None) -> None:
-    """Train and score the unfinished trials of a race, and then score all on the test split.
+    """Train and score the unfinished trials, and then score those of the race on the test split.
 
     Args:
         directory: The directory of the race.
@@ -241,7 +241,7 @@ class TrialReporter(Reporter):
     """A reporter for one trial of many, which passes on only warnings and progress.
 
     Args:
-        reporter: The reporter that receives them.
+        reporter: The reporter that receives the warnings and the progress.
         name: Name of the trial, which is added to warnings.
     """
 

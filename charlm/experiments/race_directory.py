@@ -102,7 +102,8 @@ class RaceDirectory:
             for file in (self.path / "tokens").iterdir():
                 link(file, partial / "tokens" / file.name)
             written = RunDirectory.create(partial, config, self.tokenizer)
-            if (known := self._ngram()) is not None:  # the same for every trial, and slow to compute
+            # The losses are the same for every trial, and computing them takes seconds.
+            if (known := self._ngram()) is not None:
                 written.write_quality(ngram=known)
         return RunDirectory(target)
 

@@ -28,14 +28,14 @@ def equal_networks(config: Config, names: list[str], equal: Equal, facts: Callab
     """Return the settings of a network of each cell, equal in size to that of the first cell.
 
     Only `model.hidden` is adapted, and `model.embedding` for a cell whose input must be as wide as
-    its hidden units. In the result all automatic choices are made.
+    its hidden units. The result has a value for every setting that was None.
 
     Args:
-        config: The settings that all networks share; for each cell a value is chosen for those that
-            are None.
+        config: The settings that all networks share. A setting that is None is chosen for each
+            cell.
         names: Names of the cells.
         equal: In what the networks are equal.
-        facts: A function that returns, for the name of a cell, what values are chosen from: the
+        facts: A function that returns, for the name of a cell, what settings are chosen from: the
             size of the text, the machine, and properties of the cell.
     """
     first, *others = names
@@ -61,7 +61,8 @@ def size(model: ModelConfig, vocab_size: int, equal: Equal) -> int:
 def of_cell(config: Config, name: str, hidden: int | None, facts: Facts) -> Config:
     """Return the settings of a network of the cell `name`, with `hidden` units in each layer.
 
-    A value is chosen from `facts` for every setting that is None, also for `hidden`.
+    Each setting that is None, and `hidden` too, is chosen from `facts`: the size of the text, the
+    machine, and properties of the cell.
     """
     embedding = None if facts.raw_input else config.model.embedding
     model = replace(config.model, cell=name, hidden=hidden, embedding=embedding)  # type: ignore[arg-type]
@@ -72,7 +73,8 @@ def _nearest(config: Config, name: str, wanted: int, equal: Equal, facts: Facts)
     """Return the settings of a network of the cell `name` whose size is nearest to `wanted`.
 
     The number of hidden units is a multiple of the largest number in `MULTIPLES` with which the
-    size differs from `wanted` by no more than the fraction `NEAR`.
+    size differs from `wanted` by no more than the fraction `NEAR`. If no network comes so near, the
+    nearest is returned.
     """
     heads = max(1, config.model.heads) if cells[name].attends else 1
     found: list[tuple[float, Config]] = []

@@ -71,7 +71,7 @@ def _flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 
     Args:
         values: Settings or groups of settings.
-        prefix: What precedes their names, such as "model.".
+        prefix: The text before the names of these settings, such as "model.".
     """
     found: dict[str, Any] = {}
     for key, value in values.items():
@@ -82,7 +82,11 @@ def _flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _values(name: str, given: Any) -> Range | list[Any]:
-    """Return the values to try of the setting `name`, from what the YAML file gives for it.
+    """Return the values that a sweep tries of the setting `name`: a range, or a list of choices.
+
+    Args:
+        name: Dotted name of the setting.
+        given: What the YAML file has for this setting.
 
     Raises:
         CharlmError: The name is no setting, or a value does not fit the setting.

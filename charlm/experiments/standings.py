@@ -1,4 +1,4 @@
-"""The result of a race, from the scores and the runs of its trials."""
+"""The computation of the result of a race from the scores and the runs of its trials."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ def start(options: SweepOptions, config: Config, path: Path | None) -> SweepDire
 
     Args:
         options: The options of the sweep.
-        config: The settings that all trials share, from `base_settings`; for each trial a value is
-            chosen for those that are None.
+        config: The settings that all trials share, from `base_settings`. A setting that is None is
+            chosen for each trial.
         path: The directory to create; None: a free name under `sweeps/`.
 
     Raises:
@@ -124,7 +124,7 @@ def start(options: SweepOptions, config: Config, path: Path | None) -> SweepDire
 
 
 def run(directory: SweepDirectory, reporter: Reporter) -> None:
-    """Train all unfinished trials of a sweep, and first resume a trial that was interrupted.
+    """Train all unfinished trials of a sweep; a trial that was interrupted is resumed first.
 
     Raises:
         Interrupted: A training was asked to stop; its state is saved.
@@ -214,7 +214,8 @@ class _Watch(TrialReporter):
 
     def on_validation(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
         rows = RunDirectory(self.path).metrics
-        number = sum("val/loss" in row and 0 < row["step"] <= step for row in rows)  # also those before a resume
+        # The number of this validation; validations before the run was resumed count too.
+        number = sum("val/loss" in row and 0 < row["step"] <= step for row in rows)
         if number not in self.reported:
             self.reported.add(number)
             self.trial.report(evaluation.bits_per_character, number)
@@ -269,7 +270,7 @@ def result(directory: SweepDirectory) -> SweepResult:
 
 
 def _described(directory: SweepDirectory, frozen: Any) -> SweepTrial:
-    """Convert a trial from Optuna's record of it into the form for tables and pages."""
+    """Convert Optuna's record of a trial into a `SweepTrial`, which tables and pages show."""
     path = directory.run(frozen.number)
     rows = RunDirectory(path).metrics if path.exists() else []
     state: Any = {"COMPLETE": "finished", "PRUNED": "ended early", "FAIL": "failed"}.get(

@@ -34,8 +34,8 @@ class SweepPlan:
     """The plan of a sweep, which is the content of `sweep.json`.
 
     Args:
-        settings: The settings that all trials share, as nested dicts; for each trial a value is
-            chosen for those that are None.
+        settings: The settings that all trials share, as nested dicts. A setting that is None is
+            chosen for each trial.
         space: The values that are tried, by the dotted name of the setting.
         trials: Number of trials.
         pruner: The method that ends trials early: successive halving, Hyperband, or none.

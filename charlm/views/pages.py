@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def page_environment() -> Environment:
     """Return the Jinja environment that renders all HTML pages.
 
-    The environment escapes everything but the results of its filters `svg` and `code`. `chart |
-    svg` turns a chart into an SVG element, `text | visible` makes the control characters of a text
-    visible, and `text | code` formats the parts of a text that stand in backquotes as code.
+    The environment escapes everything but the results of its filters `svg` and `code`. The filter
+    `svg` turns a chart into an SVG element, `visible` makes the control characters of a text
+    visible, and `code` formats the parts of a text that stand in backquotes as code.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup, escape

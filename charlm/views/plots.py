@@ -128,9 +128,11 @@ class Chart:
 
 
 def memory_charts(record: MemoryRecord, when: str) -> dict[str, Chart]:
-    """Return charts of how far back a network looks: gradient through time and memory horizon.
+    """Return charts of how far back a network looks, by the names of the two measures.
 
-    The charts are returned by these two names; a chart without any value above 0 is left out.
+    The measure "gradient through time" is the gradient of the loss at one token with respect to the
+    hidden state at earlier tokens. The "memory horizon" is the loss by the number of tokens of
+    context. A measure without any value above 0 has no chart.
 
     Args:
         record: The measurements at one training step.
@@ -191,7 +193,7 @@ def image(chart: Chart, scale: float = 2.0) -> NDArray[np.uint8]:
 def _settings() -> Iterator[None]:
     """Let matplotlib use the fonts of `FONTS`, without warnings about missing fonts or characters.
 
-    These settings hold within the context only.
+    The settings hold only inside a `with` block.
     """
     import matplotlib
 

@@ -113,9 +113,10 @@ class RaceResult:
 
     @cached_property
     def differences(self) -> dict[str, Difference]:
-        """For each network but the best, how much worse it is, by the name of its cell.
+        """The difference in score between each other network and the best, by the name of its cell.
 
-        The difference is in bits per character of the validation split.
+        A difference is the mean over the seeds, in bits per character of the validation split, with
+        its confidence interval.
         """
         return {one.cell: paired_difference(self.best.bits, one.bits) for one in self.standings[1:]}
 
@@ -254,9 +255,11 @@ def html(result: RaceResult) -> str:
 def _curves(standings: Sequence[Standing]) -> list[Chart]:
     """Return charts of the validation of every network, over training time and over tokens read.
 
-    With several seeds a curve shows their mean, and a band goes from the lowest to the highest.
+    With several seeds a curve shows their mean, and a band goes from the lowest to the highest
+    seed.
     """
-    bits, million = "bits per character", 1e6 / standings[0].tokens  # `million`: how many epochs are a million tokens
+    # `million` is a million tokens, in epochs.
+    bits, million = "bits per character", 1e6 / standings[0].tokens
     by_time = [one.group.curve("seconds", 60.0) for one in standings]
     by_tokens = [one.group.curve("epoch", million) for one in standings]
     charts = [

@@ -111,8 +111,9 @@ class RunGroup:
     def gradient(self) -> Curve:
         """The curve of the newest gradient through time, as a mean over the runs.
 
-        The x axis is the distance in tokens. The gradient is the norm over the layers, divided by
-        its value at the smallest distance.
+        The gradient is that of the loss at one token with respect to the hidden state at earlier
+        tokens, by the distance in tokens. It is the norm over the layers, divided by its value at
+        the smallest distance.
         """
         lines = []
         for record in self._memories:
@@ -137,7 +138,7 @@ class RunGroup:
     def _mean(self, lines: Sequence[tuple[Numbers, Numbers]]) -> Curve:
         """Return the mean curve of lines (x, y), one for each run.
 
-        The curve covers the range of x in which all lines have values; its band goes from the
+        The curve covers the range of x in which all lines have values. Its band goes from the
         lowest to the highest line.
         """
         lines = [line for line in lines if len(line[0])]
@@ -280,8 +281,8 @@ def judge(groups: Sequence[RunGroup], *, comparable: bool) -> list[str]:
 
     Args:
         groups: The groups, the best first.
-        comparable: Whether the runs were validated on the same text; otherwise no best one is
-            named.
+        comparable: Whether the runs were validated on the same text; if not, no group is called the
+            best of several.
     """
     sentences = []
     validated = [group for group in groups if group.bits]

@@ -231,7 +231,7 @@ def _table(
     Args:
         head: The names of the columns.
         rows: The cells of each row.
-        align: The Markdown mark for the alignment of all columns but the first.
+        align: The Markdown code that aligns all columns but the first, such as `---:` (right).
         best: For each row, the indices of the cells in bold; 0 is the second cell.
     """
     lines = [[_escaped(cell) for cell in line] for line in (head, *rows)]

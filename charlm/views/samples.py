@@ -23,7 +23,10 @@ HEADLINES = (
 
 
 def point_name(epoch: float, step: int) -> str:
-    """The name of a step at which samples were generated: "initialisation" or "epoch 3"."""
+    """Return the name of a training step, such as "epoch 3"; that of step 0 is "initialisation".
+
+    The name is used for a step at which samples were generated.
+    """
     return "initialisation" if step == 0 else f"epoch {epoch:.4g}"
 
 
@@ -35,10 +38,10 @@ def heading(sample: Sample) -> str:
 
 
 def in_a_sentence(scores: dict[str, float]) -> str:
-    """Return a sentence with the fraction of generated words, or else lines, in the training text.
+    """Return a sentence that says which fraction of the generated words occur in the training text.
 
-    The result is empty if `scores`, which has scores by the name of the text metric, has neither of
-    the two. The report and TensorBoard show all scores.
+    If `scores`, which has values by the name of the text metric, lacks this metric, the sentence is
+    about lines. If it lacks both, the sentence is empty.
     """
     for name, parts in (("words_in_training_text", "words"), ("lines_in_training_text", "lines")):
         if name in scores:
@@ -71,8 +74,8 @@ def print_sample_history(samples: Iterable[Sample], console: Console | None = No
 def print_side_by_side(samples: Sequence[Sample], console: Console | None = None) -> None:
     """Print samples with the same prompt and seed side by side, on standard output by default.
 
-    The samples of a prompt and seed are columns, as many as fit with at least `COLUMN` characters
-    each. Further samples follow in rows below.
+    Each sample is a column of at least `COLUMN` characters. Samples that do not fit the width of
+    the terminal follow in further rows.
     """
     console = console or Console(highlight=False)
     rows: dict[tuple[str, int], list[Sample]] = {}

@@ -1,4 +1,4 @@
-"""The scores of tokens, lines and texts, which say how probable a run finds them: as text or JSON.
+"""The output, as text or JSON, of scores that say how probable a run finds tokens, lines or texts.
 
 The bits of a token are -log2 of its probability.
 """
@@ -177,8 +177,8 @@ def as_json(found: Sequence[Scored], by: str, *, sort: bool) -> Iterator[str]:
     Args:
         found: The scored texts.
         by: What a line of JSON is about: "text", "line" or "token".
-        sort: Whether those with the most bits per character, or the largest difference between two
-            runs, come first.
+        sort: Whether the most surprising texts, lines or tokens come first; if two runs are
+            compared, those with the largest difference.
     """
     for scored in _sorted(found, sort):
         if by == "text":
@@ -222,7 +222,7 @@ def _token_values(scored: Scored, sort: bool) -> Iterator[str]:
 def print_attribution(found: Attribution, rows: Sequence[str]) -> None:
     """Print on standard output which model finds each text most probable.
 
-    A row has this model, its probability and the text, separated by tabs.
+    A row has the name of this model, its probability and the text, separated by tabs.
 
     Args:
         found: The likelihoods of the texts under each model.
@@ -248,9 +248,10 @@ def print_confusion(found: Attribution) -> None:
 
 
 def attribution_as_json(found: Attribution, rows: Sequence[str]) -> Iterator[str]:
-    """Yield a line of JSON for each text: the best model, and the bits and probability of each.
+    """Yield a line of JSON for each text, which says which model finds the text most probable.
 
-    If the texts have labels, only one line is yielded, with the accuracy and the confusion matrix.
+    The line also has the bits of the text and the probability of each model. If the texts have
+    labels, only one line is yielded, with the accuracy and the confusion matrix.
 
     Args:
         found: The likelihoods of the texts under each model.

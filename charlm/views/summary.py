@@ -52,12 +52,12 @@ class SamplePoint:
 
 
 class Summary:
-    """A summary of a run, read from its files while the run is trained or after its end.
+    """A summary of a run, read from its files; the run need not be finished.
 
     An attribute is empty if the file that it is read from does not exist.
 
     Args:
-        directory: The run.
+        directory: The directory of the run.
         name: Name of the run among others; the name of its directory by default.
     """
 
@@ -84,7 +84,7 @@ class Summary:
 
     @cached_property
     def points(self) -> list[SamplePoint]:
-        """The samples of the run, step by step, from initialisation to the end."""
+        """The sample points of the run, one for each step at which samples were generated."""
         bits = {row["step"]: row.get("val/bits_per_character") for row in self.rows if "val/loss" in row}
         steps: dict[int, list[Sample]] = {}
         for sample in self.directory.samples:
@@ -96,12 +96,12 @@ class Summary:
 
     @property
     def shown_points(self) -> list[SamplePoint]:
-        """Those of `points` that a page shows: at most `MOST_POINTS`, evenly spread."""
+        """The sample points that a page shows: at most `MOST_POINTS`, evenly spread."""
         return spread(self.points, MOST_POINTS)
 
     @cached_property
     def scored(self) -> list[SamplePoint]:
-        """Those of `points` whose samples have scores."""
+        """The sample points whose samples have scores."""
         return [point for point in self.points if point.scores]
 
     @property
@@ -255,10 +255,10 @@ class Summary:
 
     @property
     def ngram_losses(self) -> dict[str, float]:
-        """The loss of an n-gram model by the name of the model, in nats per token.
+        """The loss of an n-gram model, by the name of the model, in nats per token.
 
-        The loss is that on the part of the validation text that the run's validations use. The dict
-        is empty if this loss is not known.
+        The loss is measured on the part of the validation text that the run's validations read. The
+        dict is empty if the loss is not known.
         """
         loss = self._ngram.losses.get(int(self.newest("val/tokens"))) if self._ngram else None
         return {} if self._ngram is None or loss is None else {self._ngram.name: loss}

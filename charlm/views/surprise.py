@@ -202,7 +202,8 @@ def _passages(groups: _Groups, blocks: Sequence[dict[str, Any]]) -> Iterator[dic
     lengths = np.array([len(text) for text in groups.texts])
     ends = np.cumsum(lengths)
     total = np.concatenate([[0.0], np.cumsum(groups.colour)])
-    stop = np.searchsorted(ends, ends - lengths + PASSAGE) + 1  # the group after a passage that starts at each group
+    # For each group, the group after the passage that starts there.
+    stop = np.searchsorted(ends, ends - lengths + PASSAGE) + 1
     whole = np.flatnonzero((stop <= len(lengths)) & _starts(groups.texts))
     if not len(whole):
         whole, stop = np.array([0]), np.minimum(stop, len(lengths))

@@ -97,7 +97,7 @@ def svg(chart: Chart) -> str:
 
 @dataclass(frozen=True)
 class _Axis:
-    """An axis of a chart, which knows at which position each value is drawn.
+    """An axis of a chart, which maps values to positions.
 
     Args:
         scale: The function that scales a value, such as a logarithm.

@@ -202,7 +202,7 @@ class Terminal(Reporter):
 
     @staticmethod
     def _fitting(parts: Sequence[str], width: int) -> str:
-        """Join parts into a line of at most `width` characters, without the last parts if need be.
+        """Join parts into a line, without those at the end that exceed `width` characters.
 
         The first part is always kept.
         """
@@ -310,7 +310,7 @@ def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation],
 def print_cells(
     chosen: Mapping[str, Cell], features: int, hidden: int, speeds: Mapping[str, float] | None = None
 ) -> None:
-    """Print recurrent cells on standard output: implementation, speed, parameters, equations.
+    """Print a description of cells on standard output: implementation, speed, size, equations.
 
     Args:
         chosen: The cells by name.
