@@ -1,12 +1,16 @@
-"""Many runs: the same text, network after network.
+"""Experiments of many runs on one text: races compare cells, and sweeps search for settings.
 
-1. `race.check` finds mistakes in what a race is asked for.
-2. `planning` reads the text and makes the plan (`plan`): `sizes` makes networks of different cells equal in parameters,
-   width or operations per token; `budget` divides what each may use between the search of its learning rate and its
-   trials. `race_directory` has the files.
-3. `race.run` trains and scores the trials; `cluster` hands them to SLURM, through submitit.
-4. `standings` turns the scores into what `charlm.views.race` shows.
+A race trains a network of each cell with several seeds. Each of these trainings is a trial.
 
-A sweep tries settings in place of cells: `space` reads which, `sweep` trains the trials that Optuna proposes, and
-`sweep_directory` has the files.
+1. `race.check` finds mistakes in the options of a race.
+2. `planning` reads the text and makes the plan of the race (`plan`). `sizes` makes the networks
+   equal in parameters, width or operations per token. `budget` divides the training time or steps
+   of each network between the search of its learning rate and its trials. `race_directory` reads
+   and writes the files.
+3. `race.run` trains and scores the trials; `cluster` trains them as jobs of SLURM, through
+   submitit.
+4. `standings` turns the scores into the result that `charlm.views.race` shows.
+
+A sweep tries many settings instead. `space` reads which values to try, `sweep` trains the trials
+that Optuna proposes, and `sweep_directory` reads and writes the files.
 """

@@ -1,4 +1,8 @@
-"""The budget of a network, and how it is divided between the search of its learning rate and its trials."""
+"""The budget of a network in a race, and how it is divided between its trials and a search.
+
+A budget is a training time or a number of optimiser steps. A trial is one training of the race.
+Before the trials, the search trains the network for a shorter time with several learning rates.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +22,25 @@ SHORTEST = 1.0
 
 @dataclass(frozen=True)
 class Budget:
-    """What one trial may use: time, or optimiser steps.
+    """The budget of one training: a time, or a number of optimiser steps.
 
     Args:
-        seconds: Time of training; None: it is bound by steps.
-        steps: Optimiser steps.
+        seconds: Training time in seconds; None if the budget is a number of steps.
+        steps: Number of optimiser steps; None if the budget is a time.
     """
 
     seconds: float | None = None
     steps: int | None = None
 
     def limit(self, trainer: TrainerConfig) -> TrainerConfig:
-        """The settings of a trainer that end a run when the budget is used up."""
+        """Return the settings of a trainer with limits that end a run when this budget is used."""
         if self.seconds is not None:
             return replace(trainer, max_time=f"{self.seconds:g}s", max_steps=-1, max_epochs=-1)
         assert self.steps is not None
         return replace(trainer, max_time="", max_steps=self.steps, max_epochs=-1)
 
     def part(self, fraction: float) -> Budget:
-        """A part of this budget."""
+        """Return a budget that is a fraction of this one; a part of a few steps may have none."""
         if self.seconds is not None:
             seconds = self.seconds * fraction
             return Budget(seconds=round(seconds) if seconds >= 10 else round(seconds, 2))
@@ -54,11 +58,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Shares:
-    """How the budget of a network is divided, so that search and trials together use no more than all of it.
+    """The budgets of the trials of a network in a race, and of the trials of its search.
+
+    All these trials together use no more than the budget of the network, apart from rounding.
 
     Args:
-        trial: Each trial of the race.
-        search: Each trial of the search.
+        trial: Budget of each trial of the race.
+        search: Budget of each trial of the search.
     """
 
     trial: Budget
@@ -66,19 +72,21 @@ class Shares:
 
 
 def divide(budget: Budget, seeds: int, searched: int, tokens_per_step: float = 0) -> Shares:
-    """Divide what a network may use, `budget` for each seed, between its trials and the trials of its search.
+    """Divide the budget of a network between its trials of the race and the trials of its search.
 
-    A trial of the search is `SEARCH_FRACTION` as long as one of the race. With S seeds and K trials of the search a
-    trial of the race gets S / (S + K / 4) of the budget.
+    A trial of the search is `SEARCH_FRACTION` as long as a trial of the race. If there are S seeds
+    and K trials of the search, all of them share S times `budget`.
+
+    Each trial of the race then gets S / (S + K / 4) of `budget`.
 
     Args:
-        budget: For each seed.
-        seeds: Trials of the race.
-        searched: Trials of the search; 0 for none.
-        tokens_per_step: Tokens of an optimiser step, for the message of an error; 0 if unknown.
+        budget: Budget of the network for each seed.
+        seeds: Number of trials of the race, one for each seed.
+        searched: Number of trials of the search; 0 for none.
+        tokens_per_step: Tokens of an optimiser step, which an error names; 0 if unknown.
 
     Raises:
-        CharlmError: the budget is too small: a trial would end before its first validation.
+        CharlmError: A trial would end before its first validation.
     """
     fraction = seeds / (seeds + SEARCH_FRACTION * searched)
     smallest = fraction * SEARCH_FRACTION if searched else fraction

@@ -1,4 +1,7 @@
-"""Trials as jobs of SLURM, through submitit (https://github.com/facebookincubator/submitit)."""
+"""The training of a race's trials as jobs of a SLURM cluster.
+
+The jobs are started through submitit (https://github.com/facebookincubator/submitit).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ LONGEST = 24 * 60
 
 
 def parameters(given: Sequence[str]) -> dict[str, Any]:
-    """The parameters of submitit from texts such as `slurm_partition=gpu` and `gpus_per_node=1`.
+    """Return the parameters of submitit from texts such as `slurm_partition=gpu`.
+
+    Unless the texts say otherwise, a job has one task on one node, and at most `LONGEST` minutes.
 
     Raises:
-        CharlmError: a text is not of this form, or submitit is not installed.
+        CharlmError: A text does not have the form NAME=VALUE, or submitit is not installed.
     """
     found: dict[str, Any] = {"timeout_min": LONGEST, "tasks_per_node": 1, "nodes": 1}
     for text in given:
@@ -31,7 +36,10 @@ def parameters(given: Sequence[str]) -> dict[str, Any]:
 
 
 def check_cells(names: Iterable[str]) -> None:
-    """Raise CharlmError for a cell that a job would not know, because the file that registers it is not in charlm."""
+    """Raise CharlmError if one of the cells with these names is defined outside charlm.
+
+    A job imports only charlm, so it would not know this cell.
+    """
     for name in names:
         if not cells[name].__module__.startswith("charlm."):
             raise CharlmError(f"the cell {name!r} is not part of charlm, so a job does not know it; use `engine` local")
@@ -40,17 +48,19 @@ def check_cells(names: Iterable[str]) -> None:
 def train(
     runs: Sequence[Path], folder: Path, cluster: str, options: dict[str, Any], reporter: Reporter | None = None
 ) -> None:
-    """Train prepared runs to their end, each as a job, and wait until all of them have ended.
+    """Train some runs to their end, each as a job, and wait until all jobs have ended.
 
     Args:
-        runs: Run directories, on a file system that the jobs share.
-        folder: Where submitit writes its own files.
-        cluster: The executor of submitit: "slurm", or "local" for a process of its own on this machine.
-        options: Parameters of submitit.
-        reporter: Told how many jobs have ended.
+        runs: Run directories with everything that training needs, on a file system that all jobs
+            share.
+        folder: The folder into which submitit writes its own files.
+        cluster: The executor of submitit: "slurm", or "local" for one process per job on this
+            machine.
+        options: Parameters of submitit, as returned by `parameters`.
+        reporter: Receives the number of jobs that have ended.
 
     Raises:
-        CharlmError: there is no such cluster, a parameter is unknown, or a job has failed.
+        CharlmError: There is no such cluster, a parameter is unknown, or a job has failed.
     """
     submitit, reporter = _submitit(), reporter or Reporter()
     try:
@@ -73,7 +83,10 @@ def train(
 
 
 def train_run(path: str) -> None:
-    """Train a prepared run to its end: what a job does. A diverged run keeps its last good weights and has ended."""
+    """Train the run in this directory to its end; this is what a job does.
+
+    If the training diverges, the run keeps its last good weights, and the job does not fail.
+    """
     from charlm.training.trainer import resume
 
     try:

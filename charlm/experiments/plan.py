@@ -1,4 +1,8 @@
-"""What a race is going to do: its networks, their settings, its seeds, its budget."""
+"""The plan of a race: its networks with their settings, its seeds, and its budget.
+
+A race trains one network of each cell, once for each seed. Before these trials, a search trains
+each network with several learning rates, of which the best is used in the trials of the race.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,15 @@ from charlm.network.summary import operation_count, parameter_count
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a race.
+    """One training of a race, either in the search of the learning rate or in the race itself.
 
     Args:
-        name: Its run directory within the race: "runs/gru-seed1", or "search/gru-lr0.5".
-        cell: The cell.
-        factor: The learning rate relative to that of the plan; 0 where the search decides it.
+        name: Path of its run directory within the directory of the race: "runs/gru-seed1", or
+            "search/gru-lr0.5".
+        cell: Name of the cell.
+        seed: Seed of the training.
+        factor: For a trial of the search, its learning rate divided by that of the plan. For a
+            trial of the race 0, because the search decides its learning rate.
     """
 
     name: str
@@ -32,20 +39,23 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a race does, in the order in which it does it; written to `race.json` when the race starts.
+    """The plan of a race, which is written to `race.json` when the race starts.
 
     Args:
-        networks: The resolved settings of each network by its cell, as nested plain values: those of a trial, with the
-            learning rate that the search starts from.
-        vocab_size: Tokens of the vocabulary.
-        seeds: The seeds, the same for every network.
-        factors: Factors of the learning rate that are tried with the first seed; only 1: there is no search.
+        networks: For each cell, the settings of its network as nested dicts, with a value for every
+            setting that was chosen automatically. The learning rate is the one from which the
+            search starts.
+        vocab_size: Number of tokens in the vocabulary.
+        seeds: The seeds of the trials, the same for every network.
+        factors: Factors of the learning rate that the search tries with the first seed; [1] means
+            that there is no search.
         equal: In what the networks are equal.
-        budget: What a network may use for each seed, in words.
-        shares: How that is divided.
-        speeds: Tokens per second of each network, measured for the plan.
-        tokens_per_step: Tokens of an optimiser step.
-        tokens_per_epoch: Tokens of the training split.
+        budget: The budget of a network for each seed, in words.
+        shares: How this budget is divided between the search and the trials.
+        speeds: Training speed of the network of each cell in tokens per second, measured when the
+            plan was made.
+        tokens_per_step: Number of tokens that an optimiser step reads.
+        tokens_per_epoch: Number of tokens of the training split.
     """
 
     networks: dict[str, dict[str, Any]]
@@ -60,12 +70,18 @@ class Plan:
     tokens_per_epoch: int
 
     def config(self, cell: str) -> Config:
-        """The settings of a network, with the learning rate that the search starts from."""
+        """Return the settings of the network of a cell.
+
+        Its learning rate is the one from which the search starts.
+        """
         return Config.from_dict(self.networks[cell])
 
     @property
     def searches(self) -> list[Trial]:
-        """The trials of the search: every factor with the first seed; none if there is only one factor."""
+        """The trials of the search: each network with every factor of the learning rate.
+
+        All of them have the first seed. The list is empty if there is only one factor.
+        """
         if len(self.factors) < 2:
             return []
         return [
@@ -76,15 +92,19 @@ class Plan:
 
     @property
     def trials(self) -> list[Trial]:
-        """The trials of the race, seed by seed, so that an unfinished race has as many trials of every network."""
+        """The trials of the race, ordered by seed: first all networks with the first seed.
+
+        In this order, an interrupted race has about equally many finished trials of every network.
+        """
         return [Trial(f"runs/{cell}-seed{seed}", cell, seed, 0.0) for seed in self.seeds for cell in self.networks]
 
     def settings(self, trial: Trial, factor: float = 1.0) -> Config:
-        """The settings of a trial.
+        """Return the settings of a trial.
 
         Args:
             trial: A trial of the search or of the race.
-            factor: Of the learning rate, for a trial of the race.
+            factor: The factor of the learning rate that the search chose; used in trials of the
+                race only.
         """
         config = self.config(trial.cell)
         searching = bool(trial.factor)
@@ -98,7 +118,10 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """About how long the race takes, one trial after the other: training alone, as measured for the plan."""
+        """The estimated training time of the race in seconds, if one trial follows the other.
+
+        If the budget is a number of steps, the time is computed from the measured speeds.
+        """
         total = 0.0
         for trial in (*self.searches, *self.trials):
             share = self.shares.search if trial.factor else self.shares.trial
@@ -107,7 +130,7 @@ class Plan:
         return total
 
     def describe(self) -> Iterator[str]:
-        """The plan in lines, for the terminal."""
+        """Yield the lines of a description of the plan for the terminal."""
         trials, searches = len(self.trials), len(self.searches)
         first = next(iter(self.networks))
         of = "hidden units" if self.equal == "width" else f"{self.equal}"

@@ -1,4 +1,4 @@
-"""The start of a race: its text is read, and its plan is made and written."""
+"""The start of a race: the text is read, and the plan of the race is made and written."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ DEFAULT_BUDGET = "3m"
 
 
 def start(options: RaceOptions, config: Config, path: Path | None, reporter: Reporter) -> RaceDirectory:
-    """Read the text and write the start of a race: all of it or, if something is wrong, nothing.
+    """Read the text of a race, and create the directory of the race with its plan.
+
+    If something fails, no directory is created.
 
     Args:
-        options: What is compared, and how long.
-        config: The common settings (`base_settings`); those that are None are chosen for each network.
-        path: Where to put the race; None: a free name under `races/`.
-        reporter: Told what is read.
+        options: The options of the race, such as its cells and its budget.
+        config: The settings that all networks share, from `race.base_settings`. A setting that is
+            None is chosen for each network.
+        path: The directory to create; None: a free name under `races/`.
+        reporter: Receives messages about the text and the progress of reading it.
 
     Raises:
-        CharlmError: something about the text, the settings or the machine that a user can fix.
+        CharlmError: Something about the text, the settings or the machine that the user can fix.
     """
     from charlm.training.preparation import encode, free_path, read_text
 
@@ -51,7 +54,15 @@ def start(options: RaceOptions, config: Config, path: Path | None, reporter: Rep
 def _plan(
     options: RaceOptions, config: Config, tokenizer: Tokenizer, streams: dict[str, TokenStream], reporter: Reporter
 ) -> Plan:
-    """The plan of a race: equal networks, and what each may use."""
+    """Make the plan of a race: networks of equal size, their measured speeds, and the budgets.
+
+    Args:
+        options: The options of the race.
+        config: The settings that all networks share.
+        tokenizer: The tokenizer of the text.
+        streams: The tokens of each split, by the name of the split.
+        reporter: Receives the progress of measuring the speeds.
+    """
     from charlm.training.preparation import check_memory, facts
 
     train = streams["train"]
@@ -96,14 +107,22 @@ def _with_cell(config: Config, name: str) -> Config:
 
 
 def _steps_of(config: Config, options: RaceOptions) -> bool:
-    """Whether the common settings bound a trial by epochs or steps, and the race by nothing else."""
+    """Return whether the training is limited by `max_epochs` or `max_steps`, and not by time."""
     trainer = config.trainer
     bounded = (trainer.max_epochs or -1) > 0 or trainer.max_steps > 0
     return bounded and not (options.budget or trainer.max_time)
 
 
 def _total(options: RaceOptions, config: Config, tokens: int, steps_per_epoch: int) -> tuple[Budget, str]:
-    """What a network may use for each seed, and the same in words."""
+    """Return the budget of a network for each seed, and a description of this budget.
+
+    Args:
+        options: The options of the race; a budget that they give comes before the limits in
+            `config`.
+        config: The settings that all networks share.
+        tokens: Number of tokens of the training split.
+        steps_per_epoch: Number of optimiser steps in an epoch.
+    """
     trainer = config.trainer
     if options.tokens:
         return Budget(steps=int(options.tokens / tokens * steps_per_epoch)), f"{options.tokens:,} tokens"
@@ -126,7 +145,11 @@ def _steps_per_epoch(config: Config, train: TokenStream) -> int:
 
 
 def _speeds(networks: dict[str, Config], vocab_size: int, device: str, reporter: Reporter) -> dict[str, float]:
-    """Tokens per second of each network on its batches: forward and backward, without the optimiser."""
+    """Measure the training speed of each network in tokens per second.
+
+    The forward and the backward pass are measured on batches of the size that the race uses,
+    without the optimiser.
+    """
     from charlm.evaluation.speed import model_speed
     from charlm.network.model import LanguageModel
 
@@ -136,9 +159,18 @@ def _speeds(networks: dict[str, Config], vocab_size: int, device: str, reporter:
 
 
 def _validation_part(trial: Budget, slowest: float, tokens: int, config: Config) -> Any:
-    """The fraction of the validation text that every validation reads, so that curves of all networks are comparable.
+    """Return the fraction of the validation text that every validation of a trial reads.
 
-    In a trial that is bound by time a run would choose it by its own speed; here the slowest network decides.
+    The fraction is the same for all networks, so that their curves can be compared. If the trials
+    are limited by time, the fraction is chosen for the slowest network. If they are limited by
+    steps, or if the user has set how validations are done, the result is the value of
+    `trainer.limit_val_batches`.
+
+    Args:
+        trial: Budget of a trial of the race.
+        slowest: Training speed of the slowest network in tokens per second.
+        tokens: Number of tokens of the validation split.
+        config: Settings of one of the networks.
     """
     from charlm.training.validation_points import COST, LEAST_TOKENS, SPEED, USUAL, halved
 

@@ -1,10 +1,14 @@
-"""A race: one text, several networks, equal in size and in budget, each with several seeds.
+"""A race, which trains networks of several cells with equal size and budget on one text.
 
-1. `check` finds mistakes that need neither the text nor torch.
-2. `planning.start` reads the text and writes the plan: nothing of it changes when the race is resumed.
-3. `run` trains what is not finished, trial after trial: first the search of the learning rate, then the race. Every
-   trial is an ordinary run; an interrupted one is resumed by the ordinary resume.
-4. When all trials are finished, the test split is read once.
+Each network is trained with several seeds; each of these trainings is a trial.
+
+1. `check` finds mistakes in the options, without reading the text or loading torch.
+2. `planning.start` reads the text and writes the plan, which does not change when the race is
+   resumed.
+3. `run` trains the unfinished trials one after the other: first the trials of a search for the
+   learning rate of each network, then those of the race. Every trial is an ordinary run, so an
+   interrupted trial is resumed like any run.
+4. When all trials are finished, those of the race are scored on the test split, once.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ TEST_FRACTION = 0.05
 
 @dataclass(frozen=True)
 class RaceOptions:
-    """What is compared, and how long."""
+    """The options of a race: which cells it compares, and with how much training."""
 
     cells: tuple[str, ...] = setting(
         (), "the cells; the first, with its model.hidden, is the reference for the size of the others", choices="cells"
@@ -70,24 +74,28 @@ class RaceOptions:
 
 
 def base_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings with the defaults of a race below those that were given."""
+    """Return the given settings, with the defaults of a race for those that are not given.
+
+    Settings are nested dicts. A race keeps `TEST_FRACTION` of the text as test split unless `given`
+    says otherwise.
+    """
     data = given.get("data", {})
     own_test = "test_fraction" in data or bool(data.get("test"))
     return merge(merge(DEFAULTS, {} if own_test else {"data": {"test_fraction": TEST_FRACTION}}), given)
 
 
 def check(options: RaceOptions, config: Config) -> None:
-    """Find mistakes that need neither the text nor torch.
+    """Check the options and the settings of a race, without reading the text or loading torch.
 
     Raises:
-        CharlmError: fewer than two cells, an unknown one or one named twice; budgets that exclude each other or are
-            too small; a setting that a race cannot have.
+        CharlmError: There are fewer than two cells; a cell is unknown or named twice; several
+            budgets are given, or one that is too small; or a race cannot have one of the settings.
     """
     names = options.cells
     for name in names:
         if name not in cells and Path(name).exists():
             raise CharlmError(f"`cells` took {name} for a cell; name the text before the options")
-        cells[name]  # an unknown one raises
+        cells[name]  # raises CharlmError for an unknown cell
     if len(names) < 2:
         given = names[0] if names else "lstm"
         raise CharlmError(
@@ -115,12 +123,15 @@ def check(options: RaceOptions, config: Config) -> None:
 
 
 def searched(options: RaceOptions) -> int:
-    """Trials of the search of each cell."""
+    """Return how many learning rates are tried for each cell; 0 if there is no search."""
     return options.search if options.search > 1 else 0
 
 
 def check_engine(options: RaceOptions, names: Iterable[str]) -> None:
-    """Raise CharlmError if trials of these cells cannot be trained where the options say."""
+    """Raise CharlmError if the engine in the options cannot train the cells with these names.
+
+    The engine trains the trials on this machine, or as jobs of a cluster.
+    """
     if options.cluster and options.engine != "slurm":
         raise CharlmError("`cluster` has parameters of jobs; use it with `engine` slurm")
     if options.engine == "slurm":
@@ -131,16 +142,17 @@ def check_engine(options: RaceOptions, names: Iterable[str]) -> None:
 
 
 def run(directory: RaceDirectory, reporter: Reporter, options: RaceOptions | None = None) -> None:
-    """Train and score every trial of a race that is not finished, and read the test split when all are.
+    """Train and score the unfinished trials, and then score those of the race on the test split.
 
     Args:
-        directory: The race.
-        reporter: Told which trial is trained, and what it reached.
-        options: Where trials are trained (`engine`, `cluster`); None: here.
+        directory: The directory of the race.
+        reporter: Receives messages about each trial and its score.
+        options: The options `engine` and `cluster` say where trials are trained; None: on this
+            machine.
 
     Raises:
-        Interrupted: a training was asked to stop, and has saved itself.
-        CharlmError: something that a user can fix.
+        Interrupted: A training was asked to stop; its state is saved.
+        CharlmError: Something that the user can fix.
     """
     plan, options = directory.plan, options or RaceOptions()
     every = [*plan.searches, *plan.trials]
@@ -158,7 +170,14 @@ def run(directory: RaceDirectory, reporter: Reporter, options: RaceOptions | Non
 
 
 def best_factor(directory: RaceDirectory, cell: str) -> float:
-    """The factor of the learning rate with which a network reached the lowest validation loss in the search."""
+    """Return the factor of the learning rate that was best for a network in the search.
+
+    The best factor has the lowest validation loss. Without a search the factor is 1.
+
+    Args:
+        directory: The directory of the race.
+        cell: Name of the network's cell.
+    """
     searches = [trial for trial in directory.plan.searches if trial.cell == cell]
     if not searches:
         return 1.0
@@ -169,7 +188,15 @@ def best_factor(directory: RaceDirectory, cell: str) -> float:
 def _trained(
     directory: RaceDirectory, trials: Sequence[Trial], total: int, reporter: Reporter, options: RaceOptions
 ) -> Iterator[Trial]:
-    """Train some trials and yield each when it is trained."""
+    """Train some trials, and yield each trial after its training.
+
+    Args:
+        directory: The directory of the race.
+        trials: The trials to train.
+        total: Number of all trials of the race, for messages.
+        reporter: Receives messages and the progress.
+        options: The options `engine` and `cluster` say where trials are trained.
+    """
     from charlm.training.trainer import resume
 
     plan = directory.plan
@@ -197,22 +224,25 @@ def _trained(
 
 
 def _score(directory: RaceDirectory, trial: Trial, split: str, reporter: Reporter) -> Score:
-    """How well the best weights of a trial predict a whole split, with the state carried through it."""
+    """Return how well the best weights of a trial predict a whole split, with carried state.
+
+    The score is infinite if the training diverged before its first validation.
+    """
     from charlm.run import Run
 
     path = directory.run(trial)
-    if not (path / WEIGHTS["best"]).is_file():  # it diverged before its first validation
+    if not (path / WEIGHTS["best"]).is_file():  # the trial diverged before its first validation
         return Score(math.inf, math.inf)
     result = Run(path).evaluate(split=split, device="auto", progress=reporter.progress)
     return Score(result.loss, result.bits_per_character)
 
 
 class TrialReporter(Reporter):
-    """Shows the progress of one trial among many: warnings, and how far it is.
+    """A reporter for one trial of many, which passes on only warnings and progress.
 
     Args:
-        reporter: Who is told.
-        name: The trial.
+        reporter: The reporter that receives the warnings and the progress.
+        name: Name of the trial, which is added to warnings.
     """
 
     def __init__(self, reporter: Reporter, name: str) -> None:

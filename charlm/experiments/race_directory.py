@@ -1,15 +1,15 @@
-"""The directory of a race: its files, and how each is read and written.
+"""The directory of a race, whose files this module reads and writes.
 
 ::
 
     races/NAME/
       race.json            the plan, written when the race starts and never changed
       tokenizer.json       the vocabulary, the same for every trial
-      tokens/              the text as ids; the trials have hard links to it
-      search/CELL-lrF/     the trials of the search of the learning rate, ordinary runs
+      tokens/              the text as ids; the trials have hard links to these files
+      search/CELL-lrF/     the trials of the search for the learning rate, ordinary runs
       runs/CELL-seedN/     the trials of the race, ordinary runs
-      scores.json          what each finished trial reached; a trial that is missing in it is not finished
-      race.html            the page
+      scores.json          the scores of the finished trials; a trial without scores is not finished
+      race.html            the HTML page with the result
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ PLAN, SCORES, PAGE = "race.json", "scores.json", "race.html"
 
 
 class RaceDirectory:
-    """The files of a race.
+    """The directory of a race, with its plan, its tokenizer, its trials and their scores.
 
     Args:
-        path: The directory.
+        path: Path of the directory.
 
     Raises:
-        CharlmError: the directory is missing, is not a race, or is damaged.
+        CharlmError: The directory is missing, is not the directory of a race, or is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -63,27 +63,37 @@ class RaceDirectory:
 
     @classmethod
     def create(cls, path: Path, plan: Plan, tokenizer: Tokenizer) -> None:
-        """Write the start of a race into a directory that already holds its `tokens`."""
+        """Write the plan and the tokenizer of a new race into its directory.
+
+        The directory `path` must already contain the folder `tokens`.
+        """
         tokenizer.save(path / "tokenizer.json")
         with atomic(path / PLAN) as file:
             json.dump(msgspec.to_builtins(plan), file, indent=2, ensure_ascii=False)
 
     @property
     def resume(self) -> str:
-        """The command that continues the race."""
+        """The command line that continues the race."""
         return command("race", resume=self.path)
 
     @property
     def page(self) -> Path:
-        """The page of the race."""
+        """The path of the HTML page of the race."""
         return self.path / PAGE
 
     def run(self, trial: Trial) -> Path:
-        """The run directory of a trial."""
+        """Return the path of the run directory of a trial."""
         return self.path / trial.name
 
     def begin(self, trial: Trial, config: Config) -> RunDirectory:
-        """The run directory of a trial; if there is none yet, it is written, with everything that training needs."""
+        """Return the run directory of a trial; if it does not exist, create it first.
+
+        A new directory has everything that the training needs.
+
+        Args:
+            trial: The trial.
+            config: The settings of the trial, for a new directory.
+        """
         target = self.run(trial)
         if target.exists():
             return RunDirectory(target)
@@ -92,12 +102,16 @@ class RaceDirectory:
             for file in (self.path / "tokens").iterdir():
                 link(file, partial / "tokens" / file.name)
             written = RunDirectory.create(partial, config, self.tokenizer)
-            if (known := self._ngram()) is not None:  # it is the same for every trial, and takes seconds
+            # The losses are the same for every trial, and computing them takes seconds.
+            if (known := self._ngram()) is not None:
                 written.write_quality(ngram=known)
         return RunDirectory(target)
 
     def _ngram(self) -> Any:
-        """The losses of the n-gram model that another trial has computed; None if there is none yet."""
+        """Return the losses of an n-gram model from a finished trial; None if there is none.
+
+        These losses are the same for every trial.
+        """
         scores = self.scores
         for trial in (*self.plan.searches, *self.plan.trials):
             if trial.name in scores:
@@ -105,7 +119,7 @@ class RaceDirectory:
         return None
 
     def has_test(self) -> bool:
-        """Whether the text has a test split."""
+        """Return whether the text has a test split."""
         return (self.path / "tokens" / "test.ids").is_file()
 
     @property
@@ -116,10 +130,12 @@ class RaceDirectory:
 
     @property
     def scores(self) -> dict[str, dict[str, Score]]:
-        """What each finished trial reached, by the name of the trial and of the split; infinite if it diverged.
+        """The scores of the finished trials, by the name of the trial and then of the split.
+
+        A score is infinite if the training diverged before its first validation.
 
         Raises:
-            CharlmError: the file is damaged.
+            CharlmError: The file `scores.json` is damaged.
         """
         path = self.path / SCORES
         if not path.exists():
@@ -133,7 +149,7 @@ class RaceDirectory:
             ) from None
 
     def add_score(self, trial: Trial, split: str, score: Score) -> None:
-        """Enter what a trial reached on a split."""
+        """Write the score of a trial on a split to `scores.json`."""
         scores = self.scores
         scores.setdefault(trial.name, {})[split] = score
         values = {

@@ -1,4 +1,4 @@
-"""Networks of different cells that are equal: in parameters, in width, or in operations per token."""
+"""Networks of different cells that are equal in parameters, width or operations per token."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ MOST_UNITS = 1 << 16
 
 
 def equal_networks(config: Config, names: list[str], equal: Equal, facts: Callable[[str], Facts]) -> dict[str, Config]:
-    """The resolved settings of a network of each cell; the first is the reference, and the others equal it.
+    """Return the settings of a network of each cell, equal in size to that of the first cell.
 
-    Only `model.hidden` is adapted, and `model.embedding` for a cell whose input must be as wide as its hidden units.
+    Only `model.hidden` is adapted, and `model.embedding` for a cell whose input must be as wide as
+    its hidden units. The result has a value for every setting that was None.
 
     Args:
-        config: The common settings; those that are None are chosen for each cell.
-        names: The cells.
+        config: The settings that all networks share. A setting that is None is chosen for each
+            cell.
+        names: Names of the cells.
         equal: In what the networks are equal.
-        facts: What settings are chosen from, by the name of the cell.
+        facts: A function that returns, for the name of a cell, what settings are chosen from: the
+            size of the text, the machine, and properties of the cell.
     """
     first, *others = names
     reference = of_cell(config, first, config.model.hidden, facts(first))
@@ -49,26 +52,35 @@ def equal_networks(config: Config, names: list[str], equal: Equal, facts: Callab
 
 
 def size(model: ModelConfig, vocab_size: int, equal: Equal) -> int:
-    """The number by which networks are compared."""
+    """Return the size of a network: its parameters, hidden units or operations, as `equal` says."""
     if equal == "width":
         return model.hidden
     return (parameter_count if equal == "parameters" else operation_count)(model, vocab_size)
 
 
 def of_cell(config: Config, name: str, hidden: int | None, facts: Facts) -> Config:
-    """The resolved settings of a network of a cell, with so many hidden units (None: chosen)."""
+    """Return the settings of a network of the cell `name`, with `hidden` units in each layer.
+
+    Each setting that is None, and `hidden` too, is chosen from `facts`: the size of the text, the
+    machine, and properties of the cell.
+    """
     embedding = None if facts.raw_input else config.model.embedding
     model = replace(config.model, cell=name, hidden=hidden, embedding=embedding)  # type: ignore[arg-type]
     return resolve(replace(config, model=model), facts).config
 
 
 def _nearest(config: Config, name: str, wanted: int, equal: Equal, facts: Facts) -> Config:
-    """The network of a cell whose size is nearest to `wanted`, with hidden units of as round a number as is near."""
+    """Return the settings of a network of the cell `name` whose size is nearest to `wanted`.
+
+    The number of hidden units is a multiple of the largest number in `MULTIPLES` with which the
+    size differs from `wanted` by no more than the fraction `NEAR`. If no network comes so near, the
+    nearest is returned.
+    """
     heads = max(1, config.model.heads) if cells[name].attends else 1
     found: list[tuple[float, Config]] = []
     for multiple in MULTIPLES:
         unit = math.lcm(multiple, heads)
-        below, above = 1, max(2, MOST_UNITS // unit)  # in units
+        below, above = 1, max(2, MOST_UNITS // unit)  # in multiples of `unit`
         while above - below > 1:
             middle = (below + above) // 2
             network = of_cell(config, name, middle * unit, facts)

@@ -1,4 +1,4 @@
-"""The space of a sweep: which settings are tried, and between which values."""
+"""The search space of a sweep: which settings the sweep tries, and which values of each."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ LIMITS = ("trainer.max_time", "trainer.max_steps", "trainer.max_epochs")
 
 @dataclass(frozen=True)
 class Range:
-    """The values of a setting from `low` to `high`, both included.
+    """A range of values that a sweep tries for one setting.
 
     Args:
-        integer: Whether they are whole numbers.
-        log: Whether small values are tried as densely as large ones, relative to their size.
+        low, high: The lowest and the highest value, both included.
+        integer: Whether the values are whole numbers.
+        log: Whether the values are distributed evenly on a logarithmic scale.
     """
 
     low: float
@@ -40,12 +41,14 @@ Space = dict[str, Range | list[Any]]
 
 
 def read_space(path: str | Path) -> Space:
-    """A space from a YAML file: `optimizer.lr: {low: 0.001, high: 0.02, log: true}`, `model.cell: [lstm, gru]`.
+    """Read the search space of a sweep from a YAML file.
 
-    Settings may also stand in groups, as in a file of settings.
+    The file names settings and their values: `optimizer.lr: {low: 0.001, high: 0.02, log: true}`,
+    `model.cell: [lstm, gru]`. Settings may also be nested in groups (`model:`, then `cell:`).
 
     Raises:
-        CharlmError: the file cannot be read, a name is no setting, or a value does not fit its setting.
+        CharlmError: The file cannot be read, a name is no setting, or a value does not fit its
+            setting.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -62,7 +65,14 @@ def read_space(path: str | Path) -> Space:
 
 
 def _flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted name, whether they stand in groups or not."""
+    """Return the values of settings by dotted name, from dicts that may be nested.
+
+    A dict with a key in `KEYS` is a range of values, not a group of settings.
+
+    Args:
+        values: Settings or groups of settings.
+        prefix: The text before the names of these settings, such as "model.".
+    """
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -72,10 +82,14 @@ def _flat(values: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _values(name: str, given: Any) -> Range | list[Any]:
-    """The values of one setting.
+    """Return the values that a sweep tries of the setting `name`: a range, or a list of choices.
+
+    Args:
+        name: Dotted name of the setting.
+        given: What the YAML file has for this setting.
 
     Raises:
-        CharlmError: the name is no setting, or a value does not fit it.
+        CharlmError: The name is no setting, or a value does not fit the setting.
     """
     known = {setting.name: setting for setting in settings(Config)}
     if name not in known:
@@ -107,11 +121,11 @@ def _values(name: str, given: Any) -> Range | list[Any]:
 
 
 def _check(name: str, value: Any) -> None:
-    """Raise CharlmError for a value that the setting cannot have."""
+    """Raise CharlmError if the setting `name` cannot have this value."""
     Config.from_dict(nest({name: value}))
 
 
 def _types(hint: Any) -> set[type]:
-    """The plain types that a type names."""
+    """Return the classes in a type hint, such as `int` and `NoneType` in `int | None`."""
     parts = typing.get_args(hint)
     return {hint} if isinstance(hint, type) and not parts else {one for part in parts for one in _types(part)}

@@ -1,4 +1,4 @@
-"""What a race has reached, from the scores and the runs of its trials."""
+"""The computation of the result of a race from the scores and the runs of its trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from charlm.views.summary import Summary
 
 
 def result(directory: RaceDirectory) -> RaceResult:
-    """The result of a finished race."""
+    """Return the result of a finished race."""
     plan = directory.plan
     standings = [standing(directory, cell) for cell in plan.networks]
     texts = plan.config(next(iter(plan.networks))).data.text
@@ -33,7 +33,12 @@ def result(directory: RaceDirectory) -> RaceResult:
 
 
 def standing(directory: RaceDirectory, cell: str) -> Standing:
-    """What the network of a cell has reached."""
+    """Return the result of one network in a finished race.
+
+    Args:
+        directory: The directory of the race.
+        cell: Name of the network's cell.
+    """
     plan, scores = directory.plan, directory.scores
     trials = [trial for trial in plan.trials if trial.cell == cell]
     return Standing(
@@ -48,6 +53,6 @@ def standing(directory: RaceDirectory, cell: str) -> Standing:
 
 
 def write_page(directory: RaceDirectory, found: RaceResult) -> None:
-    """Write the page of a race into its directory."""
+    """Write the HTML page with the result of a race into the directory of the race."""
     with atomic(directory.page) as file:
         file.write(views.html(found))

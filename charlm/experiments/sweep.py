@@ -1,9 +1,13 @@
-"""A sweep: one text, many settings, with Optuna (Akiba et al. 2019).
+"""A sweep: many trainings on one text with settings that Optuna proposes (Akiba et al. 2019).
 
-Every trial is an ordinary run. The tree-structured Parzen estimator (Bergstra et al. 2011) proposes its settings from
-the trials before it; successive halving (Jamieson and Talwalkar 2016) or Hyperband (Li et al. 2018) ends it early
-where its validations are among the worse ones. Trials and validations are kept in a journal beside the runs, so that a
-sweep that was interrupted continues: the sampler draws from the seed and the number of the trial, not from its memory.
+Each training is a trial, and an ordinary run. The tree-structured Parzen estimator (Bergstra et al.
+2011) proposes the settings of a trial from the results of the trials before it. Successive halving
+(Jamieson and Talwalkar 2016) or Hyperband (Li et al. 2018) ends a trial early if its validations
+are among the worse ones.
+
+A journal beside the runs stores all trials and validations, so that an interrupted sweep can be
+continued. The random numbers behind a proposal depend only on the seed and the number of the trial,
+so that a continued sweep needs no stored random state.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ DEFAULTS: dict[str, Any] = {"samples": {"scored": 0}, "trainer": {"devices": 1}}
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What is tried, and how long."""
+    """The options of a sweep: which values it tries, and in how many trials of which length."""
 
     space: str = setting("", "a YAML file with the values to try, such as optimizer.lr: {low: 0.001, high: 0.02}")
     trials: PositiveInteger = setting(30, "how many settings are tried")
@@ -56,15 +60,21 @@ class SweepOptions:
 
 
 def base_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings with the defaults of a sweep below those that were given."""
+    """Return the given settings, with the defaults of a sweep for those that are not given.
+
+    Settings are nested dicts.
+    """
     return merge(DEFAULTS, given)
 
 
 def check(options: SweepOptions, config: Config) -> Space:
-    """The space of a sweep; mistakes are found that need neither the text nor torch.
+    """Check the options and the settings of a sweep, and return its search space.
+
+    The text is not read and torch is not loaded.
 
     Raises:
-        CharlmError: the space has an unknown name or a value that does not fit, or a sweep cannot have a setting.
+        CharlmError: The space has an unknown setting or a value that does not fit, Optuna is not
+            installed, or a sweep cannot have one of the settings.
     """
     if not options.space:
         raise CharlmError("name a file with the values of each setting with `space`; see the guide of charlm sweep")
@@ -82,15 +92,16 @@ def check(options: SweepOptions, config: Config) -> Space:
 
 
 def start(options: SweepOptions, config: Config, path: Path | None) -> SweepDirectory:
-    """Write the start of a sweep.
+    """Create the directory of a sweep, with its plan.
 
     Args:
-        options: What is tried, and how long.
-        config: The common settings (`base_settings`); those that are None are chosen for each trial.
-        path: Where to put the sweep; None: a free name under `sweeps/`.
+        options: The options of the sweep.
+        config: The settings that all trials share, from `base_settings`. A setting that is None is
+            chosen for each trial.
+        path: The directory to create; None: a free name under `sweeps/`.
 
     Raises:
-        CharlmError: the directory exists already, or what `check` finds.
+        CharlmError: The directory exists already, or `check` finds a mistake.
     """
     from charlm.training.preparation import free_path
 
@@ -113,11 +124,11 @@ def start(options: SweepOptions, config: Config, path: Path | None) -> SweepDire
 
 
 def run(directory: SweepDirectory, reporter: Reporter) -> None:
-    """Train every trial that is not finished; one that was interrupted is resumed.
+    """Train all unfinished trials of a sweep; a trial that was interrupted is resumed first.
 
     Raises:
-        Interrupted: a training was asked to stop, and has saved itself.
-        CharlmError: something that a user can fix.
+        Interrupted: A training was asked to stop; its state is saved.
+        CharlmError: Something that the user can fix.
     """
     optuna = load_optuna()
     states = optuna.trial.TrialState
@@ -149,7 +160,17 @@ def run(directory: SweepDirectory, reporter: Reporter) -> None:
 def _train(
     directory: SweepDirectory, trial: Any, chosen: dict[str, Any], reporter: Reporter
 ) -> tuple[float | None, Literal["COMPLETE", "PRUNED", "FAIL"], str]:
-    """Train a trial: its score, how it ended, and why it failed."""
+    """Train a trial, and return its score, how it ended, and why it failed.
+
+    The score is in bits per character of the validation split; None unless the trial is complete.
+    The reason is empty unless the trial failed or diverged.
+
+    Args:
+        directory: The directory of the sweep.
+        trial: The trial as an object of Optuna.
+        chosen: The values to try, by the dotted name of the setting.
+        reporter: Receives messages and the progress.
+    """
     from charlm.run import Run
     from charlm.training.pruning import EndWhen
     from charlm.training.trainer import resume, train
@@ -166,7 +187,7 @@ def _train(
         return None, "PRUNED" if watch.reported else "FAIL", str(error)
     except CharlmError as error:
         if path.exists():
-            raise  # something about the machine or the run, and not about these settings
+            raise  # the cause is the machine or the run, not the settings of this trial
         return None, "FAIL", str(error)
     if watch.pruned:
         return None, "PRUNED", ""
@@ -176,12 +197,14 @@ def _train(
 
 
 class _Watch(TrialReporter):
-    """Tells Optuna every validation of a trial, and remembers when it answers that the trial should end.
+    """A reporter that sends each validation of a trial to Optuna.
+
+    When Optuna answers that the trial should end early, the attribute `pruned` becomes true.
 
     Args:
-        trial: Optuna's trial.
-        path: The run.
-        reporter: Who is told how far the trial is.
+        trial: The trial as an object of Optuna.
+        path: The run directory of the trial.
+        reporter: The reporter that receives warnings and the progress of the trial.
     """
 
     def __init__(self, trial: Any, path: Path, reporter: Reporter) -> None:
@@ -191,7 +214,8 @@ class _Watch(TrialReporter):
 
     def on_validation(self, step: int, epoch: float, evaluation: Evaluation, best: bool) -> None:
         rows = RunDirectory(self.path).metrics
-        number = sum("val/loss" in row and 0 < row["step"] <= step for row in rows)  # a resumed run counts on
+        # The number of this validation; validations before the run was resumed count too.
+        number = sum("val/loss" in row and 0 < row["step"] <= step for row in rows)
         if number not in self.reported:
             self.reported.add(number)
             self.trial.report(evaluation.bits_per_character, number)
@@ -199,7 +223,7 @@ class _Watch(TrialReporter):
 
 
 def _distribution(optuna: Any, values: Any) -> Any:
-    """Optuna's distribution of the values of a setting."""
+    """Return Optuna's distribution for the values of a setting: a `Range`, or a list of choices."""
     if isinstance(values, list):
         return optuna.distributions.CategoricalDistribution(values)
     if values.integer:
@@ -212,23 +236,25 @@ def _shown(value: Any) -> str:
 
 
 def importances(directory: SweepDirectory) -> dict[str, float]:
-    """How much each setting decides whether a trial is among the best tenth, from 0 to 1, the most important first.
+    """Return the importance of each setting from 0 to 1, the most important setting first.
 
-    PED-ANOVA (Watanabe et al. 2023); empty with fewer than `LEAST_TRIALS` finished trials, or with a single setting.
+    The importance is how much the setting decides whether a trial is among the best tenth
+    (PED-ANOVA, Watanabe et al. 2023). The result is empty if there is only one setting, if fewer
+    than `LEAST_TRIALS` trials have finished, or if all have the same score.
     """
     optuna, study = load_optuna(), directory.study
     finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     if len(finished) < LEAST_TRIALS or len(directory.plan.space) < 2 or len({trial.value for trial in finished}) < 2:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it calls itself experimental
+        warnings.simplefilter("ignore")  # the evaluator warns that it is experimental
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(value) for name, value in found.items()}
 
 
 def result(directory: SweepDirectory) -> SweepResult:
-    """What a sweep has found so far."""
+    """Return the result of a sweep, finished or not."""
     plan, study = directory.plan, directory.study
     trials = [_described(directory, one) for one in study.get_trials(deepcopy=False)]
     config = directory.config({})
@@ -244,7 +270,7 @@ def result(directory: SweepDirectory) -> SweepResult:
 
 
 def _described(directory: SweepDirectory, frozen: Any) -> SweepTrial:
-    """A trial of Optuna as it is shown."""
+    """Convert Optuna's record of a trial into a `SweepTrial`, which tables and pages show."""
     path = directory.run(frozen.number)
     rows = RunDirectory(path).metrics if path.exists() else []
     state: Any = {"COMPLETE": "finished", "PRUNED": "ended early", "FAIL": "failed"}.get(
@@ -264,6 +290,6 @@ def _described(directory: SweepDirectory, frozen: Any) -> SweepTrial:
 
 
 def write_page(directory: SweepDirectory, found: SweepResult) -> None:
-    """Write the page of a sweep into its directory."""
+    """Write the HTML page with the result of a sweep into the directory of the sweep."""
     with atomic(directory.page) as file:
         file.write(views.html(found))

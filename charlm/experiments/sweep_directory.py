@@ -1,4 +1,4 @@
-"""The directory of a sweep: its files, and how each is read and written.
+"""The directory of a sweep, whose files this module reads and writes.
 
 ::
 
@@ -6,7 +6,7 @@
       sweep.json           the plan, written when the sweep starts and never changed
       study.journal        Optuna's own file: one line of JSON for each event
       runs/trial-1/        the trials, ordinary runs
-      sweep.html           the page
+      sweep.html           the HTML page with the result
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ STUDY = "charlm"
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep does: `sweep.json`.
+    """The plan of a sweep, which is the content of `sweep.json`.
 
     Args:
-        settings: The common settings, as nested plain values; None is chosen for each trial.
-        space: The values of the settings that are tried.
-        trials, pruner: See `SweepOptions`.
+        settings: The settings that all trials share, as nested dicts. A setting that is None is
+            chosen for each trial.
+        space: The values that are tried, by the dotted name of the setting.
+        trials: Number of trials.
+        pruner: The method that ends trials early: successive halving, Hyperband, or none.
     """
 
     settings: dict[str, Any]
@@ -46,13 +48,13 @@ class SweepPlan:
 
 
 class SweepDirectory:
-    """The files of a sweep.
+    """The directory of a sweep, with its plan and its trials.
 
     Args:
-        path: The directory.
+        path: Path of the directory.
 
     Raises:
-        CharlmError: the directory is missing, is not a sweep, or is damaged.
+        CharlmError: The directory is missing, is not the directory of a sweep, or is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -69,29 +71,33 @@ class SweepDirectory:
 
     @property
     def resume(self) -> str:
-        """The command that continues the sweep."""
+        """The command line that continues the sweep."""
         return command("sweep", resume=self.path)
 
     @property
     def page(self) -> Path:
-        """The page of the sweep."""
+        """The path of the HTML page of the sweep."""
         return self.path / PAGE
 
     def config(self, chosen: dict[str, Any]) -> Config:
-        """The settings of a trial.
+        """Return the settings of a trial.
 
         Args:
-            chosen: Values by dotted name.
+            chosen: The values that the trial tries, by dotted name such as "model.hidden"; all
+                other settings are those of the plan.
         """
         return Config.from_dict(merge(self.plan.settings, nest(chosen)))
 
     def run(self, number: int) -> Path:
-        """The run directory of a trial; Optuna numbers trials from 0, their runs count from 1."""
+        """Return the path of the run directory of the trial with this number.
+
+        Optuna numbers trials from 0, but the names of the run directories count from 1.
+        """
         return self.path / "runs" / f"trial-{number + 1}"
 
     @cached_property
     def storage(self) -> Any:
-        """Optuna's storage of the trials.
+        """Optuna's storage of the trials, in the file `study.journal`.
 
         Raises:
             CharlmError: Optuna is not installed.
@@ -101,7 +107,10 @@ class SweepDirectory:
 
     @cached_property
     def study(self) -> Any:
-        """Optuna's study of the sweep; its sampler is set for each trial."""
+        """Optuna's study of the sweep, loaded from the storage or created.
+
+        The caller sets the sampler of the study before each new trial.
+        """
         optuna = load_optuna()
         pruners = optuna.pruners
         pruner = {
@@ -114,7 +123,10 @@ class SweepDirectory:
         return optuna.load_study(**settings) if begun else optuna.create_study(**settings)
 
     def reopen(self, number: int) -> Any:
-        """Optuna's trial of a number, from 0, which another process has begun."""
+        """Return the trial with this number, from 0, as an object of Optuna, to continue it.
+
+        The trial was begun by a process that has ended.
+        """
         study = self.storage.get_study_id_from_name(STUDY)
         return load_optuna().trial.Trial(
             self.study, self.storage.get_trial_id_from_study_id_trial_number(study, number)
@@ -122,10 +134,10 @@ class SweepDirectory:
 
 
 def load_optuna() -> Any:
-    """The package Optuna.
+    """Import the package Optuna and return it; its log shows only warnings.
 
     Raises:
-        CharlmError: it is not installed.
+        CharlmError: Optuna is not installed.
     """
     try:
         import optuna

@@ -1,8 +1,10 @@
-"""What a person sees of a run: in a terminal, on pages and in charts.
+"""Everything that shows runs to a person: terminal output, HTML pages and charts.
 
-1. `terminal` shows a run during training; `samples` prints its sample history.
-2. `summary` gathers what the files of a run show, `ranking` compares several runs, `charts` makes
-   charts, `report` makes a page.
-3. `plots` defines a chart and draws it as pixels, `svg` draws it for pages.
-4. `text` makes control characters visible and wraps long lines.
+1. `terminal` shows a run during training; `samples` prints the samples of a run.
+2. `summary` reads the files of a run, `ranking` compares several runs, `charts` makes their charts,
+   `report` makes the HTML page of one or several runs.
+3. `plots` defines a chart and draws it as pixels, `svg` draws it for HTML pages.
+4. `race` and `sweep` show the results of experiments, `diagnosis` what is known about a text,
+   `scores` and `surprise` how probable a run finds each token of a text.
+5. `text` makes control characters visible and wraps long lines.
 """

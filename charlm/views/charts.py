@@ -1,4 +1,4 @@
-"""The charts of a run: its losses and text metrics over the epochs, and several runs compared."""
+"""The charts of one run (losses and text metrics over the epochs), and those that compare runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ Points = Sequence[tuple[float, float]]
 
 
 def training_charts(summary: Summary) -> list[Chart]:
-    """Loss, bits per character and learning rate over the epochs, as far as they were logged."""
+    """Return charts of loss, bits per character and learning rate over the epochs.
+
+    A quantity that was never logged has no chart. The charts of loss and of bits per character also
+    show an n-gram model as a horizontal line.
+    """
     losses, best = summary.ngram_losses, summary.best or {}
-    # bits per character / nats per token
+    # the ratio of bits per character to nats per token, to convert the losses
     bits_per_nat = best.get("val/bits_per_character", 0.0) / (best.get("val/loss") or 1.0)
     in_bits = {name: loss * bits_per_nat for name, loss in losses.items() if bits_per_nat}
     marks = [point.epoch for point in summary.shown_points]
@@ -39,9 +43,10 @@ def training_charts(summary: Summary) -> list[Chart]:
 
 
 def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
-    """A chart for each of some text metrics over the epochs, with the reference and the baselines as levels.
+    """Return a chart over the epochs for each of the text metrics in `names`.
 
-    Metrics that have a single sample point, or are always 0, have no chart.
+    A text metric is a score of the samples. Horizontal lines show the scores of the held-out text
+    and of n-gram models. A metric that is known at only one step, or is always 0, has no chart.
     """
     charts = []
     for name in names:
@@ -68,7 +73,11 @@ def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
 
 
 def comparison_charts(groups: Sequence[RunGroup]) -> list[Chart]:
-    """The validation curves of several groups of runs, over the epochs and over the training time."""
+    """Return charts that compare groups of runs by bits per character of the validation text.
+
+    One chart is over the epochs, the other over the training time in minutes. The runs of a group
+    differ only in the seed.
+    """
     by_epoch = [group.curve("epoch") for group in groups]
     by_time = [group.curve("seconds", 60.0) for group in groups]
     charts = [
@@ -79,7 +88,11 @@ def comparison_charts(groups: Sequence[RunGroup]) -> list[Chart]:
 
 
 def compared_memory_charts(groups: Sequence[RunGroup]) -> list[Chart]:
-    """Charts of how far back the networks of several groups of runs look."""
+    """Return charts that compare how far back the networks of several groups of runs look.
+
+    One chart shows the gradient of the loss by distance in tokens, the other the loss by the number
+    of tokens of context. The runs of a group differ only in the seed.
+    """
     gradients, horizons = [group.gradient for group in groups], [group.horizon for group in groups]
     y_label = "relative to 1 token back (logarithmic)"
     charts = [
@@ -94,7 +107,10 @@ def _has_points(chart: Chart) -> bool:
 
 
 def _curves(**named: Points) -> list[Curve]:
-    """A curve for each name that has points; the training loss is noisy and therefore faint."""
+    """Return a curve for each name in `named` that has points (x, y).
+
+    The training loss is noisy, so its curve is faint.
+    """
     return [
         Curve(
             name,

@@ -1,4 +1,4 @@
-"""The diagnosis of a text as sections of plain lines for the terminal, the most important first."""
+"""The diagnosis of a text before training, printed in sections, the most important first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = 60  # characters of a passage that are shown
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Print a diagnosis on standard output."""
+    """Print the diagnosis of a text on standard output."""
     sections = {
         "Findings": _findings(diagnosis),
         "Start with": _start(diagnosis),
@@ -194,7 +194,10 @@ def _along(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _bars(values: list[float], low: float, high: float) -> str:
-    """Values as a line of blocks, or of digits where the terminal has no blocks."""
+    """Draw values between `low` and `high` as a line of bars, one character for each value.
+
+    The characters are blocks, or digits if the encoding of standard output has no blocks.
+    """
     marks = SPARKS
     try:
         marks.encode(sys.stdout.encoding or "ascii")

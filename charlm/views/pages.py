@@ -1,4 +1,4 @@
-"""What the pages share: the templates beside this file, and how text and charts get into them."""
+"""The Jinja environment that renders all HTML pages; their templates stand beside this file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 def page_environment() -> Environment:
-    """Jinja for pages: everything is escaped but what the filters `svg` and `code` return.
+    """Return the Jinja environment that renders all HTML pages.
 
-    `chart | svg` is the element of a chart, `text | visible` a text whose control characters are visible, and
-    `text | code` a sentence with what stands in backquotes as code.
+    The environment escapes everything but the results of its filters `svg` and `code`. The filter
+    `svg` turns a chart into an SVG element, `visible` makes the control characters of a text
+    visible, and `code` formats the parts of a text that stand in backquotes as code.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup, escape

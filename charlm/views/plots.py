@@ -1,6 +1,6 @@
-"""The definition of a chart (`Chart`, `Curve`), and its image for TensorBoard.
+"""The classes that define a chart (`Chart`, `Curve`), and the drawing of a chart for TensorBoard.
 
-`charlm.views.charts` makes the charts of a run, `charlm.views.svg` draws them for pages.
+`charlm.views.charts` makes the charts of a run, `charlm.views.svg` draws charts for HTML pages.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ COLOURS = ("#2f6fd6", "#d9572b", "#2b8a4b", "#8a52c7", "#b5860b", "#c2417f", "#1
 
 
 class LevelStyle(NamedTuple):
-    """How a horizontal line is drawn.
+    """The style of a level, which is a horizontal line in a chart.
 
     Args:
-        number: From 1; on a page the colour of the line is the CSS variable `--level-1` for number 1.
-        colour: In an image, as `#rrggbb`.
+        number: Number of the style, from 1. On an HTML page the CSS variable `--level-1` has the
+            colour of style 1.
+        colour: Colour of the line in an image, as `#rrggbb`.
         dashes: Lengths of dashes and gaps in turn, in points.
     """
 
@@ -75,14 +76,16 @@ FONTS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points.
+    """A curve of a chart: a line through points.
 
     Args:
-        name: Its name in the legend.
-        x, y: The points, from left to right; points that are not finite are left out.
-        marked: Whether each point gets a marker; for curves of few points.
-        faint: Whether it is drawn thin and behind the others; for noisy curves.
-        low, high: The ends of a band around the curve, one for each point; empty for none.
+        name: Name of the curve in the legend.
+        x, y: Coordinates of the points, from left to right; points that are not finite are left
+            out.
+        marked: Whether each point gets a marker, as suits a curve of few points.
+        faint: Whether the curve is drawn thin and behind the others, as suits noisy values.
+        low, high: Lower and upper ends of a band around the curve, one pair for each point; empty
+            for no band.
     """
 
     name: str
@@ -96,18 +99,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one axis, and the levels they are compared with.
+    """A chart: curves over a common x axis, and horizontal lines (levels) to compare them with.
 
     Args:
-        title: What is shown.
-        x_label, y_label: The quantities of the axes, with their units.
+        title: The title of the chart.
+        x_label, y_label: Labels of the axes: the quantity and its unit.
         curves: The curves.
-        levels: Horizontal lines by name.
-        log_x, log_y: Whether an axis is logarithmic; points at or below zero are then left out.
-        marks: Positions on the x axis that the page can point at.
+        levels: Values of the horizontal lines, by name.
+        log_x, log_y: Whether the axis is logarithmic; points at or below zero are then left out.
+        marks: Positions on the x axis at which an HTML page can draw a vertical line.
         percent: Whether the y axis shows fractions as per cent.
-        linear_until: Where the x axis turns from linear to logarithmic, so that a long run still shows its beginning.
-        legend: Whether the chart names its curves and levels; otherwise the page does.
+        linear_until: If given, the x axis is linear up to this value and logarithmic above it, so
+            that the beginning of a long run stays visible.
+        legend: Whether the chart names its curves and levels; otherwise the HTML page names them.
     """
 
     title: str
@@ -124,13 +128,15 @@ class Chart:
 
 
 def memory_charts(record: MemoryRecord, when: str) -> dict[str, Chart]:
-    """Charts of how far back a network looks, by the name of the measure.
+    """Return charts of how far back a network looks, by the names of the two measures.
 
-    A measure that the record lacks has no chart.
+    The measure "gradient through time" is the gradient of the loss at one token with respect to the
+    hidden state at earlier tokens. The "memory horizon" is the loss by the number of tokens of
+    context. A measure without any value above 0 has no chart.
 
     Args:
-        record: What was recorded.
-        when: The moment of the record, for the titles.
+        record: The measurements at one training step.
+        when: The name of that step for the titles, such as "epoch 3".
     """
     gradients = [
         Curve(f"layer {number}", record.distances, lengths) for number, lengths in enumerate(record.gradients, 1)
@@ -145,14 +151,16 @@ def memory_charts(record: MemoryRecord, when: str) -> dict[str, Chart]:
 
 
 def level_style(name: str) -> LevelStyle:
-    """How the level of a name is drawn."""
+    """Return the style of the level (horizontal line) with this name."""
     return LEVELS.get(name, LEVELS[WEAK_BASELINE])
 
 
 def thinned(x: Numbers, y: Numbers, most: int = POINTS) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A curve reduced to at most `most` points that looks the same: the lowest and the highest point of each stretch.
+    """Reduce a curve to at most `most` points in such a way that it looks the same.
 
-    The first and the last point are kept, and points that are not finite are left out.
+    The first and the last point are kept. The curve is then divided into stretches of equally many
+    points, and the lowest and the highest point of each are kept. Points that are not finite are
+    left out.
     """
     at, value = np.asarray(x, float), np.asarray(y, float)
     finite = np.isfinite(at) & np.isfinite(value)
@@ -167,7 +175,10 @@ def thinned(x: Numbers, y: Numbers, most: int = POINTS) -> tuple[NDArray[Any], N
 
 
 def image(chart: Chart, scale: float = 2.0) -> NDArray[np.uint8]:
-    """The chart as pixels (height, width, 3), uint8, on white paper; `scale` pixels for each unit of `SIZE`."""
+    """Draw a chart on white paper and return its pixels: (height, width, 3), uint8.
+
+    The image has `scale` pixels for each unit of `SIZE`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with _settings():
@@ -180,7 +191,10 @@ def image(chart: Chart, scale: float = 2.0) -> NDArray[np.uint8]:
 
 @contextmanager
 def _settings() -> Iterator[None]:
-    """Let matplotlib use the fonts of `FONTS` and not warn about missing ones."""
+    """Let matplotlib use the fonts of `FONTS`, without warnings about missing fonts or characters.
+
+    The settings hold only inside a `with` block.
+    """
     import matplotlib
 
     logger = logging.getLogger("matplotlib.font_manager")
@@ -208,12 +222,15 @@ def _fonts() -> tuple[str, ...]:
 
 
 def hue(number: int) -> float:
-    """The hue, from 0 to 1, of a curve beyond `COLOURS`; far from that of the curve before it."""
+    """Return a hue, from 0 to 1, for a curve whose number is beyond the list `COLOURS`.
+
+    The hues of successive numbers are far apart.
+    """
     return number * 0.381966 % 1  # the golden angle
 
 
 def _colour(number: int) -> Any:
-    """The colour of a curve of an image."""
+    """Return the colour that the curve with this number (from 0) has in an image."""
     return COLOURS[number] if number < len(COLOURS) else colorsys.hls_to_rgb(hue(number), 0.45, 0.6)
 
 

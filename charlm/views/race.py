@@ -1,4 +1,9 @@
-"""The result of a race: as a ranked table for the terminal, as plain values for JSON, and as a page."""
+"""The result of a race as a ranked table for the terminal, as JSON, and as an HTML page.
+
+A race trains networks of different cells on one text, each within the same budget and with the same
+seeds. Each such training is a trial. Before the trials, a search trains every network for a shorter
+time with several learning rates, to choose the one that its trials use.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +36,17 @@ from charlm.views.svg import curve_colour
 
 @dataclass(frozen=True)
 class Standing:
-    """What the network of one cell reached in a race.
+    """The results of the network of one cell in a race.
 
     Args:
-        cell: The cell.
-        runs: Its trials, in the order of the seeds.
-        validation: Their scores on the whole validation split.
-        test: Their scores on the test split; empty if there is none.
-        factor: The learning rate, relative to the default, that the search chose.
-        search: The scores of the search on the validation split by factor; empty without a search.
-        tokens: Tokens of the training split.
+        cell: Name of the cell.
+        runs: The trials of the network, in the order of the seeds.
+        validation: Score of each trial on the whole validation split.
+        test: Score of each trial on the test split; empty if the text has no test split.
+        factor: The learning rate that the search chose, divided by the default; 1 without a search.
+        search: Scores of the search on the whole validation split, by the learning rate divided by
+            the default; empty without a search.
+        tokens: Number of tokens of the training split.
     """
 
     cell: str
@@ -53,39 +59,39 @@ class Standing:
 
     @property
     def bits(self) -> list[float]:
-        """Bits per character of the validation split, in the order of the seeds."""
+        """Bits per character of each trial on the validation split, in the order of the seeds."""
         return [score.bits for score in self.validation]
 
     @property
     def group(self) -> RunGroup:
-        """Its runs under the name of the cell, for charts."""
+        """The trials as a group of runs that is named after the cell, for charts."""
         return RunGroup(self.runs, self.cell)
 
     @property
     def speed(self) -> float:
-        """Mean of the tokens per second of the trials, with everything that a training does."""
+        """The mean speed of the trials in tokens per second, validations and samples included."""
         return statistics.fmean(run.epochs * self.tokens / max(run.seconds, 1e-9) for run in self.runs)
 
     @property
     def operations(self) -> int:
-        """Multiplications with an addition for one token."""
+        """The number of multiplications (each with an addition) of the network for one token."""
         directory = self.runs[0].directory
         return operation_count(directory.model_config, directory.vocab_size)
 
     @property
     def at_the_edge(self) -> bool:
-        """Whether the best learning rate is the lowest or the highest that the search tried."""
+        """Whether the chosen learning rate is the lowest or the highest that the search tried."""
         return len(self.search) > 1 and self.factor in (min(self.search), max(self.search))
 
 
 class RaceResult:
-    """The networks of a race in the order of their scores, and what that says.
+    """The result of a race: the networks, ranked by their scores, and a verdict in sentences.
 
     Args:
-        path: The directory of the race.
-        standings: The networks, in any order.
-        facts: What was raced, in a few words each.
-        command: The command that shows it again.
+        path: Directory of the race.
+        standings: The results of the networks, in any order.
+        facts: Phrases that describe the race, such as its text and its budget.
+        command: The command line that shows this result again.
     """
 
     def __init__(self, path: Path, standings: Sequence[Standing], facts: Sequence[str], command: str) -> None:
@@ -99,17 +105,24 @@ class RaceResult:
 
     @property
     def best(self) -> Standing:
-        """The network with the lowest mean of bits per character on the validation split."""
+        """The result of the network with the fewest bits per character on the validation split.
+
+        The bits are the mean over the seeds.
+        """
         return self.standings[0]
 
     @cached_property
     def differences(self) -> dict[str, Difference]:
-        """How far each other network is above the best one, by its cell."""
+        """The difference in score between each other network and the best, by the name of its cell.
+
+        A difference is the mean over the seeds, in bits per character of the validation split, with
+        its confidence interval.
+        """
         return {one.cell: paired_difference(self.best.bits, one.bits) for one in self.standings[1:]}
 
     @property
     def verdict(self) -> list[str]:
-        """Which network to pick and how sure that is, in sentences."""
+        """Sentences that say which network to pick and how sure this choice is."""
         return describe_choice(
             {one.cell: one.bits for one in self.standings},
             {one.cell: one.speed for one in self.standings},
@@ -118,7 +131,7 @@ class RaceResult:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the numbers must know, in sentences."""
+        """Sentences about what limits the result: few seeds, divergence, or a narrow search."""
         sentences = describe_seeds(len(self.best.bits), len(self.standings) - 1)
         ended = [(one.cell, run) for one in self.standings for run in one.runs if run.evidence.end is None]
         if ended:
@@ -135,7 +148,7 @@ class RaceResult:
 
     @property
     def table(self) -> Table:
-        """The networks from the best to the worst."""
+        """A table of the networks from best to worst, with their scores, speeds and sizes."""
         test = bool(self.best.test)
         head = ["", "bits per character", "difference", "nats per token", *["test, bits"] * test]
         table = Table([*head, "tokens/s", "parameters", "operations"], [], [])
@@ -157,7 +170,10 @@ class RaceResult:
         return f"{difference.mean:+.3f}{interval}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything of the table and the verdict in plain values, for JSON; None for what is infinite or unknown."""
+        """Return the content of the table and the verdict as a dict for JSON.
+
+        None stands for numbers that are infinite or unknown.
+        """
         return {
             "race": str(self.path),
             "cells": [self._plain(rank, one) for rank, one in enumerate(self.standings, 1)],
@@ -191,14 +207,17 @@ class RaceResult:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation over the seeds, for display."""
+    """Format the mean and the sample standard deviation of values that belong to different seeds.
+
+    The text is "diverged" if a value is not finite, and only the mean if there is one value.
+    """
     if not math.isfinite(mean(values)):
         return "diverged"
     return f"{mean(values):.3f}" + (f" ± {deviation(values):.3f}" if len(values) > 1 else "")
 
 
 def print_race(result: RaceResult) -> None:
-    """Print the table, the verdict and the notes on standard output."""
+    """Print the table, the verdict and the notes of a race on standard output."""
     table = result.table
     lines = [table.head, *table.rows]
     widths = [max(len(line[place]) for line in lines) for place in range(len(table.head))]
@@ -212,7 +231,7 @@ def print_race(result: RaceResult) -> None:
 
 
 def html(result: RaceResult) -> str:
-    """The page of a race; it needs nothing but its own file."""
+    """Return the HTML page of a race, which loads no other file."""
     groups = [one.group for one in result.standings]
     page = page_environment().get_template("race.html")
     return page.render(
@@ -234,8 +253,13 @@ def html(result: RaceResult) -> str:
 
 
 def _curves(standings: Sequence[Standing]) -> list[Chart]:
-    """The validation of every network against time and against tokens read, with bands over the seeds."""
-    bits, million = "bits per character", 1e6 / standings[0].tokens  # a million tokens in epochs
+    """Return charts of the validation of every network, over training time and over tokens read.
+
+    With several seeds a curve shows their mean, and a band goes from the lowest to the highest
+    seed.
+    """
+    # `million` is a million tokens, in epochs.
+    bits, million = "bits per character", 1e6 / standings[0].tokens
     by_time = [one.group.curve("seconds", 60.0) for one in standings]
     by_tokens = [one.group.curve("epoch", million) for one in standings]
     charts = [
@@ -255,7 +279,10 @@ def _curves_note(result: RaceResult) -> str:
 
 
 def _samples(standings: Sequence[Standing]) -> list[dict[str, Any]]:
-    """The last samples of the first seed of every network, side by side by prompt and seed."""
+    """Return the samples of every network at the end of its first trial.
+
+    Samples with the same prompt and seed stand together, so that they can be shown side by side.
+    """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for one in standings:
         points = one.runs[0].points
@@ -270,7 +297,10 @@ def _sample_head(sample: Sample) -> dict[str, Any]:
 
 
 def _search(standings: Sequence[Standing]) -> Table | None:
-    """The validation of the search by learning rate, a row for each network; None without a search."""
+    """Return a table of the scores of the search by learning rate, with a row for each network.
+
+    The result is None without a search. The scores are bits per character of the validation split.
+    """
     factors = sorted({factor for one in standings for factor in one.search})
     if not factors:
         return None
@@ -284,7 +314,7 @@ def _search(standings: Sequence[Standing]) -> Table | None:
 
 
 def _differing(standings: Sequence[Standing]) -> Table:
-    """The settings in which the networks differ, a row for each."""
+    """Return a table of the settings in which the networks differ, with a row for each setting."""
     settings = [one.runs[0].settings for one in standings]
     table = Table(["", *(one.cell for one in standings)], [], [])
     for name in settings[0]:
@@ -296,7 +326,10 @@ def _differing(standings: Sequence[Standing]) -> Table:
 
 
 def _common(standings: Sequence[Standing]) -> list[list[str]]:
-    """The settings that are the same for every network and differ from their defaults."""
+    """Return the settings that have the same value in every network, but not their default.
+
+    Each row has the name, the value and the default of a setting.
+    """
     differing = {row[0] for row in _differing(standings).rows} | {"model.cell", "seed"}
     changed = standings[0].runs[0].changed
     return [[name, _value(value), shown(default)] for name, value, default in changed if name not in differing]

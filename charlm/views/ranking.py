@@ -1,4 +1,8 @@
-"""Several runs compared: grouped where only the seed differs, ranked by their validation, judged in one verdict."""
+"""The comparison of several runs: groups of runs, their ranking, tables, and a verdict.
+
+The runs of a group differ only in the seed. Groups are ranked by their scores on the validation
+text.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +36,10 @@ class Table:
     """A table of several runs for display.
 
     Args:
-        head: The names of the columns; that of the first is empty.
-        rows: The cells; the first of a row is its name.
-        best: For each row the places of the best values, counted from the cell after its name.
+        head: The names of the columns; the first name is empty.
+        rows: The rows; the first cell of a row is its name.
+        best: For each row, the indices of the cells with the best value; 0 is the cell after the
+            name.
     """
 
     head: list[str]
@@ -44,11 +49,11 @@ class Table:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs whose settings differ in nothing but the seed.
+    """A group of runs whose settings differ in nothing but the seed.
 
     Args:
-        runs: One or more.
-        title: The name of the group; without it, it is named after its runs.
+        runs: One or more runs.
+        title: Name of the group; if it is empty, the group is named after its first run.
     """
 
     runs: list[Summary]
@@ -56,7 +61,7 @@ class RunGroup:
 
     @property
     def name(self) -> str:
-        """Its title, or the name of the run; for several runs the name of the first, and how many there are."""
+        """The title of the group, or else the name of its first run with the number of runs."""
         if self.title:
             return self.title
         first = self.runs[0].name
@@ -64,50 +69,66 @@ class RunGroup:
 
     @cached_property
     def bits(self) -> list[float]:
-        """The lowest validation of each run in bits per character."""
+        """The bits per character of each run at its best validation, the one with the lowest loss.
+
+        Runs without a validation are left out.
+        """
         return [best[BITS] for run in self.runs if (best := run.best) and BITS in best]
 
     @property
     def mean(self) -> float:
-        """The mean of `bits`; infinite without validation, so that such runs rank last."""
+        """The mean of `bits`; infinite if no run was validated, so that such a group ranks last."""
         return statistics.fmean(self.bits) if self.bits else math.inf
 
     @property
     def deviation(self) -> float:
-        """The sample standard deviation of `bits` over the seeds; 0 for a single run."""
+        """The sample standard deviation of `bits` over the runs; 0 for a single run."""
         return statistics.stdev(self.bits) if len(self.bits) > 1 else 0.0
 
     @property
     def reached(self) -> str:
-        """Mean and standard deviation, for display."""
+        """The mean and the standard deviation of `bits` as text; "-" if no run was validated."""
         if not self.bits:
             return "-"
         return f"{self.mean:.3f}" + (f" ± {self.deviation:.3f}" if len(self.bits) > 1 else "")
 
     @property
     def seconds(self) -> float:
-        """The mean training time in seconds."""
+        """The mean training time of the runs in seconds."""
         return statistics.fmean(run.seconds for run in self.runs)
 
     def curve(self, x: str, scale: float = 1.0) -> Curve:
-        """Its validations in bits per character over the logged column `x`, divided by `scale`."""
+        """Return the curve of the validations in bits per character, as a mean over the runs.
+
+        Args:
+            x: The logged column on the x axis, such as "epoch" or "seconds".
+            scale: A number by which the values of this column are divided.
+        """
         rows = [[row for row in run.rows if math.isfinite(row.get(BITS, math.nan))] for run in self.runs]
         return self._mean([([row[x] / scale for row in one], [row[BITS] for row in one]) for one in rows])
 
     @property
     def gradient(self) -> Curve:
-        """The newest gradient through time (norm over layers), relative to the least distance."""
+        """The curve of the newest gradient through time, as a mean over the runs.
+
+        The gradient is that of the loss at one token with respect to the hidden state at earlier
+        tokens, by the distance in tokens. It is the norm over the layers, divided by its value at
+        the smallest distance.
+        """
         lines = []
         for record in self._memories:
             lengths = np.linalg.norm(np.array(record.gradients), axis=0)
-            kept = lengths > 0  # the y axis is logarithmic
+            kept = lengths > 0  # a logarithmic y axis cannot show 0
             if kept.any():
                 lines.append((np.array(record.distances)[kept], lengths[kept] / lengths[kept][0]))
         return self._mean(lines)
 
     @property
     def horizon(self) -> Curve:
-        """The newest memory horizon."""
+        """The curve of the newest memory horizon, as a mean over the runs.
+
+        The curve shows the loss in nats per token by the number of tokens of context.
+        """
         return self._mean([(record.contexts, record.losses) for record in self._memories])
 
     @property
@@ -115,7 +136,11 @@ class RunGroup:
         return [run.memory for run in self.runs if run.memory is not None]
 
     def _mean(self, lines: Sequence[tuple[Numbers, Numbers]]) -> Curve:
-        """The mean of the curves of its runs where all have values, with a band from the lowest to the highest."""
+        """Return the mean curve of lines (x, y), one for each run.
+
+        The curve covers the range of x in which all lines have values. Its band goes from the
+        lowest to the highest line.
+        """
         lines = [line for line in lines if len(line[0])]
         if not lines:
             return Curve(self.name, [], [])
@@ -129,7 +154,10 @@ class RunGroup:
 
 
 def ranked(summaries: Sequence[Summary]) -> list[RunGroup]:
-    """The groups of some runs, the one with the lowest mean validation first."""
+    """Divide runs into groups that differ only in the seed, and return the groups, best first.
+
+    The best group has the lowest mean of bits per character on the validation text.
+    """
     groups: dict[str, list[Summary]] = {}
     for summary in summaries:
         key = repr([value for name, value in summary.settings.items() if name not in SEEDS])
@@ -138,7 +166,10 @@ def ranked(summaries: Sequence[Summary]) -> list[RunGroup]:
 
 
 def ranking(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """A row for each group: name, differing settings, results, whether it is best or fastest."""
+    """Return a row for each group: name, differing settings, score, parameters and training time.
+
+    A row also says whether its group is the best and whether it is the fastest.
+    """
     settings = [group.runs[0].settings for group in groups]
     fastest = smallest([group.seconds for group in groups])
     names = [name for name in settings[0] if name not in SEEDS and len({shown(one[name]) for one in settings}) > 1]
@@ -157,7 +188,7 @@ def ranking(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
 
 
 def differing(summaries: Sequence[Summary]) -> Table:
-    """A table of several runs: their results, then the settings in which they differ."""
+    """Return a table of several runs: their results, then the settings in which they differ."""
     results = [summary.results for summary in summaries]
     names = list(dict.fromkeys(name for one in results for name in one))
     rows = [[name, *(one.get(name, ("-", 0.0))[0] for one in results)] for name in names]
@@ -178,10 +209,11 @@ def differing(summaries: Sequence[Summary]) -> Table:
 
 
 def compared_metrics(groups: Sequence[RunGroup]) -> Table:
-    """A table of the newest text metrics of several groups, and of the reference and the baselines.
+    """Return a table of the newest text metrics (scores of the samples) of several groups of runs.
 
-    The latter are left out if they differ between runs. The best is the highest, the lowest, or the
-    nearest to the held-out text, as the metric says.
+    Further columns have the scores of the held-out text and of n-gram models; they are left out if
+    they are not the same for all runs. The best score is the highest, the lowest, or the nearest to
+    that of the held-out text, depending on the metric.
     """
     runs = [run for group in groups for run in group.runs]
     references = runs[0].references if all(run.references == runs[0].references for run in runs) else {}
@@ -204,7 +236,12 @@ def _newest(run: Summary) -> dict[str, float]:
 
 
 def _deviation(scores: Sequence[float], mean: str) -> str:
-    """The sample standard deviation over the seeds, with as many decimals as the shown `mean`."""
+    """Format the sample standard deviation of scores that belong to different seeds.
+
+    Args:
+        scores: The scores; with fewer than two the result is empty.
+        mean: Their mean as it is displayed; the deviation gets as many decimals.
+    """
     if len(scores) < 2:
         return ""
     percent = mean.endswith("%")
@@ -214,15 +251,22 @@ def _deviation(scores: Sequence[float], mean: str) -> str:
 
 
 def _distance(name: str, score: float, reference: float) -> float:
-    """How far a score is from the best one: smaller is better; NaN where that is not known."""
+    """Return how far a score of a text metric is from the best one: smaller is better.
+
+    Args:
+        name: The text metric, which says whether high, low or reference-like scores are best.
+        score: The score.
+        reference: The score of the held-out text. If it is NaN and the metric needs it, so is the
+            result.
+    """
     better = metrics[name].better if name in metrics else ""
     return {"higher": -score, "lower": score}.get(better, abs(score - reference))
 
 
 def smallest(values: Sequence[float], shown: Sequence[str] = ()) -> set[int]:
-    """The indices of the smallest finite values; none if all finite values are equal.
+    """Return the indices of the smallest finite values; none if all finite values are equal.
 
-    With `shown`, values of which the displayed text is the same count as equal.
+    If `shown` is given, values with the same displayed text in `shown` count as equal.
     """
     finite = [place for place, value in enumerate(values) if math.isfinite(value)]
     least = min(finite, key=lambda place: values[place], default=0)
@@ -231,7 +275,15 @@ def smallest(values: Sequence[float], shown: Sequence[str] = ()) -> set[int]:
 
 
 def judge(groups: Sequence[RunGroup], *, comparable: bool) -> list[str]:
-    """The verdict on several runs in sentences: which is best, by how much, and whether that is more than chance."""
+    """Return the verdict on several groups of runs in sentences.
+
+    The sentences say which group is best, by how much, and whether the difference may be chance.
+
+    Args:
+        groups: The groups, the best first.
+        comparable: Whether the runs were validated on the same text; if not, no group is called the
+            best of several.
+    """
     sentences = []
     validated = [group for group in groups if group.bits]
     best, others = (validated[0] if validated else None), validated[1:]

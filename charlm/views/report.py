@@ -1,6 +1,7 @@
-"""The report: a page about a run, or about several runs compared, in a single file.
+"""The report: an HTML page about one run, or about several runs that it compares, in a single file.
 
-The page loads no other file, and generated text is escaped, so that it has no effect as markup.
+The page loads no other file. Generated text is escaped, so that a browser does not take it for
+HTML. There is a shorter report in Markdown.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ BEST = "The best value of each row is in bold."
 
 
 def html(directories: Sequence[RunDirectory]) -> str:
-    """A page about one run, or about several runs side by side.
+    """Return the HTML page about one run, or about several runs side by side.
 
     Raises:
-        CharlmError: a file of a run is damaged, or a run is named twice.
+        CharlmError: A file of a run is damaged, or the same run is given twice.
     """
     environment = page_environment()
     environment.globals["best_is_bold"] = BEST
@@ -60,7 +61,11 @@ def html(directories: Sequence[RunDirectory]) -> str:
 
 
 def _sample_history(summaries: Sequence[Summary]) -> dict[str, Any]:
-    """The runs with their sample points, and the positions of the slider: every epoch at which a run has samples."""
+    """Return what the HTML page shows of the samples: the runs with their samples, and the prompts.
+
+    The result also has the positions of the slider that chooses an epoch: every epoch at which a
+    run has samples.
+    """
     by_run = [(summary, summary.shown_points) for summary in summaries]
     prompts = list(dict.fromkeys(sample.prompt for _, points in by_run for p in points for sample in p.samples))
     positions = sorted({(point.epoch, point.name) for _, points in by_run for point in points})
@@ -103,9 +108,9 @@ def _shown_point(point: SamplePoint, summary: Summary, prompts: list[str]) -> di
 
 
 def _one(summary: Summary) -> dict[str, Any]:
-    """What the page of a single run shows."""
+    """Return what the HTML page of a single run shows besides samples: charts, tables, settings."""
     changed = {name for name, _, _ in summary.changed}
-    points = spread(summary.scored, COLUMNS)[::-1]  # newest first, for narrow screens
+    points = spread(summary.scored, COLUMNS)[::-1]  # the newest first, which narrow screens show
     return {
         "charts": charts.training_charts(summary),
         "memory_charts": list(_memory_charts(summary)),
@@ -127,7 +132,7 @@ def _memory_charts(summary: Summary) -> Iterable[Chart]:
 
 
 def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
-    """What the page of several runs shows."""
+    """Return what the HTML page of several runs shows besides samples: charts, tables, verdict."""
     groups = ranked(summaries)
     return {
         "charts": charts.comparison_charts(groups),
@@ -145,7 +150,10 @@ def _several(summaries: Sequence[Summary]) -> dict[str, Any]:
 
 
 def _metrics(summary: Summary, points: Sequence[SamplePoint]) -> Table:
-    """A table of the text metrics: the scores at each sample point, of the reference, and of the baselines."""
+    """Return a table of text metrics (scores of the samples), with a row for each metric.
+
+    The columns are the steps in `points`, the held-out text, and n-gram models.
+    """
     table = Table(["", *(point.name for point in points), *summary.references], [], [])
     for name in summary.metrics:
         columns = [*(point.scores for point in points), *summary.references.values()]
@@ -156,7 +164,7 @@ def _metrics(summary: Summary, points: Sequence[SamplePoint]) -> Table:
 
 
 def _parts(summary: Summary) -> list[list[str]]:
-    """A row for each part of the network: its name, its shape and its number of parameters."""
+    """Return a row for each part of the network: name, shape and number of parameters."""
     table = parameter_table(summary.directory.model_config, summary.directory.vocab_size)
     return [[name, shape, f"{count:,}"] for name, shape, count in table]
 
@@ -165,10 +173,10 @@ def _parts(summary: Summary) -> list[list[str]]:
 
 
 def markdown(directories: Sequence[RunDirectory]) -> str:
-    """The report in Markdown: verdict, a few sample points, text metrics, settings.
+    """Return the report in Markdown: verdict, some of the samples, text metrics and settings.
 
     Raises:
-        CharlmError: a file of a run is damaged, or a run is named twice.
+        CharlmError: A file of a run is damaged, or the same run is given twice.
     """
     summaries = named(directories)
     parts = []
@@ -218,7 +226,14 @@ def _chapter(summary: Summary, level: str, *, alone: bool) -> list[str]:
 def _table(
     head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:", best: Sequence[set[int]] = ()
 ) -> str:
-    """A Markdown table; `best`: the bold cells of each row, counted from the second cell."""
+    """Return a Markdown table.
+
+    Args:
+        head: The names of the columns.
+        rows: The cells of each row.
+        align: The Markdown code that aligns all columns but the first, such as `---:` (right).
+        best: For each row, the indices of the cells in bold; 0 is the second cell.
+    """
     lines = [[_escaped(cell) for cell in line] for line in (head, *rows)]
     for line, places in zip(lines[1:], best, strict=False):
         for place in places:
@@ -228,11 +243,14 @@ def _table(
 
 
 def _escaped(text: str) -> str:
-    """Escape a text in one line, so that it has no effect as Markdown or HTML."""
+    """Escape a text so that Markdown and HTML show it literally, and join its lines into one."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(visible(text).split()))
 
 
 def _fenced(text: str) -> str:
-    """A sample as a code block whose fence is longer than any in the sample."""
+    """Return a sample as a Markdown code block.
+
+    The fence of the block has more backquotes than any sequence of them in the sample.
+    """
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return "\n".join([f"{fence}text", wrap(text, WIDTH), fence])

@@ -1,4 +1,4 @@
-"""The sample history of a run in a terminal: samples one below the other, or side by side."""
+"""The printing of samples in a terminal, one below the other or side by side."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ HEADLINES = (
 
 
 def point_name(epoch: float, step: int) -> str:
-    """The name of a step at which samples were generated: "initialisation" or "epoch 3"."""
+    """Return the name of a training step, such as "epoch 3"; that of step 0 is "initialisation".
+
+    The name is used for a step at which samples were generated.
+    """
     return "initialisation" if step == 0 else f"epoch {epoch:.4g}"
 
 
 def heading(sample: Sample) -> str:
-    """The line above a sample: its epoch, step, prompt, seed and temperature."""
+    """Return the line above a sample, with its epoch, step, prompt, seed and temperature."""
     prompt = f", prompt {sample.prompt!r}" if sample.prompt else ""
     name = point_name(sample.epoch, sample.step)
     return f"── {name} (step {sample.step:,}{prompt}, seed {sample.seed}, temperature {sample.temperature:g}) ──"
 
 
 def in_a_sentence(scores: dict[str, float]) -> str:
-    """The one score that says most to a reader, as a sentence; empty if there is none.
+    """Return a sentence that says which fraction of the generated words occur in the training text.
 
-    All scores are in the report and in TensorBoard.
+    If `scores`, which has values by the name of the text metric, lacks this metric, the sentence is
+    about lines. If it lacks both, the sentence is empty.
     """
     for name, parts in (("words_in_training_text", "words"), ("lines_in_training_text", "lines")):
         if name in scores:
@@ -46,7 +50,10 @@ def in_a_sentence(scores: dict[str, float]) -> str:
 
 
 def print_sample(console: Console, sample: Sample, *, scores: bool = True) -> None:
-    """Print a sample below its heading and, on request, a sentence about the scores of its sample point."""
+    """Print a sample below its heading.
+
+    If `scores` is true, a sentence about the scores of this step's samples follows the heading.
+    """
     console.print(Text(heading(sample), style="bold"))
     if scores and (sentence := in_a_sentence(sample.scores)):
         console.print(Text(sentence, style="dim"))
@@ -54,7 +61,7 @@ def print_sample(console: Console, sample: Sample, *, scores: bool = True) -> No
 
 
 def print_sample_history(samples: Iterable[Sample], console: Console | None = None) -> None:
-    """Print samples one below the other, oldest first, on standard output by default."""
+    """Print samples one below the other in the given order, on standard output by default."""
     console = console or Console(highlight=False, soft_wrap=True)
     step = None
     for number, sample in enumerate(samples):
@@ -65,9 +72,10 @@ def print_sample_history(samples: Iterable[Sample], console: Console | None = No
 
 
 def print_side_by_side(samples: Sequence[Sample], console: Console | None = None) -> None:
-    """Print samples of the same prompt and seed in columns, on standard output by default.
+    """Print samples with the same prompt and seed side by side, on standard output by default.
 
-    A row has as many columns of at least `COLUMN` characters as fit; further samples follow in rows below it.
+    Each sample is a column of at least `COLUMN` characters. Samples that do not fit the width of
+    the terminal follow in further rows.
     """
     console = console or Console(highlight=False)
     rows: dict[tuple[str, int], list[Sample]] = {}

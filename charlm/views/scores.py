@@ -1,4 +1,7 @@
-"""Scores of tokens, lines and files, for the terminal and as JSON."""
+"""The output, as text or JSON, of scores that say how probable a run finds tokens, lines or texts.
+
+The bits of a token are -log2 of its probability.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """A text with its scores by one run, or by two.
+    """A text with the scores of its tokens by one run, or by two runs that are compared.
 
     Attributes:
-        name: Of the file.
-        tokenizer: That of the runs.
-        scores: By the first run, and the second if there is one.
-        lines: The lines, if each is an item of its own.
-        text: The text, in which unknown tokens are looked up.
+        name: Name of the file.
+        tokenizer: The tokenizer of the runs.
+        scores: The scores by the first run and, if there are two, by the second.
+        lines: The lines of the text, if each was scored as a separate item; otherwise empty.
+        text: The original text, which shows how unknown tokens are spelled.
     """
 
     name: str
@@ -41,39 +44,43 @@ class Scored:
 
     @cached_property
     def ids(self) -> list[int]:
-        """The predicted tokens."""
+        """The ids of the tokens that the runs predict, in the order of the text."""
         first = self.scores[0]
         found: list[int] = np.asarray(first.stream.ids)[first.predicted].tolist()
         return found
 
     @cached_property
     def tokens(self) -> list[str]:
-        """What each predicted token spells."""
+        """The spelling of each predicted token."""
         return self.tokenizer.spelled(self.ids, self.text)
 
     @property
     def bits(self) -> list[NDArray[np.float64]]:
-        """(predicted,) bits of each predicted token, by each run."""
+        """For each run, the bits of each predicted token: (predicted,)."""
         return [score.bits[score.predicted] for score in self.scores]
 
     @cached_property
     def line_bits(self) -> list[NDArray[np.float64]]:
-        """(lines,) bits of each line, by each run."""
+        """For each run, the bits of each line: (lines,)."""
         return [score.item_nats / np.log(2) for score in self.scores]
 
     @cached_property
     def line_characters(self) -> NDArray[np.int64]:
-        """(lines,) characters of each line and its end."""
+        """The number of characters of each line, including the line end: (lines,)."""
         return np.array([len(line) + 1 for line in self.lines])
 
 
 def _order(values: NDArray[np.float64], sort: bool) -> list[int]:
-    """The order in which rows are printed: as in the text, or the largest value first."""
+    """Return the order in which rows are printed, as indices of their values.
+
+    If `sort` is true, the row with the largest value comes first; otherwise the order is that of
+    the text.
+    """
     return np.argsort(-values, kind="stable").tolist() if sort else list(range(len(values)))
 
 
 def _figures(bits: Iterable[float]) -> list[float]:
-    """The bits of each run, and with two runs the difference."""
+    """Return the bits by each run as a list; for two runs, the difference is appended."""
     values = [float(value) for value in bits]
     return [*values, values[0] - values[1]] if len(values) == 2 else values
 
@@ -83,7 +90,12 @@ NAMES_PER_CHARACTER = ("bits_per_character", "bits_per_character_against", "diff
 
 
 def print_lines(scored: Scored, *, sort: bool) -> None:
-    """Print the lines on standard output: bits per character, bits, line, separated by tabs."""
+    """Print a row for each line of the text on standard output, with values separated by tabs.
+
+    A row has the bits per character, the bits, and the line. If two runs are compared, it has the
+    bits per character by each run, their difference, and the line. If `sort` is true, the line with
+    the most bits per character (or the largest difference) comes first.
+    """
     per_character = [bits / scored.line_characters for bits in scored.line_bits]
     for row in _order(_key(per_character), sort):
         figures = _figures(values[row] for values in per_character)
@@ -93,7 +105,13 @@ def print_lines(scored: Scored, *, sort: bool) -> None:
 
 
 def print_tokens(found: Sequence[Scored], *, sort: bool) -> None:
-    """Print the tokens on standard output: position, bits, rank, token in quotes, separated by tabs."""
+    """Print a row for each token of some texts on standard output, with values separated by tabs.
+
+    A row has the position of the token, its bits (by each run, and their difference), its rank
+    among all tokens of the vocabulary (1: the most probable for the first run), and the token in
+    quotes. If `sort` is true, the token with the most bits (or the largest difference) of a text
+    comes first.
+    """
     for scored in found:
         first, bits = scored.scores[0], scored.bits
         ranks = first.ranks[first.predicted]
@@ -104,18 +122,25 @@ def print_tokens(found: Sequence[Scored], *, sort: bool) -> None:
 
 
 def _sorted(found: Sequence[Scored], sort: bool) -> list[Scored]:
-    """Texts in their order, or the one with the most bits per character, or the largest difference, first."""
+    """Return the texts in the order in which they are printed.
+
+    If `sort` is true, the text with the most bits per character comes first; if two runs are
+    compared, that with the largest difference. Otherwise the order is unchanged.
+    """
     per_character = np.array([[score.evaluation.bits_per_character for score in one.scores] for one in found])
     return [found[number] for number in _order(_key(per_character.T), sort)]
 
 
 def _key(values: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """What rows are sorted by: the bits, or with two runs the difference."""
+    """Return the values by which rows are sorted: those of one run, or the difference of two."""
     return values[0] if len(values) == 1 else values[0] - values[1]
 
 
 def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> None:
-    """Print the sum of each text on standard output, in one table if there are several texts or two runs."""
+    """Print the totals of each text on standard output: tokens, bits and perplexities.
+
+    Several texts or two runs are printed as one table. `runs` has the names of the runs.
+    """
     if len(found) == len(runs) == 1:
         scores = found[0].scores[0]
         print_evaluation(scores.evaluation, len(found[0].tokenizer), items=scores.stream.starts is not None)
@@ -153,7 +178,14 @@ def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> 
 
 
 def as_json(found: Sequence[Scored], by: str, *, sort: bool) -> Iterator[str]:
-    """A line of JSON for each text, line or token."""
+    """Yield a line of JSON for each text, each line or each token.
+
+    Args:
+        found: The scored texts.
+        by: What a line of JSON is about: "text", "line" or "token".
+        sort: Whether the most surprising texts, lines or tokens come first; if two runs are
+            compared, those with the largest difference.
+    """
     for scored in _sorted(found, sort):
         if by == "text":
             yield json_line(_text_values(scored))
@@ -194,10 +226,12 @@ def _token_values(scored: Scored, sort: bool) -> Iterator[str]:
 
 
 def print_attribution(found: Attribution, rows: Sequence[str]) -> None:
-    """Print on standard output for each text: the best model, its probability, and the text, separated by tabs.
+    """Print on standard output which model finds each text most probable.
+
+    A row has the name of this model, its probability and the text, separated by tabs.
 
     Args:
-        found: The likelihoods.
+        found: The likelihoods of the texts under each model.
         rows: The texts, or their names.
     """
     for row, best, probabilities in zip(rows, found.best.tolist(), found.probabilities, strict=True):
@@ -205,7 +239,11 @@ def print_attribution(found: Attribution, rows: Sequence[str]) -> None:
 
 
 def print_confusion(found: Attribution) -> None:
-    """Print on standard output how many texts of each label each model finds most probable, and the accuracy."""
+    """Print the confusion matrix and the accuracy for labelled texts on standard output.
+
+    Each text is attributed to the model that finds it most probable. A row is a label, a column a
+    model. A cell has the number of texts with this label that are attributed to this model.
+    """
     table = found.confusion
     width = max(map(len, [*found.models, "label"]))
     print("  ".join(["label".ljust(width), *(name.rjust(len(name)) for name in found.models), "accuracy"]))
@@ -216,7 +254,15 @@ def print_confusion(found: Attribution) -> None:
 
 
 def attribution_as_json(found: Attribution, rows: Sequence[str]) -> Iterator[str]:
-    """A line of JSON for each text, or with labels one for all."""
+    """Yield a line of JSON for each text, which says which model finds the text most probable.
+
+    The line also has the bits of the text and the probability of each model. If the texts have
+    labels, only one line is yielded, with the accuracy and the confusion matrix.
+
+    Args:
+        found: The likelihoods of the texts under each model.
+        rows: The texts, or their names.
+    """
     if found.labels is not None:
         confusion = {label: dict(row) for label, row in found.confusion.items()}
         yield json_line({"accuracy": found.accuracy, "texts": len(found.nats), "confusion": confusion})

@@ -1,4 +1,4 @@
-"""What the files of a run show, gathered for pages and terminals: curves, sample history, scores, verdict."""
+"""The content of a run's files for pages and terminals: curves, samples, scores, and a verdict."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ MOST_POINTS = 200
 
 @dataclass(frozen=True)
 class SamplePoint:
-    """The samples of one step, and their scores.
+    """The samples that were generated at one training step, with their scores.
 
     Args:
-        step, epoch: When the samples were generated.
+        step, epoch: The training step and the epoch.
         samples: The samples, in the order of prompts and seeds.
-        scores: Scores by text metric; empty if the samples were not scored.
-        bits: Bits per character of the validation text at this step; None if there was no validation.
+        scores: The scores of the samples by text metric; empty if the samples were not scored.
+        bits: Bits per character of the validation text at this step; None if there was no
+            validation.
     """
 
     step: int
@@ -46,16 +47,18 @@ class SamplePoint:
 
     @property
     def name(self) -> str:
-        """Its name: "initialisation" or "epoch 3"."""
+        """The name of the step: "initialisation", or the epoch as in "epoch 3"."""
         return point_name(self.epoch, self.step)
 
 
 class Summary:
-    """A run as its files show it, finished or not; an attribute is empty if its file is missing.
+    """A summary of a run, read from its files; the run need not be finished.
+
+    An attribute is empty if the file that it is read from does not exist.
 
     Args:
-        directory: The run.
-        name: Its name among other runs; that of its directory by default.
+        directory: The directory of the run.
+        name: Name of the run among others; the name of its directory by default.
     """
 
     def __init__(self, directory: RunDirectory, name: str | None = None) -> None:
@@ -71,17 +74,17 @@ class Summary:
         self._ngram: NGramLosses | None = quality["ngram"]
 
     def curve(self, column: str) -> list[tuple[float, float]]:
-        """A column of the logged numbers over the epochs; numbers that are not finite are left out."""
+        """Return the points (epoch, value) of a logged column; only finite values are included."""
         points = [(row.get("epoch", 0.0), row[column]) for row in self.rows if column in row]
         return [point for point in points if math.isfinite(point[1])]
 
     def newest(self, column: str) -> float:
-        """The last logged number of a column; 0 if it was never logged."""
+        """Return the last value of a logged column; 0 if the column was never logged."""
         return next((row[column] for row in reversed(self.rows) if column in row), 0.0)
 
     @cached_property
     def points(self) -> list[SamplePoint]:
-        """The sample history, from initialisation to the end."""
+        """The sample points of the run, one for each step at which samples were generated."""
         bits = {row["step"]: row.get("val/bits_per_character") for row in self.rows if "val/loss" in row}
         steps: dict[int, list[Sample]] = {}
         for sample in self.directory.samples:
@@ -93,44 +96,44 @@ class Summary:
 
     @property
     def shown_points(self) -> list[SamplePoint]:
-        """The sample points that a page shows, at most `MOST_POINTS`."""
+        """The sample points that a page shows: at most `MOST_POINTS`, evenly spread."""
         return spread(self.points, MOST_POINTS)
 
     @cached_property
     def scored(self) -> list[SamplePoint]:
-        """The sample points that have scores."""
+        """The sample points whose samples have scores."""
         return [point for point in self.points if point.scores]
 
     @property
     def metrics(self) -> list[str]:
-        """The text metrics that the samples were scored by, the most informative first."""
+        """The names of the text metrics that scored the samples, the most informative first."""
         names = dict.fromkeys(name for point in self.scored for name in point.scores)
         return [*(name for name in HEADLINES if name in names), *(name for name in names if name not in HEADLINES)]
 
     @property
     def epochs(self) -> float:
-        """Epochs trained."""
+        """The number of epochs trained so far, with a fraction."""
         return max((row.get("epoch", 0.0) for row in self.rows), default=0.0)
 
     @property
     def steps(self) -> int:
-        """Optimiser steps done."""
+        """The number of optimiser steps done so far."""
         return max((row["step"] for row in self.rows), default=0)
 
     @property
     def seconds(self) -> float:
-        """Training time in seconds."""
+        """The training time so far in seconds."""
         return max((row.get("seconds", 0.0) for row in self.rows), default=0.0)
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The logged numbers of the validation with the lowest loss."""
+        """The numbers logged at the validation with the lowest loss; None without a validation."""
         validations = [row for row in self.rows if math.isfinite(row.get("val/loss", math.nan))]
         return min(validations, key=lambda row: row["val/loss"], default=None)
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The numbers that the verdict is computed from."""
+        """The numbers of the run from which its verdict is computed."""
         best = self.best
         return Evidence(
             run=str(self.directory.path),
@@ -151,17 +154,17 @@ class Summary:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The diagnosis of the run and what to try next."""
+        """The verdict: a diagnosis of the training, and advice on what to try next."""
         return verdict(self.evidence)
 
     @cached_property
     def memory(self) -> MemoryRecord | None:
-        """The newest record of how far back the network looks."""
+        """The newest measurement of how far back the network looks; None if there is none."""
         return self.directory.memory
 
     @property
     def missing(self) -> list[str]:
-        """Sentences about what the files lack."""
+        """Sentences that say which results the run lacks, such as validations or samples."""
         sentences = []
         if not self.rows:
             sentences.append("There are no logged numbers yet.")
@@ -178,7 +181,7 @@ class Summary:
 
     @property
     def left_out_metrics(self) -> list[str]:
-        """Which text metrics were left out, a sentence for each reason."""
+        """Sentences that say which text metrics were not computed, one sentence for each reason."""
         reasons: dict[str, list[str]] = {}
         for name, reason in self.left_out.items():
             reasons.setdefault(reason, []).append(label(name))
@@ -186,19 +189,22 @@ class Summary:
 
     @property
     def scored_text(self) -> list[str]:
-        """A sentence about the length of the texts that the metrics are computed from; none where it is not known."""
+        """Sentences about the length of the texts that the text metrics are computed from.
+
+        The list is empty if this length is not known.
+        """
         if not self.scored_size:
             return []
         return [f"Computed from {self.scored_size:,} characters of each text.", *describe_size(self.scored_size)]
 
     @property
     def parameters(self) -> int:
-        """Parameters of the network."""
+        """The number of parameters of the network."""
         return parameter_count(self.directory.model_config, self.directory.vocab_size)
 
     @property
     def facts(self) -> list[str]:
-        """The run in a few words: network, tokens, text, training time, best validation."""
+        """Phrases that describe the run: network, tokenizer, text, training time, validation."""
         model, config = self.directory.model_config, self.config
         best = self.best
         facts = [
@@ -214,9 +220,10 @@ class Summary:
 
     @property
     def results(self) -> dict[str, tuple[str, float]]:
-        """The results by which runs are compared: each as text, and as a number to rank it by.
+        """The results by which runs are compared, by name: each as a text and as a number.
 
-        A smaller number is better; it is infinite for results that are not ranked.
+        Runs are ranked by the number; the smaller, the better. It is infinite for a result by which
+        runs are not ranked, such as the number of epochs.
         """
         best = self.best or {}
         bits, loss, perplexity = (
@@ -236,35 +243,42 @@ class Summary:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Every setting by its dotted name."""
+        """The value of every setting by its dotted name, such as `model.hidden`."""
         return {setting.name: setting.value for setting in settings(self.config)}
 
     @property
     def changed(self) -> list[tuple[str, Any, Any]]:
-        """Name, value and default of each setting that differs from its default."""
+        """The name, the value and the default of each setting whose value is not its default."""
         defaults = {setting.name: setting.value for setting in settings(Config)}
         return [(name, value, defaults[name]) for name, value in self.settings.items() if value != defaults[name]]
 
     @property
     def ngram_losses(self) -> dict[str, float]:
-        """The loss of an n-gram model by its name, in nats per token, on the part of the text that validations read."""
+        """The loss of an n-gram model, by the name of the model, in nats per token.
+
+        The loss is measured on the part of the validation text that the run's validations read. The
+        dict is empty if the loss is not known.
+        """
         loss = self._ngram.losses.get(int(self.newest("val/tokens"))) if self._ngram else None
         return {} if self._ngram is None or loss is None else {self._ngram.name: loss}
 
     def levels(self, name: str) -> dict[str, float]:
-        """The scores of the reference and the baselines by a text metric."""
+        """Return the scores of the held-out text and of n-gram models on the text metric `name`."""
         return {other: scores[name] for other, scores in self.references.items() if name in scores}
 
 
 def spread(points: Sequence[T], most: int) -> list[T]:
-    """At most `most` points, spread evenly, with the first and the last."""
+    """Return at most `most` of the points, evenly spread, including the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
 
 
 def same_text(summaries: Sequence[Summary]) -> bool:
-    """Whether several runs were validated on the same part of the same text, so that their numbers can be compared."""
+    """Return whether all runs were validated on the same part of the same text.
+
+    Only then can their validation scores be compared.
+    """
     parts = ("text", "val", "val_fraction", "test_fraction", "pattern", "unit")
     texts = [
         [*(one.settings[f"data.{part}"] for part in parts), one.settings["tokenizer.lowercase"]]
@@ -275,7 +289,11 @@ def same_text(summaries: Sequence[Summary]) -> bool:
 
 
 def shown(value: Any) -> str:
-    """The value of a setting for display: "auto" if it is chosen for the text, "none" if it is empty."""
+    """Return the value of a setting for display.
+
+    The text is "auto" for None, because charlm then chooses the value, and "none" for an empty
+    value.
+    """
     if value is None:
         return "auto"
     if isinstance(value, bool):
@@ -286,7 +304,13 @@ def shown(value: Any) -> str:
 
 
 def named(directories: Sequence[RunDirectory]) -> list[Summary]:
-    """Summaries of several runs under different names: that of the directory, or its path if others share the name."""
+    """Return summaries of several runs, each under a name of its own.
+
+    The name is that of the run's directory, or its path if several directories have this name.
+
+    Raises:
+        CharlmError: The same run is given twice.
+    """
     short = [directory.path.resolve().name for directory in directories]
     names = [
         name if short.count(name) == 1 else str(directory.path)

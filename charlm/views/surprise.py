@@ -1,7 +1,9 @@
-"""The surprise page: a text in which each token is coloured by its bits, in one file that needs nothing else.
+"""The surprise page: a single HTML file in which each token of a text is coloured by its bits.
 
-The text stands in the page as text, in blocks of some thousand characters. A script colours the blocks that are in
-view; the numbers of all tokens are compressed (zlib) behind the text, so that a text of a megabyte stays readable.
+The bits of a token (-log2 of its probability) say how much the token surprises a run. The page has
+the text in blocks of some thousand characters, and a script colours only the blocks in view. The
+numbers of all tokens follow the text, compressed with zlib. A browser can therefore show the page
+of a text of a megabyte without delay.
 """
 
 from __future__ import annotations
@@ -43,12 +45,15 @@ BARS, WIDEST = 17, 8
 
 @dataclass(frozen=True)
 class _Groups:
-    """The tokens of a text, in groups that each spell at least one whole character.
+    """The tokens of a text in groups, each of which spells at least one whole character.
+
+    A group is usually one token. Several tokens form a group if each spells only some bytes of a
+    character.
 
     Attributes:
         texts: What each group spells, with control characters made visible.
-        first: (groups,) number of the first token of each group among the predicted tokens.
-        bits: For each run (groups,) the bits of each group.
+        first: (groups,) index of the first token of each group among the predicted tokens.
+        bits: For each run, (groups,) bits of each group.
     """
 
     texts: list[str]
@@ -57,16 +62,16 @@ class _Groups:
 
     @property
     def colour(self) -> NDArray[np.float64]:
-        """(groups,) what the colour shows: the bits, or the difference between two runs."""
+        """The values that the colours show: (groups,) bits, or their difference for two runs."""
         return self.bits[0] if len(self.bits) == 1 else self.bits[0] - self.bits[1]
 
 
 def html(found: Sequence[Scored], names: Sequence[str]) -> str:
-    """The page.
+    """Return the surprise page of some texts.
 
     Args:
-        found: Scored texts, with the preferred tokens of each place.
-        names: The run, or the two runs.
+        found: The scored texts, including the most probable tokens at each position.
+        names: The name of the run, or of the two runs that are compared.
     """
     groups = [_groups(scored) for scored in found]
     texts: list[dict[str, Any]] = []
@@ -123,7 +128,11 @@ def _groups(scored: Scored) -> _Groups:
 
 
 def _blocks(groups: _Groups, shift: int) -> Iterator[dict[str, Any]]:
-    """Blocks of the text: number of the first group, counted over all texts, and what the block spells."""
+    """Yield the blocks of a text: what each spells, and the number of its first group of tokens.
+
+    Groups are numbered over all texts of the page; `shift` is the number of groups before this
+    text.
+    """
     begin = size = 0
     for number, text in enumerate(groups.texts):
         size += len(text)
@@ -148,7 +157,10 @@ def _rows(scored: Scored, names: Sequence[str]) -> list[list[str]]:
 
 
 def _numbers(scored: Scored, groups: _Groups) -> dict[str, NDArray[Any]]:
-    """The numbers of each group; ranks and preferred tokens are those of its first token."""
+    """Return the numbers that the page stores for each group of tokens: an array for each quantity.
+
+    The rank and the most probable tokens of a group are those at its first token.
+    """
     first = scored.scores[0]
     positions = first.predicted[groups.first]
     wide = len(scored.tokenizer) > 1 << 16
@@ -167,7 +179,12 @@ def _numbers(scored: Scored, groups: _Groups) -> dict[str, NDArray[Any]]:
 
 
 def _packed(data: Sequence[dict[str, NDArray[Any]]]) -> list[dict[str, str]]:
-    """The numbers of all texts, one array after the other, compressed and in base64."""
+    """Return the numbers of all texts for the page, compressed and in base64.
+
+    Args:
+        data: For each text, its arrays by the name of the quantity. The arrays of all texts for one
+            quantity are joined before they are compressed.
+    """
     return [
         {
             "name": name,
@@ -178,11 +195,15 @@ def _packed(data: Sequence[dict[str, NDArray[Any]]]) -> list[dict[str, str]]:
 
 
 def _passages(groups: _Groups, blocks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The passages with the most bits per character, or the largest difference; they do not overlap."""
+    """Yield up to `PASSAGES` passages that surprise the run most; they do not overlap.
+
+    These have the most bits per character or, if there are two runs, the largest difference.
+    """
     lengths = np.array([len(text) for text in groups.texts])
     ends = np.cumsum(lengths)
     total = np.concatenate([[0.0], np.cumsum(groups.colour)])
-    stop = np.searchsorted(ends, ends - lengths + PASSAGE) + 1  # the group after the passage that starts at each
+    # For each group, the group after the passage that starts there.
+    stop = np.searchsorted(ends, ends - lengths + PASSAGE) + 1
     whole = np.flatnonzero((stop <= len(lengths)) & _starts(groups.texts))
     if not len(whole):
         whole, stop = np.array([0]), np.minimum(stop, len(lengths))
@@ -207,7 +228,13 @@ def _passages(groups: _Groups, blocks: Sequence[dict[str, Any]]) -> Iterator[dic
 
 
 def _starts(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """(groups,) where a passage may start: at the start of a word, or anywhere in a text with few spaces."""
+    """Return at which groups a passage may start: (groups,) booleans.
+
+    A passage starts at the beginning of a word or, in a text with few spaces, anywhere.
+
+    Args:
+        texts: What each group spells.
+    """
     spaces = np.array([text[-1:].isspace() for text in texts])
     after = np.append(True, spaces[:-1]) & ~np.array([text.isspace() for text in texts])
     after |= np.array([text[:1].isspace() and not text.isspace() for text in texts])
@@ -215,7 +242,11 @@ def _starts(texts: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def _histogram(values: NDArray[np.float64], *, two: bool) -> list[dict[str, Any]]:
-    """Bars: label, tokens, height in per cent of the highest, and level of the colour."""
+    """Return the bars of a histogram of bits, or of differences in bits if `two` is true.
+
+    A bar has a label, a count, a height in per cent of the highest bar, and a step of the colour
+    scale.
+    """
     low = -WIDEST if two else 0
     count = 2 * WIDEST if two else BARS
     bins = np.clip(np.floor(values).astype(int) - low, 0, count - 1)
@@ -238,7 +269,10 @@ def _histogram(values: NDArray[np.float64], *, two: bool) -> list[dict[str, Any]
 
 
 def _level(value: float, *, two: bool) -> int:
-    """The step of the colour scale; negative where the second run is surprised more."""
+    """Return the step of the colour scale for a number of bits, or a difference if `two` is true.
+
+    The step is negative if the difference is, because the second run is then surprised more.
+    """
     most = MOST_DIFFERENCE if two else MOST_BITS
     step = min(LEVELS, round(abs(value) / most * LEVELS))
     return step if value >= 0 else -step

@@ -1,8 +1,8 @@
-"""A chart as an SVG element for a page.
+"""The drawing of a chart as an SVG element for an HTML page.
 
-The page sets the colours by CSS variables (`--curve-1`, `--curve-2`, `--level-1`, and so on), so that a chart is light
-or dark like its page.
-Text in the chart is SVG text, not outlines, so that the browser can draw any script.
+The page sets the colours by CSS variables (`--curve-1`, `--curve-2`, `--level-1`, and so on), so
+that a chart is light or dark like its page. Text in the chart is SVG text, not outlines, so that
+the browser can draw any script.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ Points = tuple[NDArray[Any], NDArray[Any]]
 
 
 def svg(chart: Chart) -> str:
-    """The chart as an <svg> element.
+    """Return a chart as an <svg> element.
 
-    Its attribute `data-span` holds the top and the bottom of the plot, and `data-marks` the x positions of the chart's
-    marks, both in units of its viewBox, so that the page can draw a vertical line at a mark.
+    The attribute `data-span` of the element holds the y positions of the top and the bottom of the
+    plot; `data-marks` holds the x positions of the chart's marks. Both are in units of the viewBox.
+    The page's script uses them to draw a vertical line at a mark.
     """
     curves = [_drawable(thinned(curve.x, curve.y), chart) for curve in chart.curves]
     levels = {name: level for name, level in chart.levels.items() if math.isfinite(level)}
@@ -96,13 +97,13 @@ def svg(chart: Chart) -> str:
 
 @dataclass(frozen=True)
 class _Axis:
-    """An axis: where each value is in the chart.
+    """An axis of a chart, which maps values to positions.
 
     Args:
-        scale: See `_scale`.
-        low, high: The ends of the axis, scaled.
-        start, end: The positions of the ends, in units of the chart.
-        ticks: Values and their labels.
+        scale: The function that scales a value, such as a logarithm.
+        low, high: The scaled values at the two ends of the axis.
+        start, end: The positions of the two ends, in units of the chart.
+        ticks: The values that have a label, each with its label.
     """
 
     scale: Callable[[float], float]
@@ -113,7 +114,7 @@ class _Axis:
     ticks: Sequence[tuple[float, str]]
 
     def place(self, value: float) -> float:
-        """The position of a value."""
+        """Return the position of a value on the axis, in units of the chart."""
         return self.start + (self.scale(value) - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
@@ -121,9 +122,16 @@ def _axis(
     values: Sequence[float], start: float, end: float, margin: float,
     *, log: bool = False, percent: bool = False, linear_until: float | None = None,
 ) -> _Axis:  # fmt: skip
-    """An axis from position `start` to `end` that covers the values and a margin around them."""
+    """Return an axis from position `start` to `end` that covers the values and a margin.
+
+    Args:
+        values: The values that the axis must cover.
+        start, end: The positions of the two ends of the axis, in units of the chart.
+        margin: Width of the margin, relative to the extent of the values.
+        log, percent, linear_until: As in `Chart`.
+    """
     low, high = min(values, default=1.0 if log else 0.0), max(values, default=10.0 if log else 1.0)
-    if not log and high - low < 1e-6 * max(1.0, abs(low), abs(high)):  # a constant
+    if not log and high - low < 1e-6 * max(1.0, abs(low), abs(high)):  # all values are equal
         space = 0.05 * abs(high) if abs(high) > 1e-6 else 0.05
         low, high = (low - space if abs(low) > 1e-6 else 0.0), high + space
     if linear_until and high <= 2 * linear_until:
@@ -144,7 +152,11 @@ def _axis(
 
 
 def _scale(log: bool, linear_until: float | None) -> Callable[[float], float]:
-    """The scale of an axis: a logarithm, linear and then a logarithm, or the identity."""
+    """Return the function that scales the values of an axis.
+
+    The function is a logarithm if `log` is true. If `linear_until` is given, it is linear up to
+    this value and logarithmic above. Otherwise it is the identity.
+    """
     if log:
         return math.log10
     if linear_until is None:
@@ -158,7 +170,10 @@ def _scale(log: bool, linear_until: float | None) -> Callable[[float], float]:
 
 
 def _linear_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """At most `most` multiples of 1, 2 or 5 times a power of ten from `low` to `high`."""
+    """Return at most `most` values from `low` to `high` for the ticks of a linear axis.
+
+    Their distance is 1, 2 or 5 times a power of ten.
+    """
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(size * power for size in (1, 2, 5, 10, 20) if (high - low) / (size * power) < most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -166,7 +181,10 @@ def _linear_ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def _log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """At most `most` powers of ten from `low` to `high`; if there are few, also 2 and 5 times these."""
+    """Return at most `most` values from `low` to `high` for the ticks of a logarithmic axis.
+
+    The values are powers of ten and, if these are few, also 2 and 5 times these.
+    """
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     fine = [size * 10.0**power for power in range(first, last + 1) for size in (1, 2, 5)]
     fine = [tick for tick in fine if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
@@ -177,7 +195,11 @@ def _log_ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def _labels(ticks: Sequence[float], *, percent: bool, shortest: bool) -> list[str]:
-    """The labels of ticks: all with as many decimals as their distance needs, or each in its shortest form."""
+    """Return the labels of the ticks of an axis.
+
+    All labels have as many decimals as the distance of the ticks needs. If `shortest` is true, each
+    label has its shortest form instead.
+    """
     distance = min((after - before for before, after in itertools.pairwise(ticks)), default=1.0)
     decimals = max(0, -math.floor(math.log10(distance) + 1e-9))
     if percent:
@@ -191,7 +213,10 @@ def _labels(ticks: Sequence[float], *, percent: bool, shortest: bool) -> list[st
 
 
 def _drawable(points: Points, chart: Chart) -> Points:
-    """The points that the axes can show."""
+    """Return those points (x, y) of a curve that the axes of the chart can show.
+
+    A logarithmic axis cannot show values at or below zero.
+    """
     x, y = points
     kept = (x > 0 if chart.log_x else x == x) & (y > 0 if chart.log_y else y == y)
     return x[kept], y[kept]
@@ -230,7 +255,7 @@ def _curve(chart: Chart, number: int, x: Sequence[float], y: Sequence[float]) ->
 
 
 def _band(curve: Curve, colour: str, x_axis: _Axis, y_axis: _Axis) -> str:
-    """The area between the lowest and the highest of several runs."""
+    """Return the SVG polygon of a band, which goes from `curve.low` to `curve.high`."""
     there = [(x_axis.place(float(x)), y_axis.place(float(y))) for x, y in zip(curve.x, curve.low, strict=True)]
     back = [(x_axis.place(float(x)), y_axis.place(float(y))) for x, y in zip(curve.x, curve.high, strict=True)]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*there, *reversed(back)])
@@ -238,7 +263,10 @@ def _band(curve: Curve, colour: str, x_axis: _Axis, y_axis: _Axis) -> str:
 
 
 def curve_colour(number: int) -> str:
-    """The colour of a curve: one of the page's, and after these one of `hue`."""
+    """Return the CSS colour of the curve with this number, from 0.
+
+    The first curves have colours that the page defines; further ones get a colour from `hue`.
+    """
     if number < len(COLOURS):
         return f"var(--curve-{number + 1})"
     return f"hsl({360 * hue(number):.0f} 55% 52%)"
@@ -251,7 +279,10 @@ def _level_stroke(name: str) -> str:
 
 
 def _legend_rows(chart: Chart, levels: dict[str, float]) -> list[list[tuple[float, str, str]]]:
-    """The rows of the legend; an entry is its offset from the left, the attributes of its line, and its name."""
+    """Divide the entries of the legend into rows that fit the width of the chart.
+
+    An entry is its offset from the left, the SVG attributes of its line, and its name.
+    """
     if not chart.legend or len(chart.curves) + len(levels) < 2:
         return []
     entries = [
@@ -288,7 +319,10 @@ def _text(text: str, x: float, y: float, *, anchor: str = "start", more: str = "
 
 
 def _width(text: str) -> float:
-    """The approximate width of a text, because the fonts of browsers differ."""
+    """Estimate the width of a text in units of the chart.
+
+    The exact width depends on the fonts of the browser.
+    """
     return TEXT * sum(1.0 if unicodedata.east_asian_width(character) in "WF" else 0.56 for character in text)
 
 

@@ -1,4 +1,7 @@
-"""What a sweep shows: a ranked table for the terminal, the same as plain values, and its page."""
+"""The result of a sweep as a ranked table for the terminal, as JSON, and as an HTML page.
+
+A sweep trains many networks with different settings on one text. Each training is a trial.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,17 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class SweepTrial:
-    """One trial of a sweep.
+    """One trial of a sweep: the settings that were tried, and their result.
 
     Args:
-        number: Its number, from 1.
-        run: Its run directory; "" if it has none.
-        settings: The values that were tried, by dotted name.
-        state: How it ended.
-        bits: Bits per character of the whole validation split, or, where it ended early, of its last validation.
-        seconds: Training time.
-        why: Why it failed, in words; "" if it did not.
+        number: Number of the trial, from 1.
+        run: Path of its run directory; "" if it has none.
+        settings: The values of the settings that the sweep varies, by dotted name.
+        state: How the trial ended.
+        bits: Bits per character. A finished trial was scored on the whole validation split; any
+            other has the result of its last validation, or None without a validation.
+        seconds: Training time in seconds.
+        why: Why the trial failed or diverged, in words; otherwise "".
     """
 
     number: int
@@ -43,15 +47,15 @@ class SweepTrial:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The trials of a sweep.
+    """The result of a sweep: its trials, and how important each setting was.
 
     Args:
-        path: The directory of the sweep.
-        trials: In the order of their numbers.
-        importances: How much each setting decides whether a trial is among the best tenth, from 0 to 1; empty where
-            that is not known.
-        facts: What was tried, in a few words each.
-        command: The command that shows it again.
+        path: Directory of the sweep.
+        trials: The trials, in the order of their numbers.
+        importances: How much each setting decides whether a trial is among the best tenth, from 0
+            to 1; empty if this is not known.
+        facts: Phrases that describe the sweep, such as its text and its budget.
+        command: The command line that shows this result again.
     """
 
     path: Path
@@ -62,19 +66,22 @@ class SweepResult:
 
     @property
     def ranked(self) -> list[SweepTrial]:
-        """The finished trials from the best to the worst, then those that ended early, then the others."""
+        """All trials: first the finished ones from best to worst, then those that ended early.
+
+        Unfinished and failed trials come last.
+        """
         order = ("finished", "ended early", "not finished", "failed")
         return sorted(self.trials, key=lambda one: (order.index(one.state), one.bits is None, one.bits or 0.0))
 
     @property
     def best(self) -> SweepTrial | None:
-        """The finished trial with the lowest score; None if none has finished."""
+        """The finished trial with the fewest bits per character; None if no trial has finished."""
         finished = [one for one in self.trials if one.state == "finished"]
         return min(finished, key=lambda one: one.bits or 0.0, default=None)
 
     @property
     def sentences(self) -> list[str]:
-        """The result in sentences."""
+        """Sentences about the result: the best trial and the most important setting."""
         if self.best is None:
             return ["No trial has finished, so there is no result."]
         said = ", ".join(f"{name} {_shown(value)}" for name, value in self.best.settings.items())
@@ -89,7 +96,7 @@ class SweepResult:
 
     @property
     def table(self) -> Table:
-        """The trials from the best to the worst."""
+        """A table of the trials from best to worst: score, state, settings and training time."""
         names = list(self.trials[0].settings) if self.trials else []
         table = Table(["", "bits per character", "state", *names, "time"], [], [])
         for one in self.ranked:
@@ -100,7 +107,7 @@ class SweepResult:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return the trials, the importances and the sentences as a dict for JSON."""
         return {
             "sweep": str(self.path),
             "trials": [asdict(one) for one in self.ranked],
@@ -110,7 +117,7 @@ class SweepResult:
 
 
 def print_sweep(result: SweepResult) -> None:
-    """Print the best trials and the result on standard output."""
+    """Print the best trials of a sweep, and sentences about its result, on standard output."""
     table = result.table
     lines = [table.head, *table.rows[:SHOWN]]
     widths = [max(len(line[place]) for line in lines) for place in range(len(table.head))]
@@ -126,7 +133,7 @@ def print_sweep(result: SweepResult) -> None:
 
 
 def html(result: SweepResult) -> str:
-    """The page of a sweep; it needs nothing but its own file."""
+    """Return the HTML page of a sweep, which loads no other file."""
     return page_environment().get_template("sweep.html").render(
         title=result.path.resolve().name,
         facts=result.facts,
@@ -140,7 +147,10 @@ def html(result: SweepResult) -> str:
 
 
 def _charts(result: SweepResult) -> list[Chart]:
-    """The scores of the finished trials in their order, and the best so far."""
+    """Return a chart of the score of each finished trial, and of the best score up to this trial.
+
+    The list is empty if fewer than two trials have finished.
+    """
     finished = [(one.number, one.bits) for one in result.trials if one.state == "finished" and one.bits is not None]
     if len(finished) < 2:
         return []

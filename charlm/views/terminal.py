@@ -1,6 +1,7 @@
-"""The terminal: a live display during training, plain lines when the output is piped, and the tables of commands.
+"""What charlm prints in a terminal: the progress of a training, and the tables of some commands.
 
-Reports go to standard error, because standard output carries only the result of a command.
+Progress goes to standard error, because standard output carries only the result of a command. It is
+a live display, or plain lines if the output is piped.
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ REFRESH = 0.1
 
 
 class Terminal(Reporter):
-    """Reports a run on standard error.
+    """A reporter that shows the progress of a run on standard error.
 
-    On a terminal, messages, validations and samples scroll above a live display of the progress and the losses. When
-    piped, or on a terminal without cursor control, each event is a line.
+    On a terminal, messages, validations and samples scroll above a live display of the progress and
+    the losses. When the output is piped, or on a terminal without cursor control, each event is a
+    line.
 
     Args:
-        console: Where to write; standard error by default.
+        console: The console to write to; standard error by default.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -150,7 +152,10 @@ class Terminal(Reporter):
             self._view = None
 
     def _due(self) -> bool:
-        """Whether the next plain line of progress is due; if so, the wait for the one after it starts now."""
+        """Return whether it is time to print the next plain line of progress.
+
+        If it is, the wait of `PLAIN_EVERY` seconds for the line after it starts now.
+        """
         if time.monotonic() - self._last_line <= PLAIN_EVERY:
             return False
         self._last_line = time.monotonic()
@@ -177,7 +182,10 @@ class Terminal(Reporter):
         return grid
 
     def _loss_line(self) -> RenderableType:
-        """The newest training loss and validation, each with a sparkline of all so far, and the best validation."""
+        """Return the line of the live display with the newest losses and the best validation.
+
+        The training loss and the validation each have a sparkline of all values so far.
+        """
         parts = []
         if self._losses.last is not None:
             parts.append(f"loss {self._losses.last:.3f} {self._sparkline(self._losses.values)}")
@@ -195,7 +203,10 @@ class Terminal(Reporter):
 
     @staticmethod
     def _fitting(parts: Sequence[str], width: int) -> str:
-        """Join parts into a line; parts at its end that exceed `width` characters are left out."""
+        """Join parts into a line, without those at the end that exceed `width` characters.
+
+        The first part is always kept.
+        """
         kept = [part for part in parts if part]
         while len(kept) > 1 and len("  ".join(kept)) > width:
             kept.pop()
@@ -203,7 +214,10 @@ class Terminal(Reporter):
 
 
 class History:
-    """The losses of a run from the first to the newest, at most `HISTORY` values: in a long run, means of several."""
+    """The training losses of a run from the first to the newest, as fewer than `HISTORY` values.
+
+    In a long run each value is the mean of several successive losses.
+    """
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -212,7 +226,7 @@ class History:
         self._sum, self._count = 0.0, 0
 
     def add(self, loss: float) -> None:
-        """Add the newest loss; one that is not finite is left out."""
+        """Add the newest loss; a loss that is not finite is left out."""
         if not math.isfinite(loss):
             return
         self.last = loss
@@ -226,10 +240,11 @@ class History:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Numbers as a line of blocks, at most `width` characters wide, from the lowest (▁) to the highest (█).
+    """Draw numbers as a line of at most `width` blocks, from the lowest (▁) to the highest (█).
 
-    The highest tenth of the values is drawn as high as the highest of the others, because the steep fall of a loss at
-    the beginning would make the rest look flat.
+    Each block stands for the mean of successive numbers. The highest tenth of the blocks is drawn
+    as high as the highest of the others, because otherwise the steep fall of a loss at the
+    beginning would make the rest look flat.
     """
     parts = np.array_split(np.asarray(values, float), min(width, len(values)))
     means = np.array([part.mean() for part in parts])
@@ -241,10 +256,10 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def print_evaluation(evaluation: Evaluation, vocab_size: int, *, items: bool = False) -> None:
-    """Print how well a text was predicted, as a table on standard output, and what to beware of.
+    """Print how well a run predicts a text, as a table on standard output, and what misleads in it.
 
     Args:
-        evaluation: The result.
+        evaluation: The loss and the counts that the table is computed from.
         vocab_size: Tokens of the vocabulary.
         items: Whether the text consists of separate items.
     """
@@ -293,12 +308,14 @@ def cautions(evaluation: Evaluation, vocab_size: int) -> list[str]:
 
 
 def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation], read: str) -> None:
-    """Print how well a run and baselines predicted the same text, as a table on standard output; the best is marked.
+    """Print how well a run and some baselines predict the same text, as a table on standard output.
+
+    The best baseline is marked.
 
     Args:
         evaluation: The result of the run.
-        baselines: Those of the baselines by name.
-        read: A phrase that says what the baselines have read.
+        baselines: The results of the baselines, by name.
+        read: A phrase that says which text the baselines have read.
     """
     best = min(baselines, key=lambda name: baselines[name].bits_per_character)
     width = max(map(len, baselines))
@@ -315,13 +332,14 @@ def print_baselines(evaluation: Evaluation, baselines: Mapping[str, Evaluation],
 def print_cells(
     chosen: Mapping[str, Cell], features: int, hidden: int, speeds: Mapping[str, float] | None = None
 ) -> None:
-    """Print cells on standard output: implementation, speed, number of parameters, equations.
+    """Print a description of cells on standard output: implementation, speed, size, equations.
 
     Args:
-        chosen: Cells by name.
-        features: Width of the layer's input.
-        hidden: Units of the layer.
-        speeds: Training speed of each cell and of "lstm" in tokens per second, if measured.
+        chosen: The cells by name.
+        features: Width of the input of a layer, for the number of parameters.
+        hidden: Number of units of a layer.
+        speeds: Training speed of each of these cells and of "lstm" in tokens per second; None if it
+            was not measured.
     """
     for number, (name, cell) in enumerate(chosen.items()):
         on_cpu, on_gpu = cell.path("cpu", hidden), cell.path("cuda", hidden)

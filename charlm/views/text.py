@@ -1,4 +1,4 @@
-"""Text for display: control characters made visible, long lines wrapped."""
+"""The preparation of text for display: visible control characters, and wrapped lines."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ _SYMBOLS |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
 
 
 def visible(text: str) -> str:
-    """A text that cannot control a terminal: its control characters are replaced by visible signs (ESC by ␛).
+    """Replace the control characters of a text by visible signs (ESC by ␛).
 
-    New lines and tabs stay, and CR LF becomes LF.
+    Such a text cannot control a terminal. New lines and tabs stay, and CR LF becomes LF.
     """
     return text.replace("\r\n", "\n").translate(_SYMBOLS)
 
 
 def shown(text: str) -> str:
-    """A text for standard output: on a terminal its control characters are visible, a pipe gets it unchanged."""
+    """Return a text in the form in which standard output should get it.
+
+    On a terminal the control characters are made visible; a pipe or a file gets the text unchanged.
+    """
     return visible(text) if sys.stdout.isatty() else text
 
 
 def json_line(value: Any) -> str:
-    """A value as JSON in one line without control characters, not even those that JSON allows."""
+    """Return a value as one line of JSON without control characters.
+
+    JSON allows some control characters in strings, such as DEL; these are escaped too.
+    """
     return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def wrap(text: str, width: int) -> str:
-    """A text whose lines are at most `width` columns wide, broken at spaces where possible.
+    """Break a text into lines that are at most `width` columns wide, at spaces where possible.
 
-    Control characters are made visible, tabs become spaces, spaces at the ends of lines are removed, and wide (East
-    Asian) characters count as two columns.
+    Control characters are made visible, tabs become spaces, spaces at the ends of lines are
+    removed, and wide (East Asian) characters count as two columns.
     """
-    from rich.console import Console  # here, because `charlm generate` needs only `visible`
+    from rich.console import Console  # imported late: `charlm generate` needs only `visible`
     from rich.text import Text
 
     lines = Text(visible(text)).wrap(Console(), width, tab_size=4)
