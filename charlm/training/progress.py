@@ -82,7 +82,7 @@ class Progress:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; the last one may have fewer batches than the others."""
+        """Optimiser steps of an epoch; the last step may have fewer batches than the others."""
         return -(-self.batches_per_epoch // self.accumulate)
 
     @property

@@ -99,6 +99,6 @@ def _visible(character: str) -> str:
 
 
 def kind(token: str) -> str:
-    """Return the kind of a token's first character, a value of `KINDS`; otherwise "blank"."""
+    """Return the kind of a token's first character: a value of `KINDS`, or "blank" if none fits."""
     category = unicodedata.category(token[0]) if token else ""
     return KINDS.get(category) or KINDS.get(category[:1], "blank")

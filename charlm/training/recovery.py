@@ -44,8 +44,8 @@ class Recovery:
     def check(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         """Return to the last checkpoint if the weights have diverged.
 
-        They have if a weight, a value of the optimiser or the loss of the newest batch is not
-        finite.
+        Weights count as diverged if one of them, a value of the optimiser or the loss of the newest
+        batch is not finite.
         """
         with trainer.precision_plugin.forward_context():
             good = module.predicts_finite() and _is_finite(module.model.state_dict())

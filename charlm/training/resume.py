@@ -150,9 +150,9 @@ def check_processes(directory: RunDirectory, before: int, now: int) -> None:
 
 @contextlib.contextmanager
 def fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Iterator[None]:
-    """Turn errors within the block into a CharlmError: the checkpoint does not fit the run.
+    """Turn errors within the block into a CharlmError that says that the checkpoint does not fit.
 
-    Lightning and torch raise errors of many types for this reason.
+    Lightning and torch raise errors of many types if a checkpoint does not fit the run.
 
     Args:
         directory: The run.

@@ -1,6 +1,7 @@
 """The sample schedule, which says after which steps of a training samples are generated.
 
-`check_prompts` checks whether the vocabulary has everything that their prompts contain.
+`check_prompts` checks whether the vocabulary has everything that the prompts of the samples
+contain.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def is_due(epoch: int, every: int | Literal["auto"] = "auto") -> bool:
     Args:
         epoch: The number of the epoch, counted from 1.
         every: Epochs between samples. "auto": after epochs 1 to 10, then 12, 14, ..., 20, 25, ...,
-            50, 60, ..., 100, 120, and so on. These are about sixteen for each factor of ten,
-            because a network changes more slowly the more it has learnt.
+            50, 60, ..., 100, 120, and so on: about sixteen epochs for each factor of ten, because a
+            network changes more slowly the more it has learnt.
     """
     if every != "auto":
         return epoch % every == 0

@@ -227,7 +227,7 @@ def _open_logger(
 ) -> RunLogger:
     """Open the logger of a run, and delete numbers and samples of steps after `step`.
 
-    The deleted ones will be logged again.
+    The training will log these steps again.
     """
     directory.drop_leftovers()
     others = [*other_loggers(config.trainer.logger, directory), *loggers]
