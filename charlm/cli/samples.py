@@ -29,7 +29,7 @@ def samples(
     *,
     options: Options[SamplesOptions] = None,
 ) -> None:
-    """Show the sample history of a run: texts generated from initialisation to the end."""
+    """Show the sample history of a run: texts generated before, during and after training."""
     config = read(SamplesOptions, options)
     from charlm.run_directory import RunDirectory
     from charlm.views.text import json_line, visible

@@ -1,4 +1,4 @@
-"""Settings from files and presets (`--config`), environment variables and options, merged."""
+"""The merging of settings from files and presets, environment variables and options."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
 def _is_unicode(text: str) -> bool:
     """Return whether a text has no lone surrogates.
 
-    Python puts them in place of bytes of the command line that are not UTF-8.
+    Python puts such surrogates in place of bytes of the command line that are not UTF-8.
     """
     return not any("\ud800" <= character <= "\udfff" for character in text)
 

@@ -47,7 +47,8 @@ def find_preset(name: str) -> Path:
     A name with a folder or a file ending is always taken for a path, even if no such file exists.
 
     Raises:
-        CharlmError: the name has neither, and there is neither a file nor a preset of that name.
+        CharlmError: the name is a single word, and there is neither a file nor a preset of that
+            name.
     """
     path = Path(name)
     if path.exists() or path.suffix or len(path.parts) > 1:

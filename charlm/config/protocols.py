@@ -86,7 +86,7 @@ class Protocol:
 
     @property
     def untuned(self) -> list[str]:
-        """The dotted names of the settings that are still to be tuned."""
+        """The dotted names of the settings of this protocol that have no value yet."""
         used = {f"{self.name}.{name}": value for name, value in self._used().items()} | {
             "temperature": self.temperature
         }

@@ -86,7 +86,7 @@ class LanguageModule(lightning.LightningModule):
             if "cuda" in self._random and self.device.type == "cuda":
                 torch.cuda.set_rng_state(self._random["cuda"][rank].clone(), self.device)
             self._random = None
-        elif self.trainer.global_rank:  # all processes have the same weights, but dropout must differ
+        elif self.trainer.global_rank:  # weights are the same in all processes, dropout must differ
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -135,7 +135,7 @@ class LanguageModule(lightning.LightningModule):
             progress.bad_steps = 0
         else:
             self.state = None
-            # With fp16, the loss scaler lowers its scale after such a step, so it is no sign of divergence.
+            # With fp16, the loss scaler lowers its scale after such a step: no sign of divergence.
             progress.bad_steps += scaler is None
             progress.skipped_steps += 1
         if scaler is not None:

@@ -113,7 +113,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, algorithm: 
     """Clip gradients in place and return their norm before clipping, a scalar tensor.
 
     Args:
-        parameters: Those without a gradient are ignored.
+        parameters: The parameters of a network; those without a gradient are ignored.
         limit: Largest norm or value allowed; 0: clip nothing.
         algorithm: "norm" limits the norm of all gradients together (Pascanu, Mikolov, Bengio 2013);
             "value" limits each number to the range from -limit to limit (as in char-rnn).

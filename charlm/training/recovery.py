@@ -26,11 +26,11 @@ from charlm.training.processes import end_quietly
 
 
 class Recovery:
-    """The return of a diverged training to its last checkpoint, with a lower learning rate.
+    """The part of a training that replaces diverged weights by those of the last checkpoint.
 
-    If the training diverges a second time, it is ended. Only the weights and the optimiser return
-    to the checkpoint. The recurrent state is set to zero; the position in the text, the step and
-    the schedule are kept. All processes of a run make the same decision.
+    The optimiser returns to the checkpoint as well, and the learning rate is lowered. The recurrent
+    state is set to zero; the position in the text, the step and the schedule are kept. If the
+    training diverges a second time, it is ended. All processes of a run make the same decision.
 
     Args:
         directory: The run; its `last.ckpt` is finite, because weights are checked before each save.
@@ -79,7 +79,7 @@ class Recovery:
         )
 
     def _give_up(self, trainer: lightning.Trainer, module: LanguageModule, reason: str) -> None:
-        """Raise Diverged in the first process, and end the others without a message."""
+        """End the training: raise Diverged in the first process, end the others silently."""
         if trainer.global_rank:
             end_quietly()
         optimizer, settings, run = module.optimizer_config, module.trainer_config, self.directory.path
