@@ -1,4 +1,8 @@
-"""The commands, one module each; a module imports what it needs when its command runs, so that help is fast."""
+"""The command line: each command is a function in a module of its own.
+
+The module of a command is imported only when the command runs, and it imports slow libraries only
+where it uses them. Therefore help is fast.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,7 @@ EPILOGUE = f"charlm COMMAND --help lists the options of a command. {IMPORT}"
 
 
 def build_app(arguments: Sequence[str] = ()) -> App:
-    """Build the command line: each command is the function of its name in the module of its name.
+    """Build the command line; the command `train` is the function `train` in `charlm.cli.train`.
 
     Args:
         arguments: What the user typed. The command that it names takes its summary from its
@@ -97,7 +101,10 @@ def build_app(arguments: Sequence[str] = ()) -> App:
 
 
 def _summary(name: str) -> str:
-    """The first line of a command's docstring, read from its source: importing all commands takes longer than help."""
+    """Return the first line of a command's docstring, read from the source of its module.
+
+    Reading the source is faster than importing the modules of all commands to show the help.
+    """
     tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
     return (ast.get_docstring(next(functions)) or "").partition("\n")[0]
@@ -107,7 +114,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit the process.
 
     The exit status is 0 on success; 2 for an error that a user can fix, with one line on standard
-    error; 130 after Ctrl-C; 143 after SIGTERM; 141 if the reader of the output has gone.
+    error; 130 after Ctrl-C; 143 after SIGTERM; 141 if the program that reads the output has ended.
+
+    Args:
+        argv: What the user typed after `charlm`; None: the arguments of this process.
     """
     threading.excepthook = _thread_failed
     for stream in (sys.stdout, sys.stderr):
@@ -132,8 +142,8 @@ def _status(arguments: list[str], closed: bool) -> int:
     """Run a command and return its exit status; if it fails, print one line that says why.
 
     Args:
-        arguments: What was typed.
-        closed: Whether standard output is closed.
+        arguments: What the user typed after `charlm`.
+        closed: Whether standard output was closed when the process began.
     """
     command: App | None = None
     try:
@@ -176,7 +186,8 @@ def _reader_gone(console: Console) -> NoReturn:
 def _open_standard_streams() -> bool:
     """Open the standard streams that are closed, and return whether standard output was closed.
 
-    Otherwise the next file that is opened would get the file descriptor of a standard stream.
+    They are opened on the null device. Otherwise the next file that is opened would get the file
+    descriptor of a standard stream, and output would be written into it.
     """
     closed = sys.stdout is None
     if None in (sys.stdin, sys.stdout, sys.stderr):
@@ -189,7 +200,7 @@ def _open_standard_streams() -> bool:
 
 
 def _explain_system(error: BaseException) -> str | None:
-    """What the system refused and what to do, in one line; None for an error that is a bug."""
+    """Return in one line what the system refused and what to do; None if the error is a bug."""
     if isinstance(error, OSError) and (description := describe_os_error(error)):
         return description
     full = ("allocate", "failed to map segment", "can't start new thread", "not enough memory", "libgomp")
@@ -199,10 +210,14 @@ def _explain_system(error: BaseException) -> str | None:
 
 
 def _shortened(message: str, arguments: Sequence[str]) -> str:
-    """A message in which long values are cut.
+    """Return a message in which long values are cut.
 
     A value that was typed is cut to `LONGEST` characters, and so is any word of at least twice that
     length.
+
+    Args:
+        message: The message.
+        arguments: What the user typed.
     """
     values = [text for argument in arguments for text in (argument, argument.partition("=")[2])]
     for text in sorted((text for text in values if len(text) > LONGEST), key=len, reverse=True):
@@ -216,7 +231,7 @@ def _run(app: App, command: App | None, arguments: list[str]) -> None:
 
     Args:
         app: The command line.
-        command: The command that the arguments name; None: they name none, such as `--help`.
+        command: The command that the arguments name; None if they name none, as with `--help`.
         arguments: What was typed, the name of the command included.
     """
     if command is not None:
@@ -242,10 +257,10 @@ def _fail(message: str) -> int:
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """Print the traceback of a thread that failed, but not for an OSError that a user can fix.
+    """Print the traceback of a thread that failed, unless a user can fix the error.
 
-    TensorBoard writes in a thread. When the disk is full there, the error is raised again where the
-    next number is logged.
+    TensorBoard writes in a thread, which fails with an OSError when the disk is full. The same
+    error is raised in the main thread when the next number is logged, and reported there.
     """
     if not (isinstance(failure.exc_value, OSError) and describe_os_error(failure.exc_value)):
         threading.__excepthook__(failure)

@@ -16,7 +16,7 @@ from charlm.errors import CharlmError
 
 @dataclass(frozen=True)
 class AttributeOptions(ProtocolOptions):
-    """The runs, the texts that they score, and the form of the output."""
+    """The options of `charlm attribute`: the runs to choose from, and the form of the output."""
 
     runs: tuple[str, ...] = setting((), "the directories of two or more trainings, one for each author, language, ...")
     by: Literal["text", "line"] = setting("text", "attribute each file as a whole, or each line")
@@ -32,8 +32,9 @@ def attribute(
 ) -> None:
     """Say which of several runs finds each text, or each line, most probable: who wrote this?
 
-    Prints the name of the run, its probability if all runs are equally probable beforehand, and the text or line,
-    separated by tabs.
+    For each text or line, the output has three columns, separated by tabs: the name of the run, the
+    probability of the run (all runs being equally probable beforehand), and the name of the file or
+    the line.
     """
     config = read(AttributeOptions, options)
     protocol = config.chosen()

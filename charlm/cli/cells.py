@@ -13,7 +13,7 @@ from charlm.config.fields import NonNegativeInteger, PositiveInteger, setting
 
 @dataclass(frozen=True)
 class CellsOptions:
-    """The sizes for which parameters are counted, and how training speed is measured."""
+    """The options of `charlm cells`: the sizes of the layer, and how to measure speed."""
 
     hidden: PositiveInteger = setting(256, "hidden units of the layer")
     embedding: NonNegativeInteger = setting(0, "width of the layer's input (0: as wide as the layer)")

@@ -15,7 +15,7 @@ from charlm.config.fields import setting
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Which text is looked at, and for which machine."""
+    """The options of `charlm doctor`: the text to examine, and the device of the later training."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "where you will train (auto: cuda if it is there)")
     json: bool = setting(False, "print JSON")
@@ -28,7 +28,9 @@ def doctor(
 ) -> None:
     """Examine a text before training: encoding, rare characters, copies, drift, and settings to start with.
 
-    The text is read and split as `charlm train` does with the same options. Nothing is trained and nothing is written.
+    Copies are passages that occur more than once; drift is a change of the text from its beginning
+    to its end. The text is read and split as `charlm train` does with the same options. Nothing is
+    trained and nothing is written.
     """
     config = read(DoctorOptions, options)
     from charlm.evaluation.diagnosis import diagnose

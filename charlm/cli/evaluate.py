@@ -14,7 +14,7 @@ from charlm.config.fields import PositiveInteger, setting
 
 @dataclass(frozen=True)
 class EvaluateOptions(ProtocolOptions):
-    """Which text, and how it is read."""
+    """The options of `charlm evaluate`: the text, how it is read, and the form of the output."""
 
     split: Literal["train", "val", "test"] = setting("val", "which split of the run's own text, if no text is named")
     lanes: PositiveInteger = setting(
@@ -32,8 +32,8 @@ def evaluate(
 ) -> None:
     """Measure how well a run predicts a text, or a split of its own: bits per character, perplexity.
 
-    By default the state is carried from the first token to the last. With separate lines or documents, each of
-    them starts from the zero state.
+    By default the state is carried from the first token to the last. If the run was trained on
+    separate lines or documents, each of them starts from the zero state.
     """
     config = read(EvaluateOptions, options)
     from charlm.evaluation.baselines import describe_training

@@ -1,4 +1,4 @@
-"""What `charlm race` and `charlm sweep` share: many trainings, which may be interrupted, and their result."""
+"""The steps that `charlm race` and `charlm sweep` share: train many runs, and show their result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from charlm.views.text import json_line, visible
 
 
 class Directory(Protocol):
-    """The directory of a race or a sweep: where its page is, and the command that continues it."""
+    """The directory of a race or a sweep: the path of its page, and the command to continue."""
 
     @property
     def page(self) -> Path: ...
@@ -35,15 +35,17 @@ def run_experiment(
     *,
     json: bool,
 ) -> None:
-    """Start or open an experiment, train what is not finished, and show the result.
+    """Start or continue a race or a sweep: train what is not finished, and show the result.
+
+    If the user interrupts it, say how to continue.
 
     Args:
-        begin: Returns the directory.
-        train: Trains what is not finished.
-        result: Returns the result.
-        write_page: Writes the page of the result into the directory.
-        show: Prints the result.
-        json: Print the result as JSON instead.
+        begin: Creates or opens the directory of the race or sweep, and returns it.
+        train: Trains the runs of the directory that are not finished.
+        result: Computes the result from the directory.
+        write_page: Writes the result into the directory as an HTML page.
+        show: Prints the result as a table.
+        json: Whether to print the result as JSON instead.
     """
     from charlm.views.terminal import Terminal
 

@@ -22,7 +22,7 @@ CHANGES = 8  # changes of the prompt that are listed
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """What to generate, and how."""
+    """The options of `charlm generate`, except those of sampling."""
 
     prompt: str = setting("", "what the text starts with")
     prompt_file: str = setting("", "a file that holds the prompt (- for standard input)")
@@ -62,7 +62,7 @@ def generate(
     options: Options[GenerateOptions] = None,
     sampling: Options[SamplingOptions] = None,  # type: ignore[valid-type]
 ) -> None:
-    """Generate text from a trained run, on standard output."""
+    """Generate text from a trained run and print it on standard output."""
     config = read(GenerateOptions, options)
     read(SamplingOptions, sampling)
     values = {name: processors[name].parse(value) for name, value in named(sampling).items()}
@@ -113,7 +113,12 @@ def _write(run: Any, config: GenerateOptions, values: dict[str, float]) -> None:
 
 
 def _listed(changes: dict[str, str]) -> str:
-    """What became of parts of the prompt that the vocabulary lacks: the first `CHANGES` of them."""
+    """Return the changes of a prompt in words, at most `CHANGES` of them.
+
+    Args:
+        changes: What replaced each part of the prompt that the vocabulary lacks; an empty text if
+            the part was left out.
+    """
     shown = [f"{old!r} became {new!r}" if new else f"{old!r} was left out" for old, new in changes.items()]
     return ", ".join(shown[:CHANGES]) + (f", and {len(shown) - CHANGES} more" if len(shown) > CHANGES else "")
 

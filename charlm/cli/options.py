@@ -74,7 +74,11 @@ else:
 
 
 def read(cls: type[T], options: Any) -> T:
-    """The settings of a command, with the defaults of options that the user did not give.
+    """Convert and check the options of a command, and return them as an instance of `cls`.
+
+    Args:
+        cls: A dataclass of settings, one for each option.
+        options: What the user typed; options that are not given keep their defaults.
 
     Raises:
         CharlmError: a value of the wrong type or out of its range.
@@ -83,7 +87,7 @@ def read(cls: type[T], options: Any) -> T:
 
 
 def named(options: Any) -> dict[str, Any]:
-    """The options that the user gave, as nested plain values.
+    """Return the options that the user gave as nested dictionaries, neither converted nor checked.
 
     A value is the text that was typed or a list of texts, True for a switch without a value, or
     None for `none`.
@@ -100,7 +104,10 @@ def named(options: Any) -> dict[str, Any]:
 
 
 def _option_class(cls: type) -> Any:
-    """A dataclass with an option for each setting of `cls`; the values stay as they were typed."""
+    """Make a dataclass for cyclopts with an option for each setting of `cls`.
+
+    Its values stay as they were typed.
+    """
     hints = typing.get_type_hints(cls, include_extras=True)
     options: list[Any] = []
     for definition in dataclasses.fields(cls):
@@ -120,7 +127,12 @@ def _default(value: Any) -> Any:
 
 
 def _option(definition: dataclasses.Field[Any], hint: Any) -> Any:
-    """The type of an option, annotated with what help and completion show."""
+    """Return the type of an option, annotated with what help and completion show.
+
+    Args:
+        definition: The dataclass field that defines the setting.
+        hint: The type of the setting.
+    """
     choices = _choices(definition.metadata["choices"])
     several = typing.get_origin(hint) is tuple
     shown: Any = Literal[choices] if choices else str if several else hint
@@ -153,12 +165,12 @@ def _choices(registry: str) -> tuple[str, ...]:
 
 
 def _text(hint: Any, tokens: Sequence[Token]) -> Any:
-    """The value of an option as it was typed; a switch alone is true."""
+    """Return the value of an option as it was typed; True or False for a switch without a value."""
     return tokens[-1].implicit_value if isinstance(tokens[-1].implicit_value, bool) else tokens[-1].value
 
 
 def _text_or_none(hint: Any, tokens: Sequence[Token]) -> Any:
-    """As `_text`, for a setting that may be None, which is typed as none or null."""
+    """Return the value of an option as `_text` does, but None if "none" or "null" was typed."""
     value = _text(hint, tokens)
     return None if str(value).lower() in ("none", "null") else value
 
@@ -171,12 +183,17 @@ def _texts(hint: Any, tokens: Sequence[Token]) -> list[str]:
 
 
 def spelled(app: App, arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the value of a switch joined to the switch.
+    """Return the arguments with the value of each switch joined to the switch.
 
     `--model.tie false` becomes `--model.tie=false`.
 
+    Args:
+        app: The command.
+        arguments: What the user typed after the name of the command.
+
     Raises:
-        CharlmError: another word follows a switch, and it is not a text or a run either.
+        CharlmError: a switch is followed by a word that is neither true nor false nor an existing
+            path.
     """
     switches = {
         name for argument in app.assemble_argument_collection() if _is_switch(argument) for name in argument.names
@@ -195,7 +212,7 @@ def spelled(app: App, arguments: Sequence[str]) -> list[str]:
 def take_imports(arguments: Sequence[str]) -> list[str]:
     """Import the file of each `--import FILE`, and return the other arguments.
 
-    The files may register cells and other parts.
+    The files may register cells and other extensions.
 
     Raises:
         CharlmError: a file is missing, or importing it raises an error.
@@ -238,22 +255,26 @@ def _is_switch(argument: Any) -> bool:
 
 
 def option_names(app: App) -> list[str]:
-    """The names of the options of a command, without the hyphens."""
+    """Return the names of the options of a command, without the leading hyphens."""
     arguments = [argument for argument in app.assemble_argument_collection() if not argument.children]
     return [name[2:] for argument in arguments for name in argument.names if name.startswith("--")]
 
 
 def group_names(app: App) -> list[str]:
-    """The names of the groups of options with hyphens, such as `--model`."""
+    """Return the names of the groups of options of a command, with hyphens, such as `--model`."""
     names = [name for argument in app.assemble_argument_collection() if argument.children for name in argument.names]
     return [name for name in names if name.startswith("--")]  # a collection of options is called *
 
 
 def unknown_option(app: App, word: str) -> CharlmError:
-    """The error for a word that looks like an option but is none.
+    """Return the error for a word that looks like an option of a command but is none.
 
-    It suggests our option of the same meaning, if the word is an option of another program, or else
-    a similar one.
+    The message suggests an option: if other programs call one of ours by this word, that one;
+    otherwise one with a similar name.
+
+    Args:
+        app: The command.
+        word: The word.
     """
     options = option_names(app)
     first = word.split("=")[0]
@@ -271,7 +292,7 @@ def unknown_option(app: App, word: str) -> CharlmError:
 
 
 def explained(app: App, error: CycloptsError) -> CharlmError:
-    """Turn an error of the parser into one line that says what to do."""
+    """Turn an error of the parser into a CharlmError of one line that says what to do."""
     names = [name for name in app if not name.startswith("-")]
     if isinstance(error, UnknownCommandError):
         name = error.unused_tokens[0] if error.unused_tokens else ""
@@ -296,7 +317,14 @@ def explained(app: App, error: CycloptsError) -> CharlmError:
 
 
 def names_as_options(message: str, options: Iterable[str]) -> str:
-    """A message in which the settings (`model.hidden`, in backquotes) are spelled as options of a command."""
+    """Return a message in which names of settings are replaced by options of a command.
+
+    Settings in backquotes, such as `model.hidden`, become options such as --model.hidden.
+
+    Args:
+        message: The message.
+        options: The names of the command's options, without hyphens.
+    """
     known = {option: option for option in options}
     tails = {option.rpartition(".")[2]: option for option in known}
     parts = message.split("`")
@@ -308,10 +336,10 @@ def names_as_options(message: str, options: Iterable[str]) -> str:
 
 
 def output_path(name: str | Path) -> Path:
-    """The path of a file that a command is going to write.
+    """Return the path of a file that a command is going to write, after a check of the path.
 
     Raises:
-        CharlmError: it is a folder, or lies in one that does not exist.
+        CharlmError: the path is a folder, or its folder does not exist.
     """
     path = Path(name)
     if path.is_dir() or not path.parent.is_dir():
@@ -320,10 +348,10 @@ def output_path(name: str | Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Read a small UTF-8 file without changing its newlines; - is standard input.
+    """Read a small UTF-8 file without changing its newlines; the path - is standard input.
 
     Raises:
-        CharlmError: it cannot be read.
+        CharlmError: the file cannot be read.
     """
     try:
         if str(path) == "-":

@@ -15,7 +15,7 @@ WINDOW = 256
 
 @dataclass(frozen=True)
 class ProtocolOptions:
-    """Which weights read the text, and how."""
+    """The options of an evaluation protocol: which weights read the text, and how it is read."""
 
     protocol: ProtocolName = setting(
         "carried",
@@ -34,7 +34,7 @@ class ProtocolOptions:
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def chosen(self) -> Protocol:
-        """The protocol.
+        """Return the evaluation protocol that the options describe.
 
         Raises:
             CharlmError: a setting was given that belongs to another protocol.

@@ -1,4 +1,4 @@
-"""charlm race: several cells on one text, equal in size and budget."""
+"""charlm race: compare several cells on one text, at equal size and training budget."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ def race(
 ) -> None:
     """Compare cells on one text: each trained at equal size and equal budget, with several seeds.
 
-    `charlm race TEXT --cells lstm gru min_gru` searches the learning rate of each cell, trains it with several seeds,
-    ranks the cells by the validation split and says how sure the order is. Every setting of charlm train can be
-    given and applies to all cells; the defaults are those of charlm train, except checkpoint.patience 0,
-    samples.scored 0 and data.test_fraction 0.05. The table is printed on standard output; the page
-    is race.html in the directory of the race.
+    `charlm race TEXT --cells lstm gru min_gru` searches the learning rate of each cell, trains it
+    with several seeds, ranks the cells by the validation split and says how sure the order is.
+    Every setting of charlm train can be given and applies to all cells. The defaults are those of
+    charlm train, except checkpoint.patience 0, samples.scored 0 and data.test_fraction 0.05. The
+    table of results is printed on standard output; the page with all results is race.html in the
+    directory of the race.
     """
     chosen, values = read(RaceOptions, options), named(settings)
     if resume is not None:

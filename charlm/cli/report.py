@@ -1,4 +1,4 @@
-"""charlm report: a page of a run, or of several compared."""
+"""charlm report: write a page about one run, or a page that compares several runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from charlm.errors import CharlmError
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What is written, and where."""
+    """The options of `charlm report`: the format and the path of the page."""
 
     format: Literal["html", "md"] = setting("html", "a page to open in a browser, or Markdown for a README")
     output: str = setting(
@@ -28,9 +28,9 @@ def report(
     *run: Annotated[str, Parameter(help="the directories of trainings")],
     options: Options[ReportOptions] = None,
 ) -> None:
-    """Write one page that shows what a run learnt: its samples, curves, scores and settings; or several runs compared.
+    """Write a page that shows what a run learnt (samples, curves, settings) or compares runs.
 
-    The page needs no network and no server. Its path is printed on standard output.
+    The page needs no internet connection and no server. Its path is printed on standard output.
     """
     config = read(ReportOptions, options)
     if not run:

@@ -15,7 +15,7 @@ from charlm.errors import CharlmError
 
 @dataclass(frozen=True)
 class SamplesOptions:
-    """Which of the samples generated during training are shown."""
+    """The options of `charlm samples`: which samples are shown, and in which form."""
 
     prompt: str | None = setting(None, "only samples of this prompt")
     epoch: NonNegativeNumber | None = setting(None, "only samples of this epoch (0: initialisation)")
@@ -29,7 +29,7 @@ def samples(
     *,
     options: Options[SamplesOptions] = None,
 ) -> None:
-    """Show the sample history of a run: what it generated at initialisation, after each epoch, and at the end."""
+    """Show the sample history of a run: texts generated before, during and after training."""
     config = read(SamplesOptions, options)
     from charlm.run_directory import RunDirectory
     from charlm.views.text import json_line, visible

@@ -25,7 +25,7 @@ PREFERRED = 5
 
 @dataclass(frozen=True)
 class ScoreOptions(ProtocolOptions):
-    """What is scored, and how it is shown."""
+    """The options of `charlm score`: what is scored, and how the scores are shown."""
 
     by: Literal["text", "line", "token"] = setting(
         "text", "one score for each file, for each line (read on its own), or for each token"
@@ -80,7 +80,16 @@ def score(
 
 
 def _scored(runs: Sequence[Run], places: Sequence[str], config: ScoreOptions) -> list[Scored]:
-    """The files, the lines of all files as one, or the split of the first run, scored by each run."""
+    """Score files, lines or a split of the first run by each run.
+
+    With `by` line, all lines are one result; otherwise each file is a result of its own. Without
+    files, the split is scored.
+
+    Args:
+        runs: One run, or two to compare.
+        places: Files, folders and globs.
+        config: The options of the command.
+    """
     from charlm.text.separate import lines_of, read_files
     from charlm.views.scores import Scored
     from charlm.views.terminal import Terminal

@@ -1,4 +1,4 @@
-"""Settings from presets and files (`--config`) and from environment variables, which options override."""
+"""The merging of settings from files and presets, environment variables and options."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ OTHER_VARIABLES = ("CHARLM_CACHE", "CHARLM_RUN")
 
 
 def given_settings(text: Sequence[str], files: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings from everything that a user gave: files in their order, then the environment, then options.
+    """Merge all settings that a user gave into nested dictionaries.
+
+    Later sources win over earlier ones: files in their order, then environment variables, then
+    options.
 
     Args:
-        text: The texts of the command line.
+        text: The texts that the command line names.
         files: Names of presets and files.
-        options: The options of the command line, as nested values.
+        options: The options of the command line, as nested dictionaries.
 
     Raises:
         CharlmError: an unknown key, or a value that does not fit.
@@ -40,10 +43,11 @@ def given_settings(text: Sequence[str], files: Sequence[str], options: dict[str,
 
 
 def from_file(name: str) -> dict[str, Any]:
-    """Nested settings from a YAML file, or from a preset by its name.
+    """Read settings from a YAML file, or from a preset by its name, into nested dictionaries.
 
     Raises:
-        CharlmError: neither a file nor a preset, not YAML, an unknown key, or a value that does not fit.
+        CharlmError: there is neither such a file nor such a preset, the file is not YAML, or it has
+            an unknown key or a value that does not fit.
     """
     import yaml
 
@@ -58,10 +62,12 @@ def from_file(name: str) -> dict[str, Any]:
 
 
 def from_environment() -> dict[str, Any]:
-    """Nested settings from variables such as CHARLM_MODEL__HIDDEN and CHARLM_SEED.
+    """Read settings from variables such as CHARLM_MODEL__HIDDEN and CHARLM_SEED.
+
+    The result has nested dictionaries, such as {"model": {"hidden": "256"}}.
 
     Raises:
-        CharlmError: a variable with the prefix CHARLM_ that is no setting, or an unfit value.
+        CharlmError: a variable with the prefix CHARLM_ is no setting, or its value does not fit.
     """
     known = {setting.name: f"{PREFIX}{setting.name.upper().replace('.', '__')}" for setting in settings(Config)}
     strangers = {name for name in os.environ if name.startswith(PREFIX)} - {*known.values(), *OTHER_VARIABLES}

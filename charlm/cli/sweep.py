@@ -1,4 +1,4 @@
-"""charlm sweep: many settings on one text."""
+"""charlm sweep: search the best settings for one text."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def sweep(
     options: Options[SweepOptions] = None,
     settings: Options[Config] = None,
 ) -> None:
-    """Search the best settings for one text with Optuna: which are tried is said in a space file.
+    """Search the best settings for one text with Optuna, among those that a space file allows.
 
-    `charlm sweep TEXT --space space.yaml` trains one run after the other. A line of the file is a range,
-    `optimizer.lr: {low: 0.001, high: 0.02, log: true}`, or a list of choices, `model.cell: [lstm, gru]`. All settings
-    of charlm train are the common base. The best trials are printed on standard output; the page is sweep.html in the
-    directory of the sweep.
+    `charlm sweep TEXT --space space.yaml` trains one run after the other. A line of the file is a
+    range, `optimizer.lr: {low: 0.001, high: 0.02, log: true}`, or a list of choices, `model.cell:
+    [lstm, gru]`. Settings of charlm train can be given as well and apply to all runs. The best
+    trials are printed on standard output; the page is sweep.html in the directory of the sweep.
     """
     chosen, values = read(SweepOptions, options), named(settings)
     if resume is not None:

@@ -38,9 +38,9 @@ def train(
     """Train on a text: files, folders, globs or - for standard input; without any, the built-in corpus.
 
     Settings come from defaults, then `--config` files in their order, then environment variables
-    (CHARLM_MODEL__HIDDEN=256), then options. A setting without a default is chosen by the size of the
-    text, or is off. A switch takes true or false: `--model.tie false`. The path of
-    the run is printed on standard output.
+    (CHARLM_MODEL__HIDDEN=256), then options; later ones win. A setting without a default is chosen
+    by the size of the text, or is off. A switch takes true or false: `--model.tie false`. The path
+    of the run is printed on standard output.
     """
     leave = _Leave()
     values = named(options)
@@ -108,7 +108,12 @@ def _check_early(config: Config, run: str | None) -> None:
 
 
 def _report(work: Callable[[], Run], reporter: Reporter) -> None:
-    """Train, and say what to do next when the training has ended or was interrupted."""
+    """Train, and say what to do next when the training has ended or was interrupted.
+
+    Args:
+        work: Trains and returns the run.
+        reporter: Receives the messages.
+    """
     try:
         run = work()
     except Interrupted as interrupted:
@@ -126,9 +131,9 @@ def _report(work: Callable[[], Run], reporter: Reporter) -> None:
 
 
 class _Leave:
-    """Handles Ctrl-C and SIGTERM before training has begun: leaves at once by raising an exception.
+    """The handler of Ctrl-C and SIGTERM until training begins: it raises an exception at once.
 
-    An import of compiled code may swallow the exception; `check` raises it again.
+    The import of a compiled module may swallow the exception; `check` raises it again.
     """
 
     def __init__(self) -> None:

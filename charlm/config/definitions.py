@@ -1,7 +1,8 @@
-"""The settings of a run, in groups; each is defined once.
+"""The settings of a run, in groups; each setting is defined once.
 
-A definition is a name, a type with its range, a default and one line of help. The option of the command line, the key
-of the YAML file, the environment variable, the check, the documentation and the saved value are all made from it.
+The definition of a setting has a name, a type with its range, a default and one line of help. The
+option of the command line, the key of the YAML file, the environment variable, the check of the
+value and the documentation are all made from it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from charlm.errors import CharlmError
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The text and how it is cut into batches."""
+    """Settings of the text and of how it is cut into batches."""
 
     text: tuple[str, ...] = setting((), "files, folders, globs or - for standard input; none: the built-in corpus")
     val: str = setting("", "validation text (file, folder or glob), instead of a fraction of the text")
@@ -58,7 +59,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """What a token is."""
+    """Settings of the tokenizer, which decide what a token is."""
 
     kind: str = setting("char", "what a token is", choices="tokenizers")
     size: Annotated[int, Meta(ge=0)] = setting(
@@ -72,7 +73,7 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """Settings of the network."""
 
     cell: str = setting("lstm", "the cell of the layers", role="shapes weights", choices="cells")
     layers: Auto[PositiveInteger] = setting(None, "layers, stacked", role="shapes weights")
@@ -123,7 +124,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Optimiser and learning rate."""
+    """Settings of the optimiser and the learning rate."""
 
     name: Literal["adamw", "adam", "sgd", "rmsprop", "muon"] = setting("adamw", "the optimiser")
     lr: Auto[PositiveNumber] = setting(None, "peak learning rate")
@@ -148,7 +149,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long, and on what. The names are those of Lightning's Trainer; the help says where a value differs."""
+    """Settings of how long and on which devices to train; names as in Lightning's Trainer."""
 
     max_epochs: Auto[StepLimit] = setting(None, "passes over the training text (-1: no limit)")
     max_time: str = setting(
@@ -184,7 +185,7 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When checkpoints are saved, and when training stops early."""
+    """Settings of when checkpoints are saved, and when training stops early."""
 
     every: NonNegativeInteger = setting(
         0,
@@ -198,7 +199,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class SamplesConfig:
-    """The samples that show the network learning, generated at initialisation and during training."""
+    """Settings of the samples that are generated at initialisation and during training."""
 
     prompts: tuple[str, ...] = setting(("",), "what the samples start with, one or several (default: one empty prompt)")
     length: PositiveInteger = setting(300, "tokens per sample")
@@ -217,7 +218,7 @@ class SamplesConfig:
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """What is recorded of the inside of the network during training, for TensorBoard and the report."""
+    """Settings of what is recorded of the network for TensorBoard and the report."""
 
     histograms: bool = setting(True, "weights, gradients and gates, and how often the gates are saturated")
     images: bool = setting(True, "gradient through time, and memory horizon")
@@ -248,7 +249,12 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
-        """Settings from nested plain values, checked; missing ones keep their defaults.
+        """Make settings from nested dictionaries, and check every value.
+
+        Missing settings keep their defaults.
+
+        Args:
+            values: Settings by group and name, such as {"model": {"hidden": 256}}.
 
         Raises:
             CharlmError: an unknown name, a value of the wrong type or out of its range, or values
@@ -268,5 +274,5 @@ class Config:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as nested plain values, in the order of their definitions."""
+        """Return the settings as nested dictionaries, in the order of their definitions."""
         return to_plain(self)

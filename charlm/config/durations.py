@@ -8,11 +8,12 @@ from charlm.errors import CharlmError
 
 
 def seconds(text: str, name: str = "trainer.max_time") -> float:
-    """A length of time in seconds from `90s`, `3m`, `1h30m`, a plain number or Lightning's `DD:HH:MM:SS`.
+    """Return a length of time in seconds.
 
     Args:
-        text: The length of time.
-        name: The setting that it belongs to, for messages.
+        text: The length of time as `90s`, `3m`, `1h30m`, a number of seconds, or Lightning's
+            `DD:HH:MM:SS`.
+        name: The setting that has this value, for messages.
 
     Raises:
         CharlmError: the text is none of these, or the time is 0.
@@ -36,7 +37,10 @@ def seconds(text: str, name: str = "trainer.max_time") -> float:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people write it: 45s, 3m, 1m30s, 2h05m; the function `seconds` reads it."""
+    """Return a number of seconds as people write a length of time: 45s, 3m, 1m30s, 2h05m.
+
+    The function `seconds` can read the result.
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,4 +1,4 @@
-"""How a setting is defined: a type that holds its range, a default, and one line of help."""
+"""The definition of a setting: a type that holds its range, a default, and a line of help."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ Role = Literal["shapes weights", "starts weights", "regularises"]
 
 
 def setting(default: Any, help: str, *, role: Role | None = None, choices: str = "") -> Any:
-    """A dataclass field with its default and its one line of help.
+    """Return a dataclass field that defines a setting.
 
     Args:
         default: The default; None stands for "chosen by `resolve`".
         help: One line for the command line and the documentation.
-        role: For a setting of the network, what it decides.
+        role: For a setting of the network, what it decides about the weights.
         choices: The registry that has the possible values: "cells" or "tokenizers".
     """
     return field(default=default, metadata={"help": help, "role": role, "choices": choices})
 
 
 class Setting(NamedTuple):
-    """One setting of a group or of a whole config.
+    """A setting of a group or of a whole config.
 
     Attributes:
-        name: Dotted name, `model.hidden`.
-        value: Its value, or its default.
+        name: The dotted name, such as `model.hidden`.
+        value: The value of the setting in a config, or the default.
         type: The annotated type.
         help, role, choices: See `setting`.
     """
@@ -85,7 +85,7 @@ def is_group(definition: dataclasses.Field[Any]) -> bool:
 
 
 def range_in_words(hint: Any) -> str:
-    """The range of a type for the help, such as ">=0, <1"; empty for a type without a range.
+    """Return the range of a type as help shows it, such as ">=0, <1"; empty if there is no range.
 
     The ranges of alternative types are joined: ">=1 or >0, <=1".
     """
@@ -95,7 +95,10 @@ def range_in_words(hint: Any) -> str:
 
 
 def bounds(hint: Any) -> dict[str, float]:
-    """The range of a type by comparison operator: {">=": 0, "<": 1}; empty if it has no range."""
+    """Return the range of a type by comparison operator, such as {">=": 0, "<": 1}.
+
+    The dictionary is empty if the type has no range.
+    """
     found: dict[str, float] = {}
     for part in typing.get_args(hint):
         if isinstance(part, Meta):

@@ -1,6 +1,6 @@
-"""When a run is over: its limits in epochs, steps, time and patience.
+"""The limits of a run in epochs, steps, time and patience, which say when the run is over.
 
-Training, resuming and the verdict all use these limits.
+Training, resuming and the verdict on a run (`charlm.evaluation.verdict`) all use these limits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Limits:
     """The limits of a run; infinity means no limit.
 
     Args:
-        epochs, steps, seconds: Training ends after so many.
+        epochs, steps, seconds: Training ends after so many epochs, optimiser steps or seconds.
         patience: Training ends early after so many validations in a row without improvement.
     """
 
@@ -32,7 +32,7 @@ class Limits:
 
     @classmethod
     def of(cls, trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Limits:
-        """The limits in the resolved settings of a run."""
+        """Return the limits of a run from its settings, in which no value is missing any more."""
         return cls(
             trainer.max_epochs if trainer.max_epochs > 0 else math.inf,
             trainer.max_steps if trainer.max_steps > 0 else math.inf,
@@ -41,11 +41,22 @@ class Limits:
         )
 
     def fraction(self, epochs: float, steps: int, elapsed: float) -> float:
-        """How much of the run is over, from 0 to 1, by epochs, steps or time, whichever is further."""
+        """Return the part of the run that is over, from 0 to 1.
+
+        This is the largest of the parts in epochs, steps and time.
+
+        Args:
+            epochs, steps, elapsed: Epochs, optimiser steps and seconds trained so far.
+        """
         return min(1.0, max(epochs / self.epochs, steps / self.steps, elapsed / self.seconds))
 
     def reached(self, epochs: float, steps: int, elapsed: float, stale_validations: int) -> Limit | None:
-        """The limit that the run has reached; None if it has reached none."""
+        """Return the limit that the run has reached; None if it has reached none.
+
+        Args:
+            epochs, steps, elapsed: Epochs, optimiser steps and seconds trained so far.
+            stale_validations: Validations in a row without improvement.
+        """
         if epochs >= self.epochs - 1e-9:
             return "epochs"
         if steps >= self.steps:

@@ -1,4 +1,7 @@
-"""Settings from plain values (a YAML file, a dictionary in Python) and back, every value checked."""
+"""Conversion of settings from and to nested dictionaries, with a check of every value.
+
+The dictionaries come from a YAML file, the command line or Python, and have basic types only.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,13 @@ TYPES = {
 
 
 def from_plain(cls: type[T], values: Any, name: str = "") -> T:
-    """Make an instance of a settings class from nested plain values, which may also be text ("3").
+    """Make an instance of a settings class from nested dictionaries, and check every value.
+
+    A value of any type may also be given as text ("3").
 
     Args:
         cls: A dataclass of settings.
-        values: A dictionary; missing settings keep their defaults.
+        values: A dictionary of values by name; missing settings keep their defaults.
         name: Dotted name of the group, for messages.
 
     Raises:
@@ -49,7 +54,12 @@ def from_plain(cls: type[T], values: Any, name: str = "") -> T:
 
 
 def checked(name: str, hint: Any, value: Any) -> Any:
-    """Convert a value, which may also be text ("3"), to the type `hint` of the setting `name`.
+    """Convert the value of a setting to the type of the setting, and return it.
+
+    Args:
+        name: Dotted name of the setting, for messages.
+        hint: The type.
+        value: The value, which may also be text ("3").
 
     Raises:
         CharlmError: the value is of the wrong type or out of its range.
@@ -61,14 +71,14 @@ def checked(name: str, hint: Any, value: Any) -> Any:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """Settings as nested plain values, in the order of their definitions."""
+    """Return settings as nested dictionaries of basic types, in the order of their definitions."""
     values = asdict(config)  # msgspec alone leaves out the defaults of what it has converted itself
     plain: dict[str, Any] = msgspec.to_builtins(values)
     return plain
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries to dotted names: {"model": {"hidden": 1}} to {"model.hidden": 1}."""
+    """Turn nested dictionaries into one with dotted names: {"a": {"b": 1}} becomes {"a.b": 1}."""
     named: dict[str, Any] = {}
     for key, value in values.items():
         named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -76,7 +86,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nest(named: dict[str, Any]) -> dict[str, Any]:
-    """Dotted names to nested dictionaries: {"model.hidden": 1} to {"model": {"hidden": 1}}."""
+    """Turn dotted names into nested dictionaries: {"a.b": 1} becomes {"a": {"b": 1}}."""
     nested: dict[str, Any] = {}
     for name, value in named.items():
         *groups, key = name.split(".")
@@ -88,7 +98,7 @@ def nest(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings in which `upper` wins over `lower`."""
+    """Return nested settings in which the values of `upper` replace those of `lower`."""
     merged = dict(lower)
     for key, value in upper.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -97,10 +107,15 @@ def merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
-    """Check every name, and prepare the values for conversion by msgspec.
+    """Check every name, and return the values in a form that msgspec can convert.
 
-    Where a list is wanted, a single text becomes a list; where text is wanted, a number becomes
+    Where the class has a list, a single text becomes a list; where it has text, a number becomes
     text.
+
+    Args:
+        cls: The settings class.
+        values: A dictionary of values by name.
+        name: Dotted name of the group, for messages.
     """
     if not isinstance(values, dict):
         raise CharlmError(f"{f'`{name}`' if name else 'the settings'} must be a group of settings, not {values!r}")
@@ -126,12 +141,20 @@ def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text is free of lone surrogates, which stand for bytes of the command line that are not UTF-8."""
+    """Return whether a text has no lone surrogates.
+
+    Python puts such surrogates in place of bytes of the command line that are not UTF-8.
+    """
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:
-    """Reword an error of msgspec ("Expected `int` >= 1 - at `$.model.hidden`") for users."""
+    """Turn an error of msgspec ("Expected `int` >= 1 - at `$.model.hidden`") into one for users.
+
+    Args:
+        problem: The message of msgspec.
+        name, hint, value: Dotted name, type and wrong value of the setting.
+    """
     options = [str(option) for option in _literals(hint)]
     if problem.startswith("Invalid enum value"):
         wanted = f"one of {', '.join(options)}"
@@ -154,13 +177,13 @@ def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:
 
 
 def _literals(hint: Any) -> tuple[Any, ...]:
-    """The values of the `Literal` types in a type."""
+    """Return all values of the `Literal` types that a type consists of."""
     if typing.get_origin(hint) is Literal:
         return typing.get_args(hint)
     return tuple(value for option in typing.get_args(hint) for value in _literals(option))
 
 
 def _short(value: Any, most: int = 200) -> str:
-    """A value for a message, cut where it is long."""
+    """Return a value as it is shown in a message, cut after `most` characters."""
     said = repr(value)
     return said if len(said) <= most else f"{said[:most]}..."

@@ -16,9 +16,10 @@ class Preset(NamedTuple):
     """A preset, with what the comment at the head of its file says.
 
     Attributes:
-        name: The name of its file, without the ending.
+        name: The name of the file, without the ending.
         path: The file.
-        about: "Trains", "Takes", "Reached" and the like, each with its text.
+        about: The entries of the comment, such as "Trains", "Takes" and "Reached", with their
+            texts.
     """
 
     name: str
@@ -27,13 +28,13 @@ class Preset(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its settings as nested plain values."""
+        """The settings of the preset as nested dictionaries."""
         values: dict[str, Any] = yaml.safe_load(self.path.read_text(encoding="utf-8"))
         return values
 
 
 def presets() -> dict[str, Preset]:
-    """Every preset by its name."""
+    """Return all presets by name."""
     package = Path(charlm.__file__).parent
     folders = (package / "configs", package.parent / "configs")  # of an installed wheel, and of a clone
     folder = next(folder for folder in folders if folder.is_dir())
@@ -41,12 +42,13 @@ def presets() -> dict[str, Preset]:
 
 
 def find_preset(name: str) -> Path:
-    """The path of a settings file, or of the preset of that name.
+    """Return the path of a settings file, or of the preset of that name.
 
-    A name with a folder or a file ending is taken for a path, which may be missing.
+    A name with a folder or a file ending is always taken for a path, even if no such file exists.
 
     Raises:
-        CharlmError: any other name for which there is neither a file nor a preset.
+        CharlmError: the name is a single word, and there is neither a file nor a preset of that
+            name.
     """
     path = Path(name)
     if path.exists() or path.suffix or len(path.parts) > 1:
@@ -59,6 +61,6 @@ def find_preset(name: str) -> Path:
 
 
 def _about(path: Path) -> dict[str, str]:
-    """The entries of the comment at the head of a preset; the text of the comment is YAML."""
+    """Return the entries of the comment at the head of a preset; the comment is YAML."""
     comment = "".join(re.findall(r"^# ?(.*\n)", path.read_text(encoding="utf-8"), re.MULTILINE))
     return {str(key): " ".join(str(value).split()) for key, value in yaml.safe_load(comment).items()}

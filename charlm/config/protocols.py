@@ -1,11 +1,15 @@
-"""Evaluation protocols: what a model has read, and what it may change, when it predicts the tokens of a text.
+"""Evaluation protocols: how a text is read when a model is evaluated on it.
 
-Numbers of different protocols cannot be compared, so every output names its protocol. `evaluation.likelihood`
-reads a text by any of them:
+A protocol says which tokens the model has read when it predicts the next one, and whether its
+weights or its predictions change on the way. Results of different protocols cannot be compared.
+Therefore every output names its protocol. `evaluation.likelihood` reads a text by any of them:
 
-- carried: the state is carried from the first token to the last. In a text of items, each item starts from zero.
-- window: the text is cut into windows that all start from the zero state, as transformers are usually evaluated.
-- last_half: windows that overlap by half; only tokens with half a window or more before them are predicted.
+- carried: the state is carried from the first token to the last. In a text of items, each item
+  starts from the zero state.
+- window: the text is cut into windows that all start from the zero state, as transformers are
+  usually evaluated.
+- last_half: the text is cut into windows that overlap by half, and only the last half of each is
+  predicted; of the first window of a text or item, all of it.
 - dynamic: the weights are trained on the text while it is read (see `evaluation.dynamic`).
 - cache: a neural cache of the last tokens changes the predictions (see `evaluation.neural_cache`).
 """
@@ -29,7 +33,7 @@ SMALL_VOCABULARY = 1000
 
 @dataclass(frozen=True)
 class DynamicConfig:
-    """Dynamic evaluation: the weights are trained on the text while it is read (Krause et al. 2018)."""
+    """Settings of dynamic evaluation, which trains the weights on the text (Krause et al. 2018)."""
 
     rate: Auto[PositiveNumber] = setting(None, "learning rate (default: tuned on the validation split)")
     decay: Auto[Probability] = setting(
@@ -42,7 +46,7 @@ class DynamicConfig:
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """Neural cache: tokens that followed similar states become more probable (Grave et al. 2017)."""
+    """Settings of a neural cache, which makes recent tokens more probable (Grave et al. 2017)."""
 
     size: PositiveInteger = setting(2000, "tokens that the cache holds")
     flatness: Auto[NonNegativeNumber] = setting(
@@ -56,14 +60,15 @@ class CacheConfig:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a text is read, and with which softmax temperature its tokens are predicted.
+    """An evaluation protocol: how a text is read, and the softmax temperature of the predictions.
 
     Attributes:
-        name: See the module.
+        name: The protocol; the docstring of the module describes each.
         window: Tokens of a window, for the protocols window and last_half.
-        temperature: The logits are divided by it; None: still to be tuned on the validation split.
+        temperature: Number by which the logits are divided; None: it is still to be tuned on the
+            validation split.
         dynamic, cache: Settings of these two protocols.
-        tuned_on: The text on which settings were tuned, in words; empty if none was.
+        tuned_on: The text on which settings were tuned, in words; empty if no setting was tuned.
     """
 
     name: ProtocolName = "carried"
@@ -81,14 +86,14 @@ class Protocol:
 
     @property
     def untuned(self) -> list[str]:
-        """The settings that have no value yet, with dotted names."""
+        """The dotted names of the settings of this protocol that have no value yet."""
         used = {f"{self.name}.{name}": value for name, value in self._used().items()} | {
             "temperature": self.temperature
         }
         return [name for name, value in used.items() if value is None]
 
     def _used(self) -> dict[str, Any]:
-        """The settings of the protocol itself by name."""
+        """Return the settings that this protocol uses, by name, except the temperature."""
         if self.name in ("window", "last_half"):
             return {"window": self.window}
         if self.name in ("dynamic", "cache"):
@@ -97,11 +102,11 @@ class Protocol:
         return {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Name and settings as plain values, for JSON."""
+        """Return the name and the settings of the protocol as a dictionary for JSON."""
         return {"name": self.name, "temperature": self.temperature, **self._used(), "tuned_on": self.tuned_on or None}
 
     def describe(self, items: bool = False) -> str:
-        """The protocol as one sentence.
+        """Describe the protocol in words for the output of an evaluation.
 
         Args:
             items: Whether the text consists of separate items.

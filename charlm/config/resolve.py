@@ -1,8 +1,7 @@
-"""Choose every setting that the user left out, once, from facts about the text and the machine.
+"""The choice of every setting that the user left out, from the size of the text and the machine.
 
-The result is a frozen config without None, and the reason for each choice. Nothing changes a
-setting afterwards. The batch size and the window are also lowered where the text is too short for
-them.
+The result is a config in which no setting is None, and the reason for each choice. The batch size
+and the window are lowered even if the user set them, where the text is too short for them.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ TRAINED = 0.25
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts about text, machine and cell from which settings are chosen.
+    """The properties of text, machine and cell from which missing settings are chosen.
 
     Args:
-        tokens: Tokens of the training text.
-        vocab_size: Tokens of the vocabulary.
-        items: Items of the training text (lines, documents); None for a stream.
+        tokens: Number of tokens of the training text.
+        vocab_size: Number of tokens of the vocabulary.
+        items: Number of items of the training text (lines, documents); None for a stream.
         gpu: Whether the run has a GPU.
         processes: Number of processes that share the lanes of a batch.
-        raw_input: Whether the cell reads its input unprojected, so that it must be as wide as the
-            layer.
+        raw_input: Whether the cell uses its input without multiplying it by a matrix, so that the
+            input must be as wide as the layer.
         gated: Whether the cell has gates.
         context: Default number of tokens that a layer of the cell sees; 0: no fixed number.
     """
@@ -56,7 +55,7 @@ class Facts:
 
 
 class Choice(NamedTuple):
-    """A setting that was chosen: its dotted name, its value, and why."""
+    """A setting that `resolve` has chosen: the dotted name, the value and the reason."""
 
     name: str
     value: Any
@@ -64,7 +63,7 @@ class Choice(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """A config in which every setting has a value, and the list of the chosen values with their reasons."""
+    """A config in which every setting has a value, and the list of the chosen settings."""
 
     config: Config
     choices: list[Choice]
@@ -74,8 +73,8 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     """Choose every setting that is None, and fit the batch size and the window to a short text.
 
     Raises:
-        CharlmError: the batch cannot be shared by the processes, or the text has nothing to
-            predict.
+        CharlmError: the batch size is not a multiple of the number of processes, or the text has
+            nothing to predict.
     """
     chosen = _Choices()
     trainer = _trainer(config.trainer, facts, chosen)
@@ -91,18 +90,30 @@ def resolve(config: Config, facts: Facts) -> Resolved:
 
 @dataclass
 class _Choices:
-    """The choices made so far."""
+    """The list of the settings that were chosen so far, to which the methods add."""
 
     made: list[Choice] = field(default_factory=list)
 
     def fill(self, group: Group, name: str, value: Any, reason: str) -> Group:
-        """Return the group with the setting `name` at `value`, or as it is if the user set `name`."""
+        """Choose a setting that the user left out, and return the group with it.
+
+        If the user has set it, return the group unchanged.
+
+        Args:
+            group: A group of settings.
+            name, value, reason: The dotted name of the setting, the value to choose, and why.
+        """
         if getattr(group, name.partition(".")[2]) is not None:
             return group
         return self.set(group, name, value, reason)
 
     def set(self, group: Group, name: str, value: Any, reason: str) -> Group:
-        """Return the group with the setting `name` at `value`, even if the user set it."""
+        """Choose a setting even if the user has set it, and return the group with it.
+
+        Args:
+            group: A group of settings.
+            name, value, reason: The dotted name of the setting, the value to choose, and why.
+        """
         self.made.append(Choice(name, value, reason))
         return replace(group, **{name.partition(".")[2]: value})
 
@@ -178,7 +189,7 @@ def _data(data: DataConfig, facts: Facts, chosen: _Choices) -> DataConfig:
 
 
 def _fitted(data: DataConfig, facts: Facts, chosen: _Choices) -> DataConfig:
-    """Lower the batch size and the window to what the training text is long enough for.
+    """Lower the batch size and the window if the training text is too short for them.
 
     Raises:
         CharlmError: there are fewer tokens to predict, or fewer items, than processes.

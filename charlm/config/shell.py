@@ -1,4 +1,4 @@
-"""A command as a person types it into a shell, for advice and for messages that say what to do next."""
+"""Commands as a person types them into a shell, for messages that say what to do next."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import shlex
 
 
 def command(name: str, *arguments: object, **options: object) -> str:
-    """A `charlm` command line, quoted for a shell.
+    """Return a `charlm` command line, quoted for a shell.
 
     Args:
-        name: The command.
-        arguments: Its arguments.
-        options: Its options; a double underscore in a keyword stands for the dot of a dotted name.
+        name: The name of the command, such as "train".
+        arguments: The arguments of the command.
+        options: The options; a double underscore in a keyword stands for the dot of a dotted name.
     """
     words = ["charlm", name, *map(str, arguments)]
     for option, value in options.items():

@@ -1,10 +1,10 @@
-"""From settings to a trained run; the only package that imports Lightning.
+"""The training of a network, from the settings to the finished run, with Lightning.
 
 1. `trainer.train` calls `preparation`, which reads the text, chooses the missing settings and
    writes the first files of the run directory. After that, every process and every resumed run
    reads this directory only. `resume` lists what a resumed run restores, in order.
-2. `data` cuts the token ids into batches; each process reads its own lanes. `processes` tells the
-   first process from the others and passes them the run directory.
+2. `data` cuts the token ids into batches; each process reads its own lanes. `processes` finds out
+   which process is the first one, and passes the path of the run directory to the others.
 3. `module` computes the loss, carries the state from window to window, and takes the optimiser
    step; `progress` holds the counters of the training: step, epoch, best loss, limits.
 4. `optimizers` has the optimisers and gradient clipping, `schedule` the learning-rate schedule.
@@ -12,6 +12,6 @@
    `sample_logger` generates and scores samples, and `diagnostics` records weights, gradients and
    gates.
 6. `run_logger` logs numbers to metrics.csv, TensorBoard and other loggers. `checkpoint` writes the
-   checkpoints, `recovery` keeps diverged weights out of them, and `lock` prevents two trainings of
-   the same run at once.
+   checkpoints. `recovery` checks that the weights have not diverged before they are saved. `lock`
+   prevents two trainings of the same run at once.
 """

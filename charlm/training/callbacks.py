@@ -1,7 +1,7 @@
 """Callbacks that act after each optimiser step; `trainer.step_callbacks` lists them in order.
 
 A checkpoint is saved only after a complete optimiser step and after the validation and the samples
-of that step. Therefore a run resumes exactly, wherever it was interrupted.
+of that step. Therefore a resumed run repeats and skips nothing, wherever it was interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ would raise the loss.
 class StepCallback(Callback):
     """A Lightning callback that acts when an optimiser step is complete.
 
-    A subclass overrides `started` and `stepped`; `module.progress` says how far the training is.
+    A subclass overrides `started` and `stepped`. The counters in `module.progress` tell it how far
+    the training is.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -58,14 +59,17 @@ class StepCallback(Callback):
             pl_module.progress.paused += time.monotonic() - began
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Called when training begins or resumes."""
+        """Act when training begins or resumes; a subclass may override this method."""
 
     def stepped(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Called when an optimiser step is complete."""
+        """Act when an optimiser step is complete; a subclass may override this method."""
 
 
 class StoppingCriteria(StepCallback):
-    """Ends the run when a limit is reached: epochs, steps or time (`Validation` ends it by patience)."""
+    """The callback that ends the run when its limit of epochs, steps or time is reached.
+
+    `Validation` ends a run whose loss has stopped improving.
+    """
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         progress = module.progress
@@ -82,19 +86,24 @@ class StoppingCriteria(StepCallback):
 
 
 class Validation(StepCallback):
-    """Validates, records the best validation, and ends the run when the loss has stopped improving.
+    """The callback that validates, and ends the run when the validation loss has stopped improving.
 
-    The validation text is read in a few long lanes, each with its state carried from window to
-    window. The part that is read is always the same: what `limit_val_batches` names; all of it where
-    `val_check_interval` is named; otherwise as much as takes little of the time. `charlm evaluate`
-    reads all of it with the state carried from the first token to the last.
+    The validation text is read in a few long lanes, and the state of each lane is carried from
+    window to window. Every validation of a run reads the same part of the text:
+
+    - if `limit_val_batches` is a number, this fraction of the text from its beginning;
+    - otherwise, if `val_check_interval` is a number, all of the text;
+    - otherwise (both are "auto") as much of the beginning as takes about 3 % of the time.
 
     Args:
         trainer: Settings, of which `val_check_interval` says how often to validate.
         checkpoint: Settings, of which `patience` says when to stop early.
         batch_size: Largest number of lanes; a short text is read in fewer.
-        stream: The validation text; None: the run has none, and the newest weights count as the
+        stream: The validation text; None if the run has none. Then the newest weights count as the
             best.
+        run_logger: Logs the results; None in all processes but the first.
+        reporter: Receives the results and messages.
+        recovery: Checks the weights before each validation.
     """
 
     def __init__(
@@ -172,7 +181,10 @@ class Validation(StepCallback):
         return progress.passed(interval)
 
     def _part(self, progress: Progress, stream: TokenStream) -> TokenStream:
-        """The part of the validation text to read; its length is chosen at the first validation."""
+        """Return the part of the validation text that every validation of this run reads.
+
+        If the part depends on the speed of the training, it is chosen at the first validation.
+        """
         if self.limit != "auto":
             progress.validation_tokens = max(2, round(self.limit * len(stream)))
         elif self.reads_all:
@@ -198,7 +210,14 @@ class Validation(StepCallback):
 
 
 class ProgressLogging(StepCallback):
-    """Logs the numbers of training at intervals, and tells the reporter how far the run is."""
+    """The callback that logs loss, learning rate and speed, and reports how far the run is.
+
+    Args:
+        every: Optimiser steps between two logged rows of numbers.
+        tokens_per_character: Tokens per character of the training text, for bits per character.
+        run_logger: Logs the numbers; None in all processes but the first.
+        reporter: Receives the progress of the run and messages.
+    """
 
     def __init__(
         self, every: int, tokens_per_character: float, run_logger: RunLogger | None, reporter: Reporter
@@ -275,12 +294,13 @@ class ProgressLogging(StepCallback):
 
 
 class Checkpointing(StepCallback):
-    """Saves checkpoints, and stops the run on Ctrl-C or SIGTERM.
+    """The callback that saves checkpoints, and stops the run on Ctrl-C or SIGTERM.
 
     A checkpoint is saved at the start and the end of a run, at the end of each epoch, at the
-    intervals `checkpoint.every` and `checkpoint.minutes`, and after a best validation or a return
-    to the last checkpoint. On Ctrl-C or SIGTERM, the step is finished, a checkpoint is saved and
-    `Interrupted` is raised; a second signal ends the process at once.
+    intervals `checkpoint.every` and `checkpoint.minutes`, after a validation with the best loss so
+    far, and after diverged weights were replaced by those of the last checkpoint. On Ctrl-C or
+    SIGTERM, the step is finished, a checkpoint is saved and `Interrupted` is raised; a second
+    signal ends the process at once.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, reporter: Reporter, recovery: Recovery) -> None:
@@ -294,7 +314,11 @@ class Checkpointing(StepCallback):
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle Ctrl-C and SIGTERM within the block; only the main thread can set handlers."""
+        """Handle Ctrl-C and SIGTERM within the block.
+
+        In a thread other than the main one, do nothing, because only the main thread can set
+        handlers.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -341,13 +365,20 @@ class Checkpointing(StepCallback):
 
     @staticmethod
     def _any(trainer: lightning.Trainer, decision: bool) -> bool:
-        """Whether `decision` is true in any process: clocks differ, a signal may reach only one."""
+        """Return whether `decision` is true in at least one process of the training.
+
+        Processes may decide differently, because their clocks differ and a signal may reach only
+        one.
+        """
         if trainer.world_size > 1:
             decision = trainer.strategy.reduce_boolean_decision(decision, all=False)
         return decision
 
     def _save(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Write weights, then checkpoint: a run killed in between resumes one save earlier."""
+        """Save the weights first and the checkpoint second.
+
+        A run that is killed in between resumes from the previous checkpoint.
+        """
         # Until the first validation the newest weights are the best known.
         best = module.progress.improved or module.progress.best_loss is None
         if trainer.global_rank == 0:

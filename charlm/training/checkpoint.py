@@ -1,4 +1,4 @@
-"""Checkpoints, written atomically and read without executing code in them."""
+"""Checkpoints of Lightning, written atomically and read without executing code in the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ OURS = "charlm"
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoints atomically, and reads them without executing code in them."""
+    """The plugin by which Lightning writes checkpoints atomically and reads them safely.
+
+    Reading never executes code in the file.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         data = io.BytesIO()  # torch.save to a file hides why it cannot be written
@@ -34,7 +37,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 def load_checkpoint(path: Any) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; only tensors and plain values are accepted.
+    """Read a checkpoint onto the CPU without executing code in the file, and check its numbers.
 
     Raises:
         CharlmError: the file is damaged, or is not a checkpoint of a run.
@@ -57,9 +60,14 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
 
 
 def _check_numbers(value: Any, name: str, least: float) -> None:
-    """Raise ValueError for a number that no training saves.
+    """Raise ValueError if a part of a checkpoint has a number that no training saves.
 
-    This is a number that is not finite or, outside of tensors, one below `least`.
+    Such a number is not finite or, if it is not in a tensor, below `least`.
+
+    Args:
+        value: The part: a number, a tensor, or a dictionary or list of these; others are ignored.
+        name: Name of the part, for the message.
+        least: The lowest number allowed.
     """
     if isinstance(value, dict):
         for key, inner in value.items():

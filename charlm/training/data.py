@@ -1,4 +1,4 @@
-"""The training text as batches, of which each process reads its own rows."""
+"""The training text as batches; each process reads its own rows (lanes or items) of every batch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from charlm.text.stream import TokenStream
 
 
 class LanguageData(lightning.LightningDataModule):
-    """Training batches; each process reads its own rows (lanes or items) of the same global batch.
+    """The Lightning data module of the training batches.
+
+    All processes divide the rows of each batch (lanes or items) among themselves.
 
     Args:
         stream: The training text.
         data: Settings of batch size, window length and resets of the recurrent state.
-        seed: Seed of the order of items and of which lanes have their recurrent state reset.
+        seed: Seed of the random order of items and of the random resets of the recurrent state.
     """
 
     def __init__(self, stream: TokenStream, data: DataConfig, seed: int) -> None:

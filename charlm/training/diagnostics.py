@@ -51,8 +51,9 @@ NEGLIGIBLE = 1e-12
 
 
 class Diagnostics(StepCallback):
-    """Records the network at initialisation, at the points of a schedule, and at the end.
+    """The callback that records weights, gradients, gates, memory and embedding of the network.
 
+    It records them at initialisation, at the points of a schedule, and at the end of the run.
     `inspect.every` sets the schedule. If it is "auto", the schedule is that of the samples, and
     records are skipped while they take too much of the time. Without TensorBoard only the memory is
     recorded.
@@ -125,10 +126,11 @@ class Diagnostics(StepCallback):
             self.run_logger.add_histogram(tag, flat.numpy(), step, BINS)
 
     def _memory(self, trainer: lightning.Trainer, model: LanguageModel, progress: Progress) -> None:
-        """Record how far back the network looks: gradient through time, and memory horizon.
+        """Record how far back the network looks, by two measures.
 
-        The memory horizon is measured only for a stream, because items are read without the text
-        before them.
+        The gradient through time is the gradient of the loss of a token with respect to earlier
+        states. The memory horizon is the loss with contexts of growing length. It is measured only
+        for a stream, because items are read without the text before them.
         """
         distances, lengths = list[int](), torch.zeros(model.config.layers, 0)
         if len(self.stream) >= 3:

@@ -1,6 +1,7 @@
-"""The report on an interrupted run: bits per character, the weights used to generate, a sample.
+"""The message about an interrupted run: bits per character, which weights to use, a sample.
 
-Nothing here changes the files that resuming reads, so a resumed run ends like an uninterrupted one.
+Nothing here changes the files that resuming reads. Therefore a resumed run ends with the same
+results as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,10 +35,17 @@ def describe_interruption(
     *,
     patient: bool,
 ) -> None:
-    """Report on an interrupted run, whose checkpoint is already written.
+    """Tell the user how good an interrupted run is and how to generate text from it; show a sample.
+
+    The checkpoint of the run is already written.
 
     Args:
-        patient: Whether there is time for a validation and a sample; if not, only name the weights.
+        trainer, module: The interrupted training.
+        directory, config: The run and its settings.
+        validation: The callback that validates the run.
+        reporter: Receives the messages and the sample.
+        patient: Whether there is time for a validation and a sample; if not, only say which weights
+            `charlm generate` uses.
     """
     progress = module.progress
     newest = f"the newest weights, of step {progress.step:,}"
@@ -65,10 +73,10 @@ def describe_interruption(
 
 
 def _validate(trainer: lightning.Trainer, module: LanguageModule, validation: Validation) -> Evaluation | None:
-    """Evaluate the newest weights on the text that validation reads.
+    """Evaluate the newest weights on the part of the text that validations read.
 
     Return None if this would take more than `QUICK` seconds, if the run has no validation text, or
-    before the first step.
+    if the run was interrupted before its first step.
     """
     progress = module.progress
     if validation.stream is None or not progress.step:

@@ -37,14 +37,16 @@ UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of a run within the block; of several processes, only the first one takes it.
+    """Hold the lock of a run within the block.
+
+    If a training has several processes, only the first one takes the lock.
 
     Args:
         run: The run directory.
 
     Raises:
-        CharlmError: another training holds it (the message names its process and machine), or the
-            lock file is not a regular file.
+        CharlmError: another training holds the lock (the message names its process and machine), or
+            the lock file is not a regular file.
     """
     if fcntl is None or not is_first_process():
         yield

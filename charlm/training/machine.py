@@ -1,4 +1,4 @@
-"""Set-up of the machine: devices in Lightning's Trainer, fp32 products, memory allocation."""
+"""Set-up of the machine: devices for Lightning, fp32 matrix products, memory allocation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def has_gpu(trainer: TrainerConfig) -> bool:
 
 
 def physical_memory() -> float:
-    """Bytes of memory of the machine; infinity if the operating system does not report it."""
+    """Return the memory of the machine in bytes; infinity if the system does not report it."""
     if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", ())):
         return math.inf
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -37,10 +37,11 @@ def physical_memory() -> float:
 def build_trainer(trainer: TrainerConfig) -> lightning.Trainer:
     """Build Lightning's Trainer without loggers and callbacks.
 
-    The Trainer has no limits of its own: `StoppingCriteria` ends the run.
+    The Trainer has no limits of its own: the callback `StoppingCriteria` ends the run.
 
     Raises:
-        CharlmError: the settings do not fit this machine, or the launcher's processes.
+        CharlmError: the settings do not fit this machine, or do not fit the number of processes
+            that a launcher (torchrun, SLURM) started.
     """
     devices: Any = trainer.devices
     if isinstance(devices, str) and devices.lstrip("-").isdigit():
@@ -97,6 +98,9 @@ def fast_matmul(gpu: bool) -> Iterator[None]:
     """Use faster fp32 matrix products within the block.
 
     `tune_malloc` is called as well; its effect lasts beyond the block.
+
+    Args:
+        gpu: Whether the training runs on a GPU.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if gpu else matmul_precision())

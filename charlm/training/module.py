@@ -1,4 +1,4 @@
-"""LanguageModule: the loss, the state carried from window to window, the optimiser's step."""
+"""The Lightning module of a training: loss, state carried from window to window, optimiser step."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ def is_finite_loss(loss: float) -> bool:
 
 
 class LanguageModule(lightning.LightningModule):
-    """Next-token cross-entropy with truncated back-propagation through time.
+    """The Lightning module that trains a network by truncated back-propagation through time.
 
-    The final state of a window, detached, is the initial state of the next one, so gradients stop
-    at the start of a window. Lanes whose `reset_mask` is true start from the zero state.
+    The loss is the cross-entropy of the next token. The final state of a window, detached, is the
+    initial state of the next one, so gradients stop at the start of a window. Lanes for which the
+    batch sets `reset_mask` start from the zero state.
 
     Args:
         model: The network.
         optimizer: Settings of the optimiser and the learning rate.
-        trainer: Settings, of which those of gradient clipping are used.
+        trainer: Settings of the training, of which only gradient clipping is used here.
         progress: The counters of the training; the module keeps them up to date.
     """
 
@@ -85,7 +86,7 @@ class LanguageModule(lightning.LightningModule):
             if "cuda" in self._random and self.device.type == "cuda":
                 torch.cuda.set_rng_state(self._random["cuda"][rank].clone(), self.device)
             self._random = None
-        elif self.trainer.global_rank:  # the weights are the same in all, dropout must differ
+        elif self.trainer.global_rank:  # weights are the same in all processes, dropout must differ
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -108,11 +109,12 @@ class LanguageModule(lightning.LightningModule):
     def optimizer_step(  # type: ignore[override]
         self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Any = None
     ) -> None:
-        """Take a step only if the loss, every gradient and the state that the next window starts from are finite.
+        """Take a step only if the loss, all gradients and the newest recurrent state are finite.
 
-        Setting the gradient to zero would not be enough: momentum, weight decay and Adam's running
-        means would still change the weights. Therefore the closure (forward and backward pass) runs
-        first, and then the optimiser takes its step or does not.
+        Otherwise the step is skipped. Setting the gradients to zero instead would not be enough:
+        momentum, weight decay and Adam's running means would still change the weights. Therefore
+        the closure (forward and backward pass) runs first, and its results are checked before the
+        step.
         """
         optimizer_closure()
         trainer, progress = self.trainer_config, self.progress
@@ -133,7 +135,7 @@ class LanguageModule(lightning.LightningModule):
             progress.bad_steps = 0
         else:
             self.state = None
-            # With fp16, the loss scaler finds its scale by such steps; they are no divergence.
+            # With fp16, the loss scaler lowers its scale after such a step: no sign of divergence.
             progress.bad_steps += scaler is None
             progress.skipped_steps += 1
         if scaler is not None:
@@ -141,9 +143,9 @@ class LanguageModule(lightning.LightningModule):
         progress.step = self.global_step + 1  # Lightning counts a skipped step too, as soon as this returns
 
     def take_losses(self) -> list[float]:
-        """Return the losses since the last call, in nats per token, and clear them.
+        """Return the training losses since the last call, in nats per token, and forget them.
 
-        There is one loss per window, the mean over all processes.
+        There is one loss for each window: the mean over all processes.
         """
         losses = self._common_losses()
         self.losses = []
@@ -158,7 +160,10 @@ class LanguageModule(lightning.LightningModule):
         return losses.tolist()
 
     def predicts_finite(self) -> bool:
-        """Whether the weights have a finite loss on the newest batch; True before the first."""
+        """Return whether the network has a finite loss on the newest batch.
+
+        Before the first batch, the result is True.
+        """
         batch = self._batch
         return batch is None or is_finite_loss(total_nats(self.model, [batch]) / batch.targets_per_process)
 
@@ -192,13 +197,16 @@ class LanguageModule(lightning.LightningModule):
         self.schedule.load_state_dict(ours["schedule"])
 
     def _all_lanes(self) -> Tensor | None:
-        """The state of every process's lanes, (layers, states, all lanes, hidden), on the CPU."""
+        """Return the state of the lanes of all processes, on the CPU; None if there is no state.
+
+        The shape is (layers, states, all lanes, hidden).
+        """
         if self.state is None:
             return None
         return torch.cat(list(self._of_all_processes(self.state)), dim=2)
 
     def _of_all_processes(self, value: Tensor) -> Tensor:
-        """Gather the tensors of all processes into one, (processes, ...), on the CPU."""
+        """Gather a tensor from every process into one tensor, (processes, ...), on the CPU."""
         if self.trainer.world_size == 1:
             return value[None].cpu()
         gathered = self.all_gather(value.to(self.device))

@@ -15,12 +15,13 @@ MOST_VALIDATION = 2_000_000  # tokens: longer parts of the validation text are n
 
 
 def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | None:
-    """Return the stored losses of a run, or compute and store them.
+    """Return the losses of a tuned n-gram model on the validation text of a run.
 
-    The result is None without a validation text, or if its first item is too long.
+    They are computed once and stored in the run directory. The result is None if the run has no
+    validation text, or if its first item has more than `MOST_VALIDATION` tokens.
 
-    The amount of text read is limited in tokens, never in time, so a resumed run gets the same
-    losses.
+    The number of tokens to read is limited, but not the time, so that a resumed run gets the
+    same losses.
     """
     if not directory.has_split("val"):
         return None
@@ -32,7 +33,7 @@ def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | N
         return stored
     train, validation = directory.stream("train"), directory.stream("val")
     read = [len(part) for part in parts(validation) if len(part) <= MOST_VALIDATION]
-    if not read:  # already the first item is too long
+    if not read:  # the first item alone is too long
         return None
     what = "fitting an n-gram model to compare with"
     reporter.progress(what, 0, 1)

@@ -18,7 +18,7 @@ def build_optimizer(model: LanguageModel, config: OptimizerConfig) -> Optimizer:
     """Build the optimiser `config.name` for a model; vectors (biases, gains) get no weight decay.
 
     Raises:
-        CharlmError: this torch does not have the optimiser.
+        CharlmError: the installed version of torch does not have the optimiser.
     """
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -45,9 +45,9 @@ class MuonWithAdamW(Optimizer):
     """Muon (Jordan et al. 2024) on the matrices of the recurrent layers, AdamW on everything else.
 
     A layer stacks the matrices of its gates in one parameter. Muon orthogonalises the update of a
-    matrix, which is only meaningful per gate, so Muon gets each gate as a view of its own.
-    `param_groups` holds Muon's matrices, then the groups of AdamW; the learning rate of the first
-    group is used for all.
+    matrix, which is only meaningful for the matrix of a single gate. Therefore Muon gets the matrix
+    of each gate separately, as a view of the parameter. `param_groups` holds the group of Muon,
+    then the groups of AdamW; the learning rate of the first group is used for all groups.
     """
 
     def __init__(self, model: LanguageModel, config: OptimizerConfig) -> None:
@@ -110,9 +110,13 @@ class MuonWithAdamW(Optimizer):
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, algorithm: str) -> torch.Tensor:
-    """Clip by the norm of all gradients or by value, and return the norm before clipping, a scalar tensor.
+    """Clip gradients in place and return their norm before clipping, a scalar tensor.
 
-    A limit of 0 clips nothing. Norm: Pascanu, Mikolov, Bengio 2013; value: char-rnn's clamp.
+    Args:
+        parameters: The parameters of a network; those without a gradient are ignored.
+        limit: Largest norm or value allowed; 0: clip nothing.
+        algorithm: "norm" limits the norm of all gradients together (Pascanu, Mikolov, Bengio 2013);
+            "value" limits each number to the range from -limit to limit (as in char-rnn).
     """
     parameters = [p for p in parameters if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -1,4 +1,4 @@
-"""Prepare a run directory: read the text, choose the missing settings, write the first files."""
+"""The preparation of a run: read the text, choose the missing settings, write the first files."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
 
     Args:
         config: The settings; those that are None are chosen now.
-        path: Where to put the run; None: a free name under `runs/`.
-        reporter: Told what is read and chosen.
+        path: The run directory to create; None: a free name under `runs/`.
+        reporter: Receives messages about what is read and chosen.
         processes: Number of processes that share the rows of a batch.
 
     Raises:
         CharlmError: something about the text, the settings or the machine that a user can fix.
-        Interrupted: Ctrl-C when the run was just written; it can be resumed.
+        Interrupted: Ctrl-C was pressed when the run directory was just complete; the run can be
+            resumed.
     """
     if path is not None and path.exists():
         raise _taken(path)
@@ -95,7 +96,12 @@ def read_text(config: Config, reporter: Reporter) -> Corpus:
 def encode(
     corpus: Corpus, config: Config, folder: Path, reporter: Reporter
 ) -> tuple[Tokenizer, dict[str, TokenStream]]:
-    """Learn the vocabulary, encode the splits into a folder, and check that a run with these settings can use them."""
+    """Learn the vocabulary, and encode the splits into token files in a folder.
+
+    Raises:
+        CharlmError: a split is too short, or a prompt of the samples has text that is not in the
+            vocabulary.
+    """
     tokenizer, streams = build(corpus, config.tokenizer, folder, progress=reporter.progress)
     _describe(tokenizer, streams, reporter)
     check_prompts(config.samples, tokenizer)
@@ -104,7 +110,10 @@ def encode(
 
 
 def free_path(texts: tuple[str, ...], folder: str = "runs") -> Path:
-    """A free directory in a folder, named after the text."""
+    """Return the path of a new directory in `folder`, named after the first text.
+
+    The directory does not exist yet.
+    """
     name = Path(texts[0].rstrip("/*")).name if texts and texts[0] != "-" else ""
     name = re.sub(r"\.(txt|gz|abc|md)\b", "", name)
     name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or ("text" if texts else "python-documentation")
@@ -131,7 +140,13 @@ def _check_lengths(streams: dict[str, TokenStream]) -> None:
 
 
 def check_memory(model: ModelConfig, vocab_size: int, gpu: bool) -> None:
-    """Raise CharlmError if a network with these settings would not fit into memory."""
+    """Raise CharlmError if a network with these settings does not fit into the machine's memory.
+
+    Args:
+        model: Settings of the network.
+        vocab_size: Number of tokens of the vocabulary.
+        gpu: Whether the network is trained on a GPU.
+    """
     parameters = parameter_count(model, vocab_size)
     # Built in fp32 on the CPU; trained there it needs a gradient and, with Adam, two averages for each parameter.
     needed = 4 * parameters * (1 if gpu else 4)
@@ -144,7 +159,7 @@ def check_memory(model: ModelConfig, vocab_size: int, gpu: bool) -> None:
 
 
 def facts(config: Config, tokenizer: Tokenizer, train: TokenStream, processes: int = 1) -> Facts:
-    """What the settings of a run are chosen from."""
+    """Collect the properties of text, machine and cell from which missing settings are chosen."""
     cell = cells[config.model.cell]
     return Facts(
         tokens=len(train),

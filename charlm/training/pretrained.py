@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another: which settings it takes over, and how weights are copied."""
+"""The start of a run from the weights of another run: shared settings, and copying the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ TOKENIZER_SETTINGS = ("kind", "lowercase")
 
 
 def inherit(values: dict[str, Any]) -> dict[str, Any]:
-    """Take settings of network and tokenizer that `values` lacks from the run `init_from`, if any.
+    """Fill in settings of the network and the tokenizer from the run that `init_from` names.
+
+    Args:
+        values: Nested settings, which win over those of the other run. Without `init_from` they are
+            returned unchanged.
 
     Raises:
         CharlmError: there is no such run, or its settings are damaged.
@@ -32,7 +36,12 @@ def inherit(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_fits(config: Config, source: RunDirectory) -> None:
-    """Raise CharlmError for a setting that contradicts the weights of `source`."""
+    """Raise CharlmError if a setting does not fit the trained weights or the tokens of another run.
+
+    Args:
+        config: Settings of the new run.
+        source: The run from whose weights the new run starts.
+    """
     theirs = source.config
     for definition in fields(ModelConfig):
         name, role = definition.name, definition.metadata["role"]
@@ -55,9 +64,14 @@ def check_fits(config: Config, source: RunDirectory) -> None:
 
 
 def load_pretrained(model: LanguageModel, directory: RunDirectory, source: RunDirectory) -> None:
-    """Copy the best weights of a trained run into a model.
+    """Copy the best weights of a trained run into the network of a new run.
 
-    Of the embedding and the output, only the rows of tokens in both vocabularies are copied.
+    Of the embedding and the output layer, only the rows of tokens in both vocabularies are copied.
+
+    Args:
+        model: The new network.
+        directory: The new run.
+        source: The trained run.
 
     Raises:
         CharlmError: a weight is missing or has another shape.

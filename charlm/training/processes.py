@@ -1,7 +1,8 @@
-"""The processes of one training: which one is the first, and where the others find the run.
+"""The processes of one training: which one is the first, and how the others find the run.
 
 Lightning starts the other processes by running the same command again; a launcher (torchrun, SLURM)
-starts all of them at once. Only this module reads their environment variables.
+starts all of them at once. Only this module reads the environment variables that these programs set
+for the processes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LONGEST_WAIT = 3600.0
 
 
 class Launch(NamedTuple):
-    """How many processes a launcher started."""
+    """The numbers of machines and processes that a launcher (torchrun, SLURM) started."""
 
     devices: int
     """Processes on each machine."""
@@ -43,7 +44,10 @@ class Launch(NamedTuple):
 
 
 def launched() -> Launch | None:
-    """What torchrun or SLURM started; None if this process is alone, or Lightning starts the others."""
+    """Return how many processes torchrun or SLURM started.
+
+    The result is None if this process is the only one, or if Lightning starts the others.
+    """
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
         devices = int(environment["LOCAL_WORLD_SIZE"])
@@ -57,13 +61,16 @@ def launched() -> Launch | None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes the run."""
+    """Return whether this process is the first one of its training; it writes the run directory."""
     return all(os.environ.get(name, "0") in ("0", "") for name in RANK_VARIABLES)
 
 
 @contextlib.contextmanager
 def announced(path: Path) -> Iterator[None]:
-    """Set `RUN_VARIABLE` within the block, for the processes that Lightning starts there."""
+    """Set the environment variable `RUN_VARIABLE` to the run directory within the block.
+
+    Processes that Lightning starts within the block inherit the variable.
+    """
     os.environ[RUN_VARIABLE] = str(path)
     try:
         yield
@@ -80,7 +87,8 @@ def prepared_directory(run: str | Path | None, say: Callable[[str], None], longe
         longest_wait: Longest time to wait, in seconds.
 
     Raises:
-        CharlmError: no directory was named, or it is still incomplete after `longest_wait`.
+        CharlmError: no directory was named, or the directory is still incomplete after
+            `longest_wait`.
     """
     named = run if run is not None else os.environ.get(RUN_VARIABLE)
     if named is None:
@@ -103,10 +111,11 @@ def prepared_directory(run: str | Path | None, say: Callable[[str], None], longe
 
 @contextlib.contextmanager
 def watching(tell: Callable[[], None]) -> Iterator[None]:
-    """Call `tell` before Lightning kills this process because a process that it started has failed.
+    """Within the block, call `tell` just before Lightning kills this process.
 
-    Lightning checks its processes every five seconds. If this process notices the failure earlier,
-    it ends with an error of its own, and `tell` is not called.
+    Lightning does so when a process that this one started has failed, which it checks every five
+    seconds. If this process notices the failure earlier, it ends with an error of its own, and
+    `tell` is not called.
     """
     logger = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
     handler = logging.Handler()
@@ -123,16 +132,17 @@ def watching(tell: Callable[[], None]) -> Iterator[None]:
 
 
 def end_quietly() -> NoReturn:
-    """End this process, which is not the first one, because the first one ends with a message.
+    """End this process without a message and with exit status 0.
 
-    The exit status is 0, because a launcher kills all processes when one of them ends with an error, and the message of
-    the first one would be lost.
+    Processes other than the first one end in this way when the first one ends with an error
+    message. After another exit status, a launcher would kill all processes, and that message would
+    be lost.
     """
     raise SystemExit(0)
 
 
 def lost_process(error: Exception) -> bool:
-    """Whether an error says that another process of the training cannot be reached any more."""
+    """Return whether an error means that another process of the training is lost."""
     import torch
 
     known = torch.distributed.is_available() and isinstance(error, torch.distributed.DistError)

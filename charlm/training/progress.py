@@ -19,28 +19,33 @@ ROLLBACK_FACTOR = 0.1
 
 @dataclass
 class Progress:
-    """How far a training is, and how it went.
+    """The counters of a training: how far it is, and how it went.
 
     Args:
-        limits: When the run is over.
+        limits: The epochs, steps or time after which the run is over.
 
     Attributes:
         step: Optimiser steps so far, skipped ones included.
         epoch: Passes over the training text so far; 1.5 is half-way through the second pass.
         tokens: Tokens predicted so far by all processes.
         skipped_steps: Steps not taken because a loss, a gradient or a state was not finite.
-        bad_steps: Steps skipped in a row up to the newest one; with fp16 none is counted.
-        rollbacks: How often the run returned to its last checkpoint because its weights had diverged.
-        best_loss, best_bits_per_character, best_epoch: Of the best validation; None and 0 before the first.
+        bad_steps: Number of steps in a row that were skipped, up to the newest step; always 0 with
+            fp16.
+        rollbacks: How often the weights diverged and were replaced by those of the last checkpoint.
+        best_loss: Lowest validation loss in nats per token; None before the first validation.
+        best_bits_per_character, best_epoch: Bits per character and epoch of the validation with the
+            lowest loss; 0 before the first validation.
         stale_validations: Validations since the best one, without those before step `FEW_STEPS`.
-        validation_tokens: Tokens that each validation reads if `val_check_interval` is "auto";
-            0 before the first one.
+        validation_tokens: Tokens that each validation reads; 0 before the first validation, and if
+            each reads all of the text because `val_check_interval` is a number.
         elapsed_before: Seconds of training before the run was last resumed; 0 if it never was.
         batches_per_epoch, accumulate: Batches of an epoch, and batches of an optimiser step.
         batch: Batches of this epoch so far.
         improved: Whether the validation of this step is the best so far.
-        rolled_back: Whether this step ended with a return to the last checkpoint.
-        stop_reason: The limit that the run has reached, or "asked" if a callback ends it; None if it goes on.
+        rolled_back: Whether the weights diverged in this step and were replaced by those of the
+            last checkpoint.
+        stop_reason: The limit that the run has reached, or "asked" if a callback ends the run; None
+            while the run goes on.
         paused: Seconds that this process spent between steps: validation, samples, saving.
     """
 
@@ -67,7 +72,7 @@ class Progress:
     _started: float | None = field(default=None, metadata={"stored": False})
 
     def start_clock(self) -> None:
-        """Count the time from now on as training."""
+        """Start to measure the time of training; called when training begins or resumes."""
         self._started = time.monotonic()
 
     @property
@@ -77,7 +82,7 @@ class Progress:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; the last one may have fewer batches than the others."""
+        """Optimiser steps of an epoch; the last step may have fewer batches than the others."""
         return -(-self.batches_per_epoch // self.accumulate)
 
     @property
@@ -87,22 +92,28 @@ class Progress:
 
     @property
     def step_ended(self) -> bool:
-        """Whether the newest batch completed an optimiser step; others only add gradients."""
+        """Whether the newest batch completed an optimiser step.
+
+        The other batches of a step only add to its gradients.
+        """
         return self.batch % self.accumulate == 0 or self.epoch_ended
 
     def passed(self, interval: int) -> bool:
-        """Whether a multiple of `interval` batches of this epoch lies within the newest optimiser step."""
+        """Return whether the newest step reached or passed a multiple of `interval` batches.
+
+        Batches are counted from 1 in each epoch; an optimiser step may have several.
+        """
         before = (self.batch - 1) // self.accumulate * self.accumulate
         return self.batch // interval > before // interval
 
     @property
     def learning_rate_factor(self) -> float:
-        """Factor of the learning rate, below 1 after a return to the last checkpoint."""
+        """The factor on the learning rate: 1, or less after a return to the last checkpoint."""
         return ROLLBACK_FACTOR**self.rollbacks
 
     @property
     def fraction(self) -> float:
-        """How much of the run is over, from 0 to 1."""
+        """The part of the run that is over, from 0 to 1."""
         return self.limits.fraction(self.step / self.steps_per_epoch, self.step, self.elapsed)
 
     def limit_reached(self) -> Limit | None:
@@ -110,7 +121,10 @@ class Progress:
         return self.limits.reached(self.epoch, self.step, self.elapsed, self.stale_validations)
 
     def validated(self, loss: float, bits_per_character: float) -> None:
-        """Record a validation; those before step `FEW_STEPS` do not count for patience."""
+        """Record the loss (in nats per token) and the bits per character of a validation.
+
+        Validations before step `FEW_STEPS` do not count for early stopping.
+        """
         self.improved = self.best_loss is None or loss < self.best_loss
         if self.improved:
             self.best_loss, self.best_bits_per_character, self.best_epoch = loss, bits_per_character, self.epoch
@@ -118,7 +132,7 @@ class Progress:
         self.stale_validations = 0 if waiting else self.stale_validations + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint stores, in plain values."""
+        """Return the counters that a checkpoint stores, by name."""
         state = {name: getattr(self, name) for name in _STORED}
         return state | {"elapsed_before": self.elapsed}
 
@@ -126,7 +140,7 @@ class Progress:
         """Set the counters to those of a checkpoint.
 
         Raises:
-            ValueError, KeyError: a value that no training stores.
+            ValueError, KeyError: a counter is missing, or has a value that no training stores.
         """
         for name in _STORED:
             setattr(self, name, msgspec.convert(state[name], _TYPES[name]))

@@ -19,7 +19,10 @@ KINDS = {"Lu": "capital", "L": "letter", "M": "mark", "N": "digit", "P": "punctu
 
 
 class Projector:
-    """Writes one table of embeddings per recorded step, and one table of token labels for all.
+    """The writer of the files that TensorBoard's projector reads.
+
+    It writes one table of embeddings for each recorded step, and one table of token labels for all
+    steps. The tables hold the `MOST` most frequent tokens.
 
     Args:
         path: The run directory.
@@ -42,20 +45,27 @@ class Projector:
         self._list()
 
     def add(self, vectors: np.ndarray, step: int) -> None:
-        """Write the embedding of a step, (vocabulary, width), for the tokens shown."""
+        """Write the table of embeddings of a step.
+
+        Args:
+            vectors: The embedding of every token, (vocabulary, width); the table gets only the rows
+                of the most frequent tokens.
+            step: The optimiser step.
+        """
         with atomic(self.folder / f"step-{step}.tsv") as file:
             np.savetxt(file, vectors[self.shown], fmt="%.4g", delimiter="\t")
         self._list()
 
     def _tables(self) -> list[tuple[int, Path]]:
-        """Steps and their tables, the newest first."""
+        """Return the recorded steps and the paths of their tables, the newest first."""
         found = [(re.fullmatch(r"step-(\d+)\.tsv", path.name), path) for path in self.folder.iterdir()]
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
     def _list(self) -> None:
         """Write the list of tables that the projector reads.
 
-        The projector selects the alphabetically first name, so the newest is called "newest: ...".
+        The projector first shows the table whose name comes first in the alphabet. Therefore the
+        name of the newest table begins with "newest".
         """
         tables = self._tables()
         names = [f"{'step' if number else 'newest: step'} {step:07}" for number, (step, _) in enumerate(tables)]
@@ -68,9 +78,10 @@ class Projector:
 
 
 def label(token: str) -> str:
-    """A token as one line of visible characters.
+    """Return a token as one line of visible characters.
 
-    Symbols replace spaces and control characters; a dotted circle carries a leading combining mark.
+    Symbols replace spaces and control characters. If the token begins with a combining mark, a
+    dotted circle is put before it.
     """
     if not token:
         return "(nothing)"
@@ -88,6 +99,6 @@ def _visible(character: str) -> str:
 
 
 def kind(token: str) -> str:
-    """The kind of the first character of a token: a value of `KINDS`, or "blank"."""
+    """Return the kind of a token's first character: a value of `KINDS`, or "blank" if none fits."""
     category = unicodedata.category(token[0]) if token else ""
     return KINDS.get(category) or KINDS.get(category[:1], "blank")

@@ -1,4 +1,4 @@
-"""A training that is ended when somebody who watches it has seen enough."""
+"""A callback that ends a training early, used by a sweep to stop trials that are not promising."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from charlm.training.module import LanguageModule
 
 
 class EndWhen(StepCallback):
-    """Ends a training after the step at which `asked` answers yes; the run is saved and can be resumed to its end.
+    """The callback that ends a training after the first step at which `asked` returns True.
+
+    The run is saved and can be resumed to its end.
 
     Args:
         asked: Called after every step, when its validation is done.

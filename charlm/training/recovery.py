@@ -1,8 +1,9 @@
-"""What a training does when its weights have diverged, so that no saved file holds a number that is not finite.
+"""The return to the last checkpoint when weights have diverged; no saved file holds such weights.
 
-A skipped step protects the weights from a gradient that is not finite, but not from a finite one that is far too large.
-Therefore the weights are checked before each validation and before each save. Weights that fail the check are replaced
-by those of the last checkpoint, once in a run; the second time the run ends.
+A step is skipped if its gradient is not finite. This does not protect the weights from a gradient
+that is finite but far too large. Therefore the weights are checked before each validation and
+before each save. The first time that they fail the check, they are replaced by those of the last
+checkpoint; the second time, the run ends.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from charlm.training.processes import end_quietly
 
 
 class Recovery:
-    """Returns a diverged training to its last checkpoint with a lower learning rate, and ends it the second time.
+    """The part of a training that replaces diverged weights by those of the last checkpoint.
 
-    Only the weights and the optimiser return to the checkpoint. The recurrent state is set to zero;
-    the position in the text, the step and the schedule are kept. All processes of a run make the
-    same decision.
+    The optimiser returns to the checkpoint as well, and the learning rate is lowered. The recurrent
+    state is set to zero; the position in the text, the step and the schedule are kept. If the
+    training diverges a second time, it is ended. All processes of a run make the same decision.
 
     Args:
         directory: The run; its `last.ckpt` is finite, because weights are checked before each save.
@@ -41,7 +42,11 @@ class Recovery:
         self.reporter = reporter
 
     def check(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
-        """Return to the last checkpoint if the weights, the optimiser or the loss is not finite."""
+        """Return to the last checkpoint if the weights have diverged.
+
+        Weights count as diverged if one of them, a value of the optimiser or the loss of the newest
+        batch is not finite.
+        """
         with trainer.precision_plugin.forward_context():
             good = module.predicts_finite() and _is_finite(module.model.state_dict())
         good = good and all(_is_finite(optimizer.state_dict()) for optimizer in trainer.optimizers)
@@ -58,7 +63,7 @@ class Recovery:
             reason: What went wrong: a clause without a full stop.
 
         Raises:
-            Diverged: the run has done so before.
+            Diverged: the run has already returned to a checkpoint once.
         """
         progress = module.progress
         if progress.rollbacks:
@@ -66,7 +71,7 @@ class Recovery:
         saved = load_checkpoint(self.directory.path / "checkpoints" / "last.ckpt")
         module.load_state_dict(saved["state_dict"])
         trainer.strategy.load_optimizer_state_dict(saved)
-        module.state = None  # the state of diverged weights
+        module.state = None  # the state was computed by diverged weights
         progress.rollbacks, progress.rolled_back, progress.bad_steps = 1, True, 0
         self.reporter.say(
             f"step {progress.step}: {reason}; weights and optimiser return to those of step {saved['global_step']}, "
@@ -74,7 +79,7 @@ class Recovery:
         )
 
     def _give_up(self, trainer: lightning.Trainer, module: LanguageModule, reason: str) -> None:
-        """End the first process with a CharlmError, and the others without a message."""
+        """End the training: raise Diverged in the first process, end the others silently."""
         if trainer.global_rank:
             end_quietly()
         optimizer, settings, run = module.optimizer_config, module.trainer_config, self.directory.path
@@ -88,7 +93,7 @@ class Recovery:
 
 
 def check_initial_weights(model: LanguageModel) -> None:
-    """Raise CharlmError for weights that are not finite before the first step."""
+    """Raise CharlmError if a weight is not finite before the first step."""
     bad = [name for name, weight in model.state_dict().items() if not _is_finite(weight)]
     if bad:
         raise CharlmError(
@@ -98,7 +103,10 @@ def check_initial_weights(model: LanguageModel) -> None:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether all tensors in nested dictionaries and lists are finite; other values are ignored."""
+    """Return whether all tensors in nested dictionaries and lists are finite.
+
+    Other values are ignored.
+    """
     return all(bool(torch.isfinite(one).all()) for one in _tensors(value))
 
 
@@ -114,5 +122,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def finite(values: dict[str, float]) -> dict[str, float]:
-    """The values that are finite, by name; only these are logged."""
+    """Return only the finite numbers of a dictionary, because only these are logged."""
     return {name: value for name, value in values.items() if math.isfinite(value)}

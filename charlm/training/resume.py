@@ -1,4 +1,4 @@
-"""How a run is resumed: what is read from its directory, checked and restored.
+"""The steps by which a run is resumed: what is read from its directory, checked and restored.
 
 `trainer.resume` and `trainer.fit` do this in order:
 
@@ -9,9 +9,10 @@
 4. `check_processes` requires as many processes as before.
 5. `trainer._open_logger` deletes the rows of `metrics.csv` and the samples that are later than the
    step of the checkpoint.
-6. Lightning restores the weights, the optimiser and the position in the data, and
-   `LanguageModule.on_load_checkpoint` the recurrent state, the state of the random number
-   generators and the schedule. `fitting` turns errors into a message for the user.
+6. Lightning restores the weights, the optimiser and the position in the data.
+   `LanguageModule.on_load_checkpoint` restores the recurrent state, the state of the random number
+   generators and the schedule. If the checkpoint does not fit the run, `fitting` turns the error
+   into a message for the user.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ RESUMABLE = ("trainer", "checkpoint", "samples", "inspect")
 
 
 def changed_settings(directory: RunDirectory, changes: dict[str, Any]) -> Config:
-    """The settings of a run, with the changes of the user applied.
+    """Return the settings of a run, with the changes of the user applied.
 
     Args:
         directory: The run.
@@ -61,7 +62,7 @@ def changed_settings(directory: RunDirectory, changes: dict[str, Any]) -> Config
 
 
 def _instead(name: str, directory: RunDirectory) -> str:
-    """The advice in the error message about a setting that cannot change when a run is resumed."""
+    """Return what to do instead of changing a setting that cannot change in a resumed run."""
     roles = {setting.name: setting.role for setting in settings(Config)}
     other_weights = name == "init_from" or name.startswith("tokenizer.")
     if other_weights or name.startswith("model.") and roles.get(name) != "regularises":
@@ -70,7 +71,7 @@ def _instead(name: str, directory: RunDirectory) -> str:
 
 
 def last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, Any] | None:
-    """The newest checkpoint of a run; None if the run was stopped before its first one.
+    """Return the newest checkpoint of a run; None if the run was stopped before its first one.
 
     Raises:
         CharlmError: the checkpoint is damaged, or is missing although the run has trained.
@@ -92,7 +93,13 @@ def last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, An
 def restore_progress(directory: RunDirectory, progress: Progress, saved: dict[str, Any]) -> None:
     """Set the counters of a training to those of a checkpoint.
 
-    Check the parameter count and the random state, on which Lightning would fail unclearly later.
+    Also check the number of parameters and the state of the random number generator; otherwise
+    Lightning would fail on them later, with an unclear message.
+
+    Args:
+        directory: The run.
+        progress: The counters to set.
+        saved: The checkpoint.
 
     Raises:
         CharlmError: the checkpoint does not fit the run.
@@ -122,7 +129,16 @@ def restore_weights(directory: RunDirectory, reporter: Reporter) -> None:
 
 
 def check_processes(directory: RunDirectory, before: int, now: int) -> None:
-    """Raise CharlmError if the number of processes differs: a run would not resume exactly."""
+    """Raise CharlmError if a run is resumed by another number of processes than before.
+
+    Such a run would not end with the same results as an uninterrupted one. Only the first process
+    raises the error; the others end without a message.
+
+    Args:
+        directory: The run.
+        before: Number of processes that wrote the checkpoint.
+        now: Number of processes that resume the run.
+    """
     if before != now and not is_first_process():
         end_quietly()
     if before != now:
@@ -134,7 +150,9 @@ def check_processes(directory: RunDirectory, before: int, now: int) -> None:
 
 @contextlib.contextmanager
 def fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Iterator[None]:
-    """Turn errors of Lightning and torch about a checkpoint that does not fit into a CharlmError.
+    """Turn errors within the block into a CharlmError that says that the checkpoint does not fit.
+
+    Lightning and torch raise errors of many types if a checkpoint does not fit the run.
 
     Args:
         directory: The run.

@@ -1,4 +1,4 @@
-"""Logs the numbers of a run to metrics.csv, TensorBoard and other loggers of Lightning."""
+"""The logger that writes the numbers of a run to metrics.csv, TensorBoard and other loggers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ BUILT_IN = ("tensorboard", "csv")
 
 
 def logger_classes(names: str) -> dict[str, type[Logger]]:
-    """Lightning's logger classes that `trainer.logger` names, by name, without those in `BUILT_IN`.
+    """Return the logger classes of Lightning that the setting `trainer.logger` names, by name.
+
+    The names in `BUILT_IN` are left out.
 
     Args:
         names: Names separated by commas, without the suffix Logger: "tensorboard,csv,wandb".
@@ -92,12 +94,16 @@ def logger_classes(names: str) -> dict[str, type[Logger]]:
 
 
 def logger_names(names: str) -> list[str]:
-    """The names in `trainer.logger` as a list, in lower case."""
+    """Split the setting `trainer.logger` into a list of names in lower case."""
     return [name.strip().lower() for name in names.split(",") if name.strip()]
 
 
 def other_loggers(names: str, directory: RunDirectory) -> list[Logger]:
-    """Create the loggers of `logger_classes` for a run.
+    """Create the loggers that `trainer.logger` names besides those in `BUILT_IN`.
+
+    Args:
+        names: Names separated by commas.
+        directory: The run.
 
     Raises:
         CharlmError: there is no such logger, or a package that it needs is not installed.
@@ -118,7 +124,7 @@ def other_loggers(names: str, directory: RunDirectory) -> list[Logger]:
 
 
 class RunLogger(Logger):
-    """Lightning's logger of a run: every number goes to metrics.csv, to TensorBoard and to the other loggers.
+    """The Lightning logger of a run, which writes to metrics.csv, TensorBoard and other loggers.
 
     Args:
         directory: The run.
@@ -126,7 +132,8 @@ class RunLogger(Logger):
             they will be logged again.
         tensorboard: Whether to write TensorBoard's events.
         others: Further loggers.
-        ngram: The n-gram model whose loss is shown beside that of the network.
+        ngram: Losses of an n-gram model, which TensorBoard shows beside those of the network; None:
+            no comparison.
     """
 
     def __init__(
@@ -147,7 +154,7 @@ class RunLogger(Logger):
         self.writer: Any = None
         if tensorboard:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of TensorBoard's own imports
+                warnings.simplefilter("ignore")  # warnings about TensorBoard's own imports
                 from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(directory.path), purge_step=step + 1 if step else 0)
@@ -164,7 +171,7 @@ class RunLogger(Logger):
 
     @property
     def experiment(self) -> Any:
-        """TensorBoard's SummaryWriter, or None."""
+        """TensorBoard's SummaryWriter; None if the run does not log to TensorBoard."""
         return self.writer
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -178,7 +185,7 @@ class RunLogger(Logger):
     # -- what the training logs
 
     def add(self, progress: Progress, values: dict[str, float]) -> None:
-        """Log numbers of a step under the names in `COLUMNS`."""
+        """Log numbers of a step to all loggers; their names are among `COLUMNS`."""
         row = {"step": progress.step, "epoch": round(progress.epoch, 4), "seconds": round(progress.elapsed, 3)}
         line = io.StringIO()
         csv.DictWriter(line, HEADER, lineterminator="\n").writerow(
@@ -192,9 +199,16 @@ class RunLogger(Logger):
             other.log_metrics(dict(values), progress.step)
 
     def _beside_validation(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The loss of the n-gram model on the part of the text that a validation has read, by tag.
+        """Return the n-gram model's results for TensorBoard to show beside those of a validation.
 
-        It is given per token and per character and as perplexity; empty if it is not known.
+        Both have read the same part of the validation text.
+
+        Args:
+            values: The logged numbers of a step, by name.
+
+        Returns:
+            Loss per token, bits per character and perplexity, by tag; empty if the step had no
+            validation or the loss of the n-gram model is not known.
         """
         loss = self.ngram.losses.get(int(values.get("val/tokens", 0))) if self.ngram else None
         if loss is None or not values.get("val/loss"):
@@ -205,7 +219,13 @@ class RunLogger(Logger):
     def add_scores(
         self, progress: Progress, scores: Mapping[str, float], references: Mapping[str, Mapping[str, float]]
     ) -> None:
-        """Log the metrics of a generated text; to TensorBoard also those of the reference texts."""
+        """Log the text metrics of a generated text; TensorBoard also gets those of reference texts.
+
+        Args:
+            progress: The counters of the training.
+            scores: Values of the metrics of the generated text, by name.
+            references: Values of the metrics of each reference text, by the name of the text.
+        """
         self.add(progress, {f"text_metrics/{name}": value for name, value in scores.items()})
         for source, values in references.items():
             for name, value in values.items():
@@ -227,7 +247,10 @@ class RunLogger(Logger):
             self.writer.add_image(tag, pixels, step, dataformats="HWC")
 
     def add_sample(self, sample: Sample) -> None:
-        """Log a sample to TensorBoard's text tab, in a code fence, to show it literally."""
+        """Log a sample to TensorBoard's text tab.
+
+        The sample is put in a code fence, so that Markdown in it is not interpreted.
+        """
         if self.writer is None:
             return
         text = sample.prompt + sample.text
@@ -241,22 +264,28 @@ class RunLogger(Logger):
         )
 
     def add_layout(self, scored: Collection[str]) -> None:
-        """Lay out the charts of TensorBoard's custom scalars.
+        """Tell TensorBoard which charts to draw in its tab Custom Scalars.
 
         Args:
-            scored: The text metrics that this run computes.
+            scored: Names of the text metrics that this run computes.
         """
         if self.writer is not None:
             self.writer.add_custom_scalars(layout(scored))
 
     def add_settings(self, config: Config) -> None:
-        """Send the settings to the loggers other than TensorBoard, and keep them for `add_results`."""
+        """Send the settings to the further loggers, and keep them for `add_results`.
+
+        `add_results` logs them to TensorBoard.
+        """
         for other in self.others:
             other.log_hyperparams(flat(config.to_dict()))
         self.settings = flat(config.to_dict())
 
     def add_results(self, results: Mapping[str, float], step: int) -> None:
-        """Log the final numbers, to TensorBoard's HParams tab together with the settings."""
+        """Log the final numbers of a run.
+
+        TensorBoard shows them in its HParams tab, together with the settings.
+        """
         named = {f"final/{name}": value for name, value in results.items()}
         for other in self.others:
             other.log_metrics(named, step)
@@ -283,7 +312,14 @@ class RunLogger(Logger):
 
 
 def layout(scored: Collection[str]) -> dict[str, dict[str, list[Any]]]:
-    """The charts of TensorBoard's custom scalars: categories, charts and the tags drawn in each, as patterns."""
+    """Return the charts of TensorBoard's tab Custom Scalars.
+
+    The result has a dictionary of charts for each category. Each chart has the tags that are drawn
+    in it, as regular expressions.
+
+    Args:
+        scored: Names of the text metrics that the run computes.
+    """
 
     def chart(*patterns: str) -> list[Any]:
         return ["Multiline", [f"{pattern}$" for pattern in patterns]]

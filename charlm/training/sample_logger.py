@@ -1,7 +1,8 @@
 """The sample history: text generated during training, always from the same prompts and seeds.
 
-At each point of the `sample_schedule`, samples are generated for people to read, and a longer text
-is generated, scored and discarded. Neither uses the random number generator of the training.
+At each point of the `sample_schedule`, samples are generated for people to read. A longer text is
+generated as well, scored by the text metrics and discarded. Neither uses the random number
+generator of the training.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TIME_FRACTION = 0.05
 
 
 class TimeBudget:
-    """Limits an occasional task to a fraction of the time.
+    """A limit on the fraction of the time that an occasional task takes.
 
     Args:
         fraction: Largest fraction of the time, from 0 to 1, that the task takes in the long run.
@@ -47,7 +48,7 @@ class TimeBudget:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Measure the duration of the block, which does the task once."""
+        """Measure the duration of the block, in which the task is done once."""
         began = time.monotonic()
         yield
         self._ended = time.monotonic()
@@ -55,15 +56,16 @@ class TimeBudget:
 
     @property
     def available(self) -> bool:
-        """Whether enough time has passed since the task last ended to run it again."""
+        """Whether the task may be done again: enough time has passed since it last ended."""
         return time.monotonic() - self._ended >= self._took / self.fraction
 
 
 class SampleLogger(StepCallback):
-    """Generates and scores text at initialisation, at the points of the schedule, and at the end.
+    """The callback that generates samples and scores generated text during training.
 
-    If `trainer.max_time` is set and `samples.every` is "auto", points after the first epoch are
-    skipped while they take too much of the time. Otherwise no point is skipped.
+    It acts at initialisation, at the points of the `SampleSchedule`, and at the end of the run. If
+    `trainer.max_time` is set and `samples.every` is "auto", points after the first epoch are
+    skipped while samples take too much of the time. Otherwise no point is skipped.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger, reporter: Reporter) -> None:
@@ -95,7 +97,10 @@ class SampleLogger(StepCallback):
             self._sample(module)
 
     def _prepare_metrics(self) -> TextMetrics:
-        """Build the text metrics from the run's text, and write the reference texts' scores."""
+        """Prepare the text metrics, and store the scores of the reference texts.
+
+        Samples are compared with the reference texts.
+        """
         what = "scoring the text that samples are compared with"
         self.reporter.progress(what, 0, 1)
         held_out = self._text("val") if self.directory.has_split("val") else ""
@@ -107,7 +112,7 @@ class SampleLogger(StepCallback):
         return found
 
     def _text(self, split: str) -> str:
-        """The text of a split, cut after about `MOST_TRAINING` characters."""
+        """Return the text of a split, cut after about `MOST_TRAINING` characters."""
         stream = self.directory.stream(split)
         fraction = min(1.0, MOST_TRAINING / max(1, stream.counts.characters))
         return self.directory.tokenizer.decode(stream.ids[: math.ceil(fraction * len(stream))])
@@ -123,7 +128,10 @@ class SampleLogger(StepCallback):
                 self.reporter.say(f"step {module.progress.step}: no samples; {error}")
 
     def _score(self, module: LanguageModule, stepper: Stepper) -> dict[str, float]:
-        """Generate a text with the current weights; log and return its text metrics, by name."""
+        """Generate a text with the current weights; log and return its text metrics, by name.
+
+        The result is empty if the run scores no text.
+        """
         if self._metrics is None:
             return {}
         fastest = TorchStepper(module.model) if module.device.type == "cuda" else stepper

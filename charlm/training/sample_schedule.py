@@ -1,4 +1,8 @@
-"""The sample schedule: after which steps of a training samples are generated, and whether their prompts can be read."""
+"""The sample schedule, which says after which steps of a training samples are generated.
+
+`check_prompts` checks whether the vocabulary has everything that the prompts of the samples
+contain.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,12 @@ EARLY = (1 / 8, 1 / 4, 1 / 2)
 
 
 class SampleSchedule:
-    """Says after which steps samples are generated.
+    """The schedule that says after which steps samples are generated.
 
-    They are generated after 1/8, 1/4 and 1/2 of the first epoch (or of the run, if that is shorter)
-    and at the ends of epochs (see `is_due`). In a run limited by steps or epochs, this depends on
-    the step number only, so a resumed run has the same samples as an uninterrupted one.
+    They are generated after 1/8, 1/4 and 1/2 of the first epoch (or of the run, if the run is
+    shorter) and at the ends of epochs (see `is_due`). In a run limited by steps or epochs, the
+    schedule depends on the step number only. Therefore a resumed run has the same samples as an
+    uninterrupted one.
 
     Args:
         every: Epochs between samples; "auto": less often in later epochs; 0: no samples.
@@ -33,17 +38,20 @@ class SampleSchedule:
         self._before = _first_epoch(progress)
 
     def reached(self, progress: Progress) -> bool:
-        """Whether there are samples after the step that just ended; call it after every step."""
+        """Return whether samples are due after the newest step; call this after every step."""
         before, self._before = self._before, _first_epoch(progress)
         early = any(before < point <= self._before for point in EARLY)
         return self.every != 0 and (early or progress.epoch_ended and is_due(round(progress.epoch), self.every))
 
 
 def is_due(epoch: int, every: int | Literal["auto"] = "auto") -> bool:
-    """Whether there are samples at the end of an epoch, counted from 1.
+    """Return whether samples are due at the end of an epoch.
 
-    With "auto" these are 1 to 10, then 12, 14, ..., 20, 25, ..., 50, 60, ..., 100, 120, and so on: about sixteen for
-    each factor of ten, because a network changes more slowly the more it has learnt.
+    Args:
+        epoch: The number of the epoch, counted from 1.
+        every: Epochs between samples. "auto": after epochs 1 to 10, then 12, 14, ..., 20, 25, ...,
+            50, 60, ..., 100, 120, and so on: about sixteen epochs for each factor of ten, because a
+            network changes more slowly the more it has learnt.
     """
     if every != "auto":
         return epoch % every == 0
@@ -52,7 +60,10 @@ def is_due(epoch: int, every: int | Literal["auto"] = "auto") -> bool:
 
 
 def _first_epoch(progress: Progress) -> float:
-    """Completed fraction of the first epoch, or of the run if that ends sooner; may exceed 1."""
+    """Return the completed fraction of the first epoch, or of the run if the run is shorter.
+
+    The fraction exceeds 1 after the first epoch.
+    """
     return max(progress.step / progress.steps_per_epoch, progress.fraction)
 
 

@@ -1,4 +1,4 @@
-"""The learning-rate schedule. Its names are listed in `charlm.config.definitions.OptimizerConfig`."""
+"""The learning-rate schedule; `charlm.config.definitions.OptimizerConfig` lists its variants."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MOST_WARMUP = 0.1
 
 
 class Schedule:
-    """The learning rate over a run, as a factor of its highest value.
+    """The learning-rate schedule of a run: a factor, from 0 to 1, on the highest learning rate.
 
     `cosine`, `linear` and the warm-up use the completed fraction of the run (of its epochs, steps
     or time, whichever is largest), so a run limited by time also ends with a low learning rate.
-    `step` depends on the epoch. `plateau` lowers the factor when validations stop improving; its
-    counters are stored in the checkpoint.
+    `step` lowers the factor at fixed epochs. `plateau` lowers it when validations stop improving;
+    the counters of `plateau` are stored in the checkpoint.
     """
 
     def __init__(self, config: OptimizerConfig) -> None:
@@ -27,7 +27,13 @@ class Schedule:
         self.stale = 0
 
     def factor(self, step: int, fraction: float, epoch: int) -> float:
-        """The factor at a step and epoch (from 0) when `fraction` (0 to 1) of the run is over."""
+        """Return the factor on the highest learning rate.
+
+        Args:
+            step: Number of the optimiser step, from 0.
+            fraction: The part of the run that is over, from 0 to 1.
+            epoch: Number of the epoch, from 0.
+        """
         config = self.config
         fraction = min(1.0, max(0.0, fraction))
         warm = min(1.0, max((step + 1) / (config.warmup + 1), fraction / MOST_WARMUP))
@@ -45,7 +51,7 @@ class Schedule:
         return warm * fall
 
     def observe(self, loss: float) -> None:
-        """Record a validation loss, for `plateau`."""
+        """Record the loss of a validation, on which the schedule `plateau` depends."""
         if self.best is None or loss < self.best:
             self.best, self.stale = loss, 0
         else:

@@ -1,4 +1,4 @@
-"""`train` starts a run from settings, `resume` continues a run directory; both call `fit`."""
+"""The training of a run: `train` starts a run, `resume` continues one; both call `fit`."""
 
 from __future__ import annotations
 
@@ -111,13 +111,14 @@ def resume(
 
     Args:
         path: The run directory.
-        changes: Dotted names and new values; only of the groups trainer, checkpoint, samples and inspect.
+        changes: New values of settings by dotted name; only of the groups trainer, checkpoint,
+            samples and inspect.
         reporter, callbacks, loggers: As for `train`.
 
     Raises:
-        CharlmError: not a run, a run that another process trains, a damaged checkpoint, or a setting that cannot
-            change.
-        Interrupted: by Ctrl-C or SIGTERM; the run is saved.
+        CharlmError: the directory is not a run, another process trains the run, the checkpoint is
+            damaged, or a setting cannot change.
+        Interrupted: Ctrl-C or SIGTERM; the run is saved and can be resumed.
     """
     directory = RunDirectory(path)
     with locked(directory.path):
@@ -136,7 +137,7 @@ def fit(
     callbacks: Sequence[lightning.Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> Run:
-    """Train from a prepared run directory; every process of a run calls this.
+    """Train the run in a prepared directory; every process of a training calls this function.
 
     Args:
         directory: The run.
@@ -203,7 +204,14 @@ def fit(
 
 
 def _build_model(directory: RunDirectory, config: Config, *, initialised: bool) -> LanguageModel:
-    """The network of a run; unless `initialised`, a checkpoint will replace its weights."""
+    """Build the network of a run.
+
+    Args:
+        directory: The run.
+        config: Its settings.
+        initialised: Whether to set the initial weights, or those of `init_from`; False if a
+            checkpoint will replace all weights.
+    """
     torch.manual_seed(config.seed)
     model = LanguageModel(directory.model_config, directory.vocab_size)
     if initialised:
@@ -217,7 +225,10 @@ def _build_model(directory: RunDirectory, config: Config, *, initialised: bool) 
 def _open_logger(
     directory: RunDirectory, config: Config, step: int, loggers: Sequence[Logger], reporter: Reporter
 ) -> RunLogger:
-    """Delete numbers and samples of steps after `step` from the run, and open its logger."""
+    """Open the logger of a run, and delete numbers and samples of steps after `step`.
+
+    The training will log these steps again.
+    """
     directory.drop_leftovers()
     others = [*other_loggers(config.trainer.logger, directory), *loggers]
     directory.drop_samples_after(step or -1)  # at step 0, the initial weights are sampled again
@@ -239,7 +250,7 @@ def step_callbacks(
     checkpointing: Checkpointing,
     recovery: Recovery,
 ) -> list[lightning.Callback]:
-    """The callbacks of a run, in the order in which they act when a step is complete.
+    """Return the callbacks of a run, in the order in which they act when a step is complete.
 
     1. StoppingCriteria: is this the last step?
     2. Validation: the validation loss; is it the best so far, and does it still improve?
@@ -266,7 +277,7 @@ def step_callbacks(
 
 
 def stop_reason(config: Config, progress: Progress) -> str:
-    """A sentence that says why a run is over and how to continue it; empty if it is not over."""
+    """Return in words why a run is over and how to continue it; empty if the run is not over."""
     trainer, patience = config.trainer, config.checkpoint.patience
     match progress.limit_reached():
         case "epochs":
@@ -288,7 +299,7 @@ def stop_reason(config: Config, progress: Progress) -> str:
 def _introduce(
     directory: RunDirectory, model: LanguageModel, config: Config, progress: Progress, gpu: bool, reporter: Reporter
 ) -> None:
-    """Say what is about to be trained, and how."""
+    """Report which network is about to be trained, and in which precision."""
     if progress.step:
         reporter.say(f"resuming {directory.path} at step {progress.step:,}")
     precision, reason = choose_precision(config.trainer.precision, gpu)
@@ -300,14 +311,17 @@ def _introduce(
 
 
 def _lost(directory: RunDirectory) -> str:
-    """The message that another process of the training has ended, and what to do."""
+    """Return the message that another process of the training has ended, and what to do."""
     resume = command("train", resume=directory.path)
     return f"another process of the training has ended; go on with {resume} and as many processes as before"
 
 
 @contextlib.contextmanager
 def _explained(directory: RunDirectory, processes: int) -> Iterator[None]:
-    """Turn a full disk, a full memory, or the end of another process into a CharlmError."""
+    """Turn errors within the block into a CharlmError that says what to do.
+
+    These are the errors of a full disk, a full memory, or the end of another process.
+    """
     try:
         yield
     except OSError as error:

@@ -32,10 +32,10 @@ MOST_OF_IT = 0.8
 
 
 class ValidationPoints:
-    """Says after which steps a run is validated.
+    """The schedule that says after which steps a run is validated.
 
-    In a run limited by steps or epochs, this depends on the step number only, so a resumed run has
-    the same validations as an uninterrupted one.
+    In a run limited by steps or epochs, the schedule depends on the step number only. Therefore a
+    resumed run has the same validations as an uninterrupted one.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class ValidationPoints:
         self._tokens = 0
 
     def start(self, progress: Progress) -> None:
-        """Set the position when training begins or resumes."""
+        """Set the position in the schedule when training begins or resumes."""
         self._before, self._tokens = progress.fraction, progress.tokens
 
     def reached(self, progress: Progress) -> bool:
-        """Whether to validate after the step that just ended; call it after every step."""
+        """Return whether to validate after the newest step; call this after every step."""
         count, steps = _points(progress), _steps(progress)
         if math.isinf(progress.limits.seconds):
             if math.isinf(steps):  # the run has no end
@@ -59,7 +59,11 @@ class ValidationPoints:
         return reached and _trained(progress) >= progress.limits.seconds / count / 2
 
     def tokens(self, progress: Progress) -> int:
-        """Number of tokens of the validation text to read at each point; call it at the first."""
+        """Return how many tokens of the validation text each validation can afford to read.
+
+        Call this at the first validation. It estimates how many tokens are trained between two
+        validations, and allows for the fraction `COST` of that time.
+        """
         between = float(progress.tokens)
         if math.isfinite(progress.limits.seconds):
             speed = (progress.tokens - self._tokens) / max(1e-9, _trained(progress))
@@ -68,7 +72,7 @@ class ValidationPoints:
 
 
 def _points(progress: Progress) -> int:
-    """The number of validations of a run."""
+    """Return the number of validations of a run."""
     epochs, limits = progress.limits.epochs, progress.limits
     if math.isinf(epochs) or math.isfinite(limits.seconds) or limits.steps < epochs * progress.steps_per_epoch:
         return USUAL
@@ -78,19 +82,20 @@ def _points(progress: Progress) -> int:
 
 
 def _steps(progress: Progress) -> float:
-    """The optimiser steps of the whole run; infinite if it is bound by neither steps nor epochs."""
+    """Return the optimiser steps of the whole run; infinite if only time limits it, or nothing."""
     return min(progress.limits.steps, progress.limits.epochs * progress.steps_per_epoch)
 
 
 def _trained(progress: Progress) -> float:
-    """Seconds that this process has trained, without validation, samples and saving."""
+    """Return how many seconds this process has trained, without validation, samples and saving."""
     return progress.elapsed - progress.elapsed_before - progress.paused
 
 
 def halved(length: int, most: int) -> int:
-    """Halve a length until it is at most `most`, but not below `LEAST_TOKENS`.
+    """Halve a length in tokens until it is at most `most`, but not below `LEAST_TOKENS`.
 
-    Because of the halving, runs that differ a little in speed read the same part of a text.
+    `most` depends on the speed of a run. Because of the halving, runs that differ a little in speed
+    still read the same part of a text.
     """
     while length > most and length // 2 >= LEAST_TOKENS:
         length //= 2
@@ -98,7 +103,10 @@ def halved(length: int, most: int) -> int:
 
 
 def parts(stream: TokenStream) -> list[TokenStream]:
-    """Every part of a validation text that a run may read, the longest first."""
+    """Return every part of a validation text that validations may read, the longest first.
+
+    Parts for a fraction named in `trainer.limit_val_batches` are not among them.
+    """
     length, found = len(stream), [stream]
     while length // 2 >= LEAST_TOKENS:
         length //= 2
@@ -107,10 +115,11 @@ def parts(stream: TokenStream) -> list[TokenStream]:
 
 
 def beginning(stream: TokenStream, tokens: int) -> TokenStream:
-    """The first `tokens` tokens of a text, or all of it if they are at least `MOST_OF_IT` of it.
+    """Return the first `tokens` tokens of a text.
 
-    A text of items is cut only after the end of an item. The counts of characters, bytes and words
-    are estimated in proportion to the tokens.
+    If they are at least the fraction `MOST_OF_IT` of the text, return all of it. A text of items is
+    cut only after the end of an item. The counts of characters, bytes and words are estimated in
+    proportion to the tokens.
     """
     if tokens >= MOST_OF_IT * len(stream):
         return stream
