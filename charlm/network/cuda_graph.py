@@ -76,8 +76,8 @@ class CudaGraph:
 def can_capture(tensor: Tensor) -> bool:
     """Return whether a window with this input can be captured as a CUDA graph.
 
-    The input must be on a GPU and gradients must be enabled. Nothing may be captured inside another
-    capture, or while several processes train together.
+    It can if the input is on a GPU, gradients are enabled, no other capture is going on, and only
+    one process trains the network.
     """
     return (
         tensor.is_cuda

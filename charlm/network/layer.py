@@ -277,7 +277,8 @@ class Layer(nn.Module):
         Args:
             projected: The result of `project`; the recurrent products are computed in its type.
             state: The state before the window, (states, batch, hidden).
-            functions: What the cell gets as `f`, e.g. functions that record what they compute.
+            functions: The functions that the cell gets as `f`, for example functions that record
+                what they compute.
 
         Returns:
             Outputs (batch, time, hidden) and the state (states, batch, hidden) after the window.
@@ -294,7 +295,7 @@ class Layer(nn.Module):
         Args:
             dtype: Type in which products are computed.
             batch: Number of rows of the state.
-            functions: What the cell gets as `f`.
+            functions: The functions that the cell gets as `f`.
         """
         step = self.cell.step
         if self.zoneout:

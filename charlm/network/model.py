@@ -28,7 +28,7 @@ class LanguageModel(nn.Module):
 
     Args:
         config: The resolved settings of the network.
-        vocab_size: Tokens of the vocabulary.
+        vocab_size: Number of tokens of the vocabulary.
 
     Raises:
         CharlmError: an unknown cell, or widths or heads that do not fit it.

@@ -72,9 +72,9 @@ def _library() -> Path:
 def make() -> bytes:
     """Return the text of the built-in corpus as UTF-8.
 
-    Its chapters and docstrings are separated by blank lines and ordered by the hash of their names.
-    So the order is always the same, and every part of the text, such as the validation split, is a
-    mixture of all sources.
+    The text has the chapters of the language reference and the docstrings of the standard library,
+    separated by blank lines and ordered by the hash of their names. So the order is always the
+    same, and every part of the text, such as the validation split, is a mixture of all sources.
 
     Raises:
         CharlmError: this Python was installed without its documentation.

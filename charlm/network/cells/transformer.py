@@ -63,8 +63,9 @@ class Transformer(ParallelCell):
 
 
 def _heads(hidden: int) -> int:
-    """Return the default number of heads: the largest that divides the hidden units.
+    """Return the default number of heads.
 
-    Each head has at least `HEAD` units, unless there is only one head.
+    It is the largest divisor of the hidden units that gives each head at least `HEAD` units, or
+    else 1.
     """
     return next(heads for heads in range(max(1, hidden // HEAD), 0, -1) if hidden % heads == 0)
