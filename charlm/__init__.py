@@ -1,16 +1,19 @@
 """charlm: recurrent language models of characters and words, from a text to a model that generates.
 
-The package in the order of the data:
+The parts of the package, in the order in which data pass through them:
 
-    text/        text to tokens, ids on disk, batches
-    network/     ids to logits, through layers of cells
-    training/    the network is trained (Lightning)
-    generation/  logits to text, one token at a time
-    evaluation/  likelihood, text metrics, verdict;  inspection/  gates, gradients, memory
-    experiments/ many runs: a race of several cells
-    views/       what a person sees: terminal, charts, reports
-    run.py       a trained model and its history;  run_directory.py  the files of a run
-    config/      the settings;  cli/  the commands
+    text/             text to tokens, ids on disk, batches
+    network/          ids to logits, through layers of cells
+    training/         training of the network (Lightning)
+    generation/       logits to text, one token at a time
+    evaluation/       likelihood, text metrics, a verdict on a run
+    inspection/       measurements of gates, gradients and memory
+    experiments/      many runs, such as a race of several cells
+    views/            what a person sees: terminal, charts, reports
+    run.py            a trained model and its history
+    run_directory.py  the files of a run
+    config/           the settings
+    cli/              the commands
 """
 
 from __future__ import annotations
@@ -43,19 +46,20 @@ def train(
     """Train on a text and return the finished run.
 
     Args:
-        text: A file, a folder, a glob, or several; None: the built-in corpus.
-        run: The directory to write; None: a free name under `runs/`.
-        reporter: The object that is told the progress of the training; None: the terminal.
-        callbacks: Lightning callbacks. After a step they run once its validation, samples and
-            metrics are written, and before its checkpoint is saved.
-        loggers: Lightning loggers, beside those of `trainer.logger`.
+        text: A file, a folder or a glob, or several of them; None: the built-in corpus.
+        run: The directory of the new run; None: a free name under `runs/`.
+        reporter: The object that is told the progress of the training; None: one that prints to
+            the terminal.
+        callbacks: Lightning callbacks. They run after the validation, samples and metrics of a step
+            have been written, and before its checkpoint is saved.
+        loggers: Lightning loggers, in addition to those of the setting `trainer.logger`.
         settings: Groups of settings as dictionaries, named as on the command line:
             `model={"cell": "gru", "hidden": 128}, trainer={"max_time": "3m"}, seed=2`;
             `init_from` may be a `Run` or its directory.
 
     Raises:
-        CharlmError: an error that the user can fix; its message is one line.
-        Interrupted: Ctrl-C or SIGTERM; the run is saved, and `resume` continues it.
+        CharlmError: the user can fix an error, which the message describes in one line.
+        Interrupted: Ctrl-C or SIGTERM ended the training; `resume` continues the saved run.
     """
     from charlm.config import Config
     from charlm.run import Run
@@ -81,7 +85,7 @@ def resume(
     """Continue a run from its last checkpoint, as if it had not been interrupted.
 
     Args:
-        run: The run or its directory.
+        run: The run, or the path of its directory.
         reporter, callbacks, loggers: As for `train`.
         settings: New values for settings of the groups trainer, checkpoint, samples and inspect:
             `trainer={"max_epochs": 20}`.
@@ -101,19 +105,23 @@ def race(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> RaceResult:
-    """Train several cells on a text at equal size and equal budget, and return which is best and how sure that is.
+    """Train several cells on a text at equal size and budget, and return which is best.
+
+    The result also says how sure that is.
 
     Args:
-        text: As for `train`.
-        race: The directory to write; None: a free name under `races/`. A race that is there already is continued, or,
-            if it is finished, only read.
-        reporter: Who is told what happens; None: the terminal.
-        settings: The options of `charlm race` and groups of settings as for `train`, which all cells share:
-            `cells=["lstm", "gru"], seeds=3, budget="10m", model={"layers": 2}`.
+        text: The text, as for `train`.
+        race: The directory of the race; None: a free name under `races/`. A race that is there
+            already is continued, or, if it is finished, only read.
+        reporter: The object that is told the progress of the race; None: one that prints to the
+            terminal.
+        settings: The options of `charlm race`, and groups of settings as for `train`, which all
+            cells share: `cells=["lstm", "gru"], seeds=3, budget="10m", model={"layers": 2}`.
 
     Raises:
-        CharlmError: something that a user can fix, in one line.
-        Interrupted: Ctrl-C; the trial has saved itself, and the same call continues the race.
+        CharlmError: the user can fix an error, which the message describes in one line.
+        Interrupted: Ctrl-C ended the race; what was trained is saved, and the same call continues
+            the race.
     """
     from dataclasses import fields
 
@@ -141,7 +149,12 @@ def race(
 
 
 def _with_text(text: str | Path | Sequence[str | Path] | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """Groups of settings with the text that a user named."""
+    """Return the groups of settings, with the text that a user named as `data.text`.
+
+    Args:
+        text: The text or texts; None: the settings stay as they are.
+        settings: The groups of settings, by name.
+    """
     if text is None:
         return settings
     texts = [str(text)] if isinstance(text, str | Path) else [str(one) for one in text]
@@ -149,9 +162,9 @@ def _with_text(text: str | Path | Sequence[str | Path] | None, settings: dict[st
 
 
 def load(run: str | Path) -> Run:
-    """Open a run directory.
+    """Open a run directory and return the run.
 
-    This is fast: torch is imported and weights are read only when something needs them.
+    This is fast, because torch is imported and weights are read only when something needs them.
     """
     from charlm.run import Run
 

@@ -1,8 +1,8 @@
 """Errors that a user can fix.
 
 The command line prints a `CharlmError` as one line and exits with status 2. It treats some errors
-of the system in the same way, such as a full disk (see `charlm.cli`). An unexpected exception is a
-bug and keeps its traceback.
+of the operating system in the same way, such as a full disk (see `charlm.cli`). An unexpected
+exception is a bug and is printed with its traceback.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ class CharlmError(Exception):
 
 
 class Diverged(CharlmError):  # noqa: N818 (an event, not a mistake)
-    """A training was given up because its weights diverged again after a return to its last good ones, which it keeps.
+    """A training was given up because its weights diverged for a second time.
 
-    The remedy is a lower learning rate; what compares several learning rates goes on with the others.
+    After the first time, the training went on from its last good weights with a lower learning
+    rate. The run keeps its last good weights. Usually a lower learning rate helps; a program that
+    compares several learning rates goes on with the others.
     """
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The choice most like `name` as a hint to append to a message, or an empty string.
+    """Return a hint that proposes the most similar of several names, to append to a message.
+
+    The hint is empty if no name is similar.
 
     >>> nearest("lsmt", ["lstm", "gru"])
     "; did you mean 'lstm'?"
@@ -47,13 +51,21 @@ def count(number: int, noun: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its class where the message is empty."""
+    """Return the first line of an error's message.
+
+    If the message is empty, return the name of the error's class.
+    """
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 class Interrupted(Exception):  # noqa: N818 (an event, not an error)
-    """A signal (Ctrl-C, SIGTERM) has stopped a training; its directory `run` can be resumed."""
+    """A signal (Ctrl-C or SIGTERM) has stopped a training.
+
+    Attributes:
+        signal: Number of the signal.
+        run: Directory of the training, which can be resumed.
+    """
 
     def __init__(self, signal: int, run: Path) -> None:
         super().__init__(f"interrupted by signal {signal}; {run} can be resumed")

@@ -1,4 +1,4 @@
-"""Atomic writing of files, hard links, leftovers of killed processes, and the bytes of standard input."""
+"""Write files atomically, link them, and delete what killed processes left; read standard input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ READ = 1 << 20  # bytes read at once
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """One sentence that says what a user can do about an `OSError`; None if the error is a bug."""
+    """Return one sentence that says what a user can do about an `OSError`.
+
+    Return None for any other `OSError`, which is a bug.
+    """
     if error.errno in FULL:
         return "the disk is full; free some space"
     if error.errno == errno.ENOMEM:
@@ -45,9 +48,9 @@ def describe_os_error(error: OSError) -> str | None:
 
 
 def kind(path: str | os.PathLike[str]) -> str | None:
-    """What a path leads to, in words ("a directory"); None if that is a regular file or missing.
+    """Return in words what a path leads to if it is no regular file, such as "a directory".
 
-    Symbolic links are followed.
+    Return None for a regular file or a path that does not exist. Symbolic links are followed.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -60,16 +63,18 @@ def kind(path: str | os.PathLike[str]) -> str | None:
 def atomic(
     path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w", complete: Callable[[Path], None] | None = None
 ) -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` for writing, and rename it to `path` when the block ends without an error.
+    """Open a temporary file beside `path`; rename it to `path` when the `with` block ends.
 
-    A reader sees the old file or the new one, never a part of it, even if the process is killed at any moment. If the
-    block raises an error, the temporary file is removed and `path` is unchanged. Text is written as UTF-8 and its
-    newlines are kept. A symbolic link stays, and the file that it leads to is replaced.
+    A reader sees the old file or the new one, never a part of it, even if the process is killed at
+    any moment. If the block raises an error, the temporary file is removed and `path` is unchanged.
+    Text is written as UTF-8 and its newlines are kept. If `path` is a symbolic link, the file that
+    it leads to is replaced, and the link stays.
 
     Args:
-        path: The file.
-        mode: Text or bytes.
-        complete: Called with the temporary file when it is complete, before it is renamed.
+        path: The file to write.
+        mode: "w" for text or "wb" for bytes.
+        complete: A function that is called with the path of the temporary file when all is written,
+            before the file is renamed.
 
     Raises:
         CharlmError: `path` is a directory, a device, a FIFO or a socket.
@@ -91,7 +96,7 @@ def atomic(
 
 @contextlib.contextmanager
 def output(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
-    """Open a text file that the user named for writing.
+    """Open for writing a text file that the user named.
 
     A FIFO or a character device is written directly; any other file is written as by `atomic`.
 
@@ -107,7 +112,10 @@ def output(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy where links are not possible; an existing file is replaced."""
+    """Make `target` a hard link to `source`, or a copy where links are not possible.
+
+    An existing file `target` is replaced.
+    """
     target = _replaceable(target)
     temporary = temporary_path(target)
     try:
@@ -120,7 +128,10 @@ def link(source: Path, target: Path) -> None:
 
 
 def checksum(path: Path) -> int:
-    """The CRC-32 of a file: it finds truncation and bit rot, not forgery."""
+    """Return the CRC-32 of a file.
+
+    It reveals a file that is cut or damaged by chance, but not one that is forged.
+    """
     value = 0
     with path.open("rb") as file:
         while data := file.read(READ):
@@ -130,9 +141,10 @@ def checksum(path: Path) -> int:
 
 @contextlib.contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """A directory that is filled under a temporary name and gets its own when the block ends without an error.
+    """Make a directory under a temporary name; rename it to `target` when the `with` block ends.
 
-    Leftovers of killed processes beside it are deleted first.
+    If the block raises an error, the directory is deleted. Before the start, leftovers of killed
+    processes beside `target` are deleted.
     """
     drop_leftovers(target.parent)
     partial = temporary_path(target)
@@ -146,9 +158,10 @@ def new_directory(target: Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A new hidden path beside `path`; its name identifies the machine and the process.
+    """Return a new hidden path beside `path`, whose name has the machine and the process.
 
-    Both paths are in one directory, so that renaming never crosses a file system.
+    Both paths are in one directory, so a file can be renamed from one to the other within one file
+    system.
     """
     return path.with_name(f".{path.name[:150]}.{_machine()}-{os.getpid()}-{os.urandom(6).hex()}.tmp")
 
@@ -156,12 +169,13 @@ def temporary_path(path: Path) -> Path:
 def drop_leftovers(folder: Path, name: str = "*") -> None:
     """Delete temporary files and directories that killed processes left in a folder.
 
-    Those of a process that still runs on this machine are kept. Those of another machine are
-    deleted when they are older than a day.
+    What belongs to a process that still runs on this machine is kept. What belongs to another
+    machine is deleted when it is older than a day.
 
     Args:
         folder: The folder; its subfolders are not searched.
-        name: A glob pattern; only temporary files of files with a matching name are deleted.
+        name: A glob pattern for the names of the final files; only their temporary files are
+            deleted.
     """
     with contextlib.suppress(OSError):
         for leftover in folder.glob(f".{name}.*-*-*.tmp"):
@@ -177,7 +191,7 @@ def drop_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def standard_input() -> BinaryIO:
-    """Standard input as a stream of bytes.
+    """Return standard input as a stream of bytes.
 
     Raises:
         CharlmError: standard input is closed.
@@ -188,7 +202,9 @@ def standard_input() -> BinaryIO:
 
 
 def _replaceable(path: str | os.PathLike[str]) -> Path:
-    """The path to write: `path`, or its target if it is a symbolic link; it need not exist.
+    """Return the path of the file to replace: `path`, or its target if it is a symbolic link.
+
+    The file need not exist.
 
     Raises:
         CharlmError: something other than a regular file is there.

@@ -1,4 +1,4 @@
-"""Calls into compiled code that Ctrl-C and SIGTERM can interrupt."""
+"""Calls of compiled code that Ctrl-C and SIGTERM can interrupt."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ NAME = "charlm interruptible"
 def interruptible(work: Callable[[], T]) -> T:
     """Call `work`, which may run compiled code for minutes, and return its result.
 
-    Python handles no signal there. Called from the main thread, this function therefore runs `work`
-    in a second thread and waits for it, so that Ctrl-C and SIGTERM take effect at once. After a
-    signal the second thread goes on until the process ends (see `abandoned`).
+    Python handles no signal while the main thread runs compiled code. If this function is called
+    from the main thread, it therefore runs `work` in a second thread and waits for it, so that
+    Ctrl-C and SIGTERM take effect at once. After a signal the second thread goes on until the
+    process ends (see `abandoned`).
     """
     if threading.current_thread() is not threading.main_thread():  # only the main one gets signals
         return work()
@@ -41,8 +42,9 @@ def interruptible(work: Callable[[], T]) -> T:
 
 
 def abandoned() -> bool:
-    """Whether a thread of `interruptible` still runs.
+    """Return whether a thread that `interruptible` started still runs.
 
-    A normal exit of Python would then take seconds, to free the memory of the thread.
+    If so, a normal exit of Python would take seconds, because it would free the memory of the
+    thread.
     """
     return any(thread.name == NAME for thread in threading.enumerate())

@@ -1,14 +1,14 @@
-"""The manifest of a run: `checksums.json`, the checksums by which damage to its files is found.
+"""The manifest of a run: the file `checksums.json`, by which damage to the other files is found.
 
 ::
 
     {"model.safetensors": [3632233996, 1270098104], "tokens/train.ids": [907060870], ...}
 
-The numbers are CRC-32 checksums: first that of the newest content of a file and, if the file was
-replaced, that of its former content. A file is replaced in three steps: its new content is written
-under a temporary name, then the manifest is written, then the temporary file is renamed. If the
-process is killed before the last step, the file on disk still has the second checksum.
-`metrics.csv` and `samples.jsonl` grow line by line and are not in the manifest.
+The numbers are CRC-32 checksums. The first is that of the newest content of a file; if the file was
+replaced, the second is that of its former content. A file is replaced in three steps: its new
+content is written under a temporary name, then the manifest is written, then the temporary file is
+renamed. If the process is killed before the last step, the file on disk still has the second
+checksum. `metrics.csv` and `samples.jsonl` grow line by line and are not in the manifest.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Manifest:
     """The checksums of the files of a directory.
 
     Args:
-        folder: The directory; while it has no manifest, no checksum is compared.
+        folder: The directory. As long as it has no manifest, no checksum is compared.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,15 +40,18 @@ class Manifest:
         self.path = folder / NAME
 
     def exists(self) -> bool:
-        """Whether the directory has a manifest."""
+        """Return whether the directory has a manifest."""
         return self.path.exists()
 
     def __contains__(self, name: str) -> bool:
-        """Whether the manifest lists a file of this name."""
+        """Return whether the manifest lists a file of this name."""
         return name in self._read()
 
     def expect(self, checksums: dict[str, int]) -> None:
-        """Add the checksums of new content; a file may then have its new or its former content."""
+        """Add the checksums of new content of files, by file name.
+
+        From then on a file may have its new or its former content.
+        """
         known = self._read()
         for name, value in checksums.items():
             known[name] = list(dict.fromkeys([value, *known.get(name, [])]))[:KEPT]
@@ -67,21 +70,26 @@ class Manifest:
             yield file
 
     def link(self, source: str, target: str) -> None:
-        """Make `target` a hard link to `source`, both in the directory, with the same checksum."""
+        """Make `target` a hard link to `source`, and give it the same checksum in the manifest.
+
+        Both are file names in the directory.
+        """
         if known := self._read().get(source):
             self.expect({target: known[0]})
         link(self.folder / source, self.folder / target)
 
     def verify(self, name: str, remedy: str) -> None:
-        """Compare a file with its checksums; a file that the manifest does not list is accepted.
+        """Raise an error if a file has none of its checksums.
+
+        A file that the manifest does not list is accepted.
 
         Args:
-            name: The file, relative to the directory.
-            remedy: What to do about damage, as the end of the message.
+            name: Name of the file, relative to the directory.
+            remedy: What the user can do about damage: the end of the message.
 
         Raises:
-            CharlmError: the content of the file is not what was written, the file is no regular
-                file, or it is missing.
+            CharlmError: the file is missing, is no regular file, or has other content than was
+                written.
         """
         path = self.folder / name
         if (found := kind(path)) is not None:

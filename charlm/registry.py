@@ -1,7 +1,8 @@
-"""Names and their implementations: a cell, a tokenizer or a logits processor is added as one new file.
+"""Registries: mappings from names to implementations, such as all cells or all tokenizers.
 
-A registry of a package imports all modules of the package when it is first read. A new file in the package is
-therefore known to the command line, the error messages and the tests, without being listed anywhere.
+When a registry that belongs to a package is first read, it imports all modules of the package. A
+new file in the package is therefore known to the command line, the error messages and the tests,
+without being listed anywhere.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to implementations, which the decorator `register` fills.
 
     Args:
-        kind: What an implementation is, as a noun for error messages ("cell").
-        package: Package whose modules register implementations, imported on first use; None if
-            there is no such package.
+        kind: A noun for an implementation in error messages, such as "cell".
+        package: Name of the package whose modules register implementations; it is imported on first
+            use. None if there is no such package.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
@@ -31,7 +32,10 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that registers a class or a function under `name`; a name can be used only once."""
+        """Return a decorator that registers a class or a function under `name`.
+
+        A name can be used only once.
+        """
 
         def enter(entry: T) -> T:
             if name in self._entries:
@@ -49,7 +53,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._entries
 
     def __getitem__(self, name: str) -> T:
-        """The implementation with this name.
+        """Return the implementation with this name.
 
         Raises:
             CharlmError: there is none; the message lists all names and the most similar one.

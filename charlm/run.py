@@ -1,4 +1,4 @@
-"""A run in Python: a trained model, its vocabulary and its history."""
+"""`Run`: a trained model, its vocabulary and its history."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The resolved settings."""
+        """The resolved settings of the run."""
         return self.directory.config
 
     @property
@@ -61,16 +61,22 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged numbers, one row per step, oldest first."""
+        """The logged numbers of the training, one row per logged step, oldest first."""
         return self.directory.metrics
 
     @property
     def samples(self) -> list[Sample]:
-        """The sample history, oldest first."""
+        """The samples that were generated during training, oldest first."""
         return self.directory.samples
 
     def load_model(self, checkpoint: Checkpoint = "best", device: str = "cpu") -> LanguageModel:
-        """The network with its trained weights, in evaluation mode."""
+        """Return the network with its trained weights, in evaluation mode.
+
+        Args:
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
+                weights.
+            device: "cpu" or another torch device.
+        """
         import torch
 
         from charlm.network.model import LanguageModel
@@ -89,11 +95,17 @@ class Run:
     def load_stepper(
         self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1
     ) -> Stepper:
-        """Load the network as a `Stepper`, which computes one token at a time: by numpy on a CPU, by torch on a GPU.
+        """Load the network as a `Stepper`, which computes one token at a time.
 
-        On a CPU, torch is used only for at least `MANY_ROWS` texts side by side (`rows`) with at
-        least `MANY_TOKENS` tokens in all (`tokens`): there it saves more time than its import
-        takes.
+        On a GPU it computes by torch. On a CPU it computes by numpy, except for much text: from
+        `MANY_ROWS` texts and `MANY_TOKENS` tokens on, torch saves more time than its import takes.
+
+        Args:
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
+                weights.
+            device: "cpu" or another torch device.
+            tokens: Number of tokens that will be generated in all texts together.
+            rows: Number of texts that will be generated side by side.
         """
         if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
             from charlm.network.precision import fastest_dtype
@@ -123,7 +135,10 @@ class Run:
     ) -> Iterator[list[str]]:
         """Generate texts side by side and yield lists of their next pieces, one piece per text.
 
-        For the arguments see `generate`; `samples` is the number of texts.
+        Args:
+            samples: Number of texts.
+            prompt, length, seed, stop, checkpoint, device, prompt_unknown, processors: As for
+                `generate`.
         """
         for name in processors.keys() - logits_processors.keys():
             known = [*signature(self.generate).parameters, *logits_processors]
@@ -150,16 +165,18 @@ class Run:
         """Generate a text that continues `prompt`.
 
         Args:
-            prompt: What the text starts with; it is not repeated in the result.
+            prompt: The text to continue; it is not repeated in the result.
             length: Tokens to generate; a model of lines or documents may end the text earlier.
             seed: The same seed gives the same text.
             stop: The text ends where the first of these strings would begin.
-            checkpoint: "best": the weights with the lowest validation loss; "last": the newest.
-            device: "cpu" or a torch device.
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
+                weights.
+            device: "cpu" or another torch device.
             prompt_unknown: "error", "drop" or "nearest": what happens to parts of the prompt that
                 the vocabulary lacks (see `adapt_prompt`).
-            processors: Values of logits processors: temperature, top_k, top_p, min_p and all others
-                that are registered. The default temperature is that of the run's samples.
+            processors: Values of the functions that change the logits: temperature, top_k, top_p,
+                min_p and all others in `charlm.generation.processors`. The default temperature is
+                that of the run's samples.
         """
         pieces = self.stream_text(
             prompt,
@@ -185,17 +202,19 @@ class Run:
         device: str = "cpu",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Evaluation:
-        """How well the model predicts `text`, or a split of the run's own text when none is given.
+        """Return how well the model predicts a text.
 
         Args:
-            text: A text, or its ids.
-            split: Which split is read when no text is given.
-            protocol: How the text is read, see `charlm.config.protocols`; what it leaves open is tuned on the
-                validation split.
-            lanes: Most lanes in which the text is read, for speed.
-            checkpoint: The best weights or the last.
-            device: "cpu" or a torch device.
-            progress: Told what is done and how much of it.
+            text: A text, or its ids; None: a split of the text of the run.
+            split: The split that is read when no text is given.
+            protocol: How the text is read, see `charlm.config.protocols`. Parameters of the
+                protocol that have no value are tuned on the validation split.
+            lanes: Largest number of lanes in which the text is read; more lanes are faster.
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
+                weights.
+            device: "cpu" or another torch device.
+            progress: A function that is told what is being done, how much of it is done, and how
+                much there is to do.
         """
         from charlm.evaluation.likelihood import evaluate
         from charlm.text.corpus import no_progress
@@ -214,12 +233,15 @@ class Run:
         device: str = "cpu",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> TokenScores:
-        """The nats of every token of a text; the first is predicted from the start of a text.
+        """Return the negative log probability of every token of a text, in nats.
+
+        The first token of a text or line is predicted from the start of a text; the first of given
+        ids is not predicted.
 
         Args:
-            text: A text, lines that are read each on its own, or ids.
-            preferred: For each place, how many of the tokens that the model finds most probable are kept, with the rank
-                of the token that is there.
+            text: A text, a sequence of lines that are read each on its own, or ids.
+            preferred: How many of the most probable tokens are kept for each place of the text,
+                together with the rank of the actual token.
             protocol, checkpoint, device, progress: As for `evaluate`.
         """
         from charlm.evaluation.scores import score
@@ -246,12 +268,13 @@ class Run:
         device: str = "cpu",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> NDArray[np.float64]:
-        """ln p of each of some texts, (texts,); see `score`.
+        """Return the natural log probability of each text, as an array (texts,); see `score`.
 
         Args:
             texts: The texts, each of which is read from its start.
             by_line: Whether each text is a line, whose end is predicted as well.
-            unknown_nats: Further nats of each unknown token (see `attribution.nats_of_unknown`).
+            unknown_nats: Nats that are added for each unknown token, because the unknown token
+                stands for any of several pieces of text (see `attribution.nats_of_unknown`).
             protocol, checkpoint, device, progress: As for `evaluate`.
         """
         import numpy as np
@@ -290,7 +313,11 @@ class Run:
         device: str,
         progress: Callable[[str, int, int], None],
     ) -> tuple[LanguageModel, Protocol, TokenStream | None]:
-        """The model, the protocol with what was left to be tuned, and the training text if the protocol needs it."""
+        """Return what an evaluation needs: the model, the protocol and the training text.
+
+        Parameters of the protocol that have no value are tuned first. The training text is None
+        unless the protocol needs it.
+        """
         from charlm.config.protocols import Protocol
         from charlm.evaluation.tuning import tuned
 
@@ -307,15 +334,22 @@ class Run:
         split: str = "val",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> dict[str, Evaluation]:
-        """How well n-gram models and compressors predict the text that `evaluate` would read.
+        """Return how well n-gram models and compressors predict a text.
 
-        They have read the training split before (at most the first `MOST_TRAINING` tokens). The
-        n-gram models predict the run's tokens, so that their losses can be compared with that of
-        the network. The last one is tuned on the validation split, if the run has one. The
-        compressors read the decoded text in UTF-8.
+        The text is that which `evaluate` would read. The models and compressors have first read the
+        training split (at most its first `MOST_TRAINING` tokens). The n-gram models predict the
+        run's tokens, so their losses can be compared with that of the network. The last n-gram
+        model is tuned on the validation split, if the run has one. The compressors read the decoded
+        text in UTF-8.
+
+        Args:
+            text: A text, or its ids; None: a split of the text of the run.
+            split: The split that is read when no text is given.
+            progress: A function that is told what is being done, how much of it is done, and how
+                much there is to do.
 
         Returns:
-            Evaluations by name: n-gram models, then compressors.
+            Evaluations by name: first of the n-gram models, then of the compressors.
 
         Raises:
             CharlmError: the text is the training split, which the baselines have already read, or
@@ -342,7 +376,7 @@ class Run:
         }
 
     def _stream(self, text: str | TokenStream | None, split: str) -> TokenStream:
-        """A text as ids, or a split of the run's own text when none is given."""
+        """Return the ids of a text, or of a split of the run's own text if no text is given."""
         from charlm.text.stream import encode_text
 
         if text is None:

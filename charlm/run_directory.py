@@ -75,14 +75,16 @@ class Sample:
 class MemoryRecord:
     """How far back the network looks, as measured at one step: the content of `memory.json`.
 
-    See `charlm.inspection.memory`.
+    The measurement is described in `charlm.inspection.memory`.
 
     Args:
-        step, epoch: When it was recorded.
-        distances: Distances T - t in tokens, ascending.
-        gradients: |dL_T / dh_t| for each layer, by distance.
-        contexts: Numbers of tokens before the predicted one, ascending; empty for a text of items.
-        losses: The loss with each context, in nats per token.
+        step, epoch: The step and the epoch of the measurement.
+        distances: Distances T - t between two tokens T and t of a text, ascending.
+        gradients: For each layer, |dL_T / dh_t| at each distance: the norm of the gradient of the
+            loss at token T with respect to the state of the layer after token t.
+        contexts: Numbers of tokens that the network read before the predicted one, ascending; empty
+            for a text of items.
+        losses: The loss for each of these numbers, in nats per token.
     """
 
     step: int
@@ -93,7 +95,7 @@ class MemoryRecord:
     losses: list[float]
 
     def __post_init__(self) -> None:
-        """Raise ValueError for lists of different lengths."""
+        """Raise ValueError if lists that belong together differ in length."""
         if any(len(layer) != len(self.distances) for layer in self.gradients) or len(self.contexts) != len(self.losses):
             raise ValueError("its lists differ in length")
 
@@ -103,9 +105,9 @@ class NGramLosses:
     """How well an n-gram model predicts the validation text of a run.
 
     Args:
-        name: The model: its order and smoothing.
-        losses: Nats per token, averaged over the first tokens of the text, by their number; one
-            entry for every length that validations may read.
+        name: Name of the model: its order and smoothing.
+        losses: Loss in nats per token, averaged over the beginning of the text. The keys are
+            numbers of tokens: one for every length of text that validations may read.
     """
 
     name: str
@@ -117,17 +119,18 @@ NO_QUALITY: dict[str, Any] = {"references": {}, "left_out": {}, "size": 0, "ngra
 
 
 class RunDirectory:
-    """Reads and writes the files of a run.
+    """The files of a run, with methods to read and write them.
 
-    A file that a result depends on is compared with its checksum when it is read (see `Manifest`).
-    No result depends on metrics.csv and samples.jsonl: they have no checksum, and their damaged
-    lines are left out.
+    A file that results depend on is compared with its checksum when it is read (see `Manifest`).
+    metrics.csv and samples.jsonl only record what happened: they have no checksum, and their
+    damaged lines are left out.
 
     Args:
         path: The run directory.
 
     Attributes:
-        left_out: What was left out of each damaged file that was read: a sentence by file name.
+        left_out: For each damaged file that was read, by name, a sentence that says what was left
+            out.
 
     Raises:
         CharlmError: the directory is missing, is not a run, or is incomplete.
@@ -167,7 +170,7 @@ class RunDirectory:
         return directory
 
     def _accept_files(self) -> None:
-        """Write a manifest with the checksums that the files have now."""
+        """Write a manifest with the checksums that the files have now, so that all are accepted."""
         from charlm.text.store import token_checksums
 
         names = [*KEPT_WHOLE, *(f"checkpoints/{path.name}" for path in (self.path / "checkpoints").glob("*.ckpt"))]
@@ -176,16 +179,16 @@ class RunDirectory:
         self.manifest.expect(found | {f"tokens/{name}": value for name, value in tokens.items()})
 
     def drop_leftovers(self) -> None:
-        """Delete the temporary files that a killed training left."""
+        """Delete the temporary files that a killed training left in the run directory."""
         for folder in (self.path, self.path / "checkpoints", self.path / "tokens", self.path / "projector"):
             drop_leftovers(folder)
 
     @property
     def config(self) -> Config:
-        """The resolved settings, as config.yaml has them now.
+        """The resolved settings of the run, read from config.yaml.
 
         Raises:
-            CharlmError: not YAML, an unknown key, or a value that does not fit.
+            CharlmError: the file is not YAML, or has an unknown key or a value that does not fit.
         """
         path = self.path / "config.yaml"
         self.manifest.verify("config.yaml", RESTORE)
@@ -200,7 +203,7 @@ class RunDirectory:
             raise CharlmError(f"{path}: {error}; correct it or train again") from None
 
     def write_config(self, config: Config) -> None:
-        """Replace config.yaml."""
+        """Replace config.yaml by the given settings."""
         if not self.manifest.exists():  # deleted by the user, to accept the files as they are
             self._accept_files()
         with self.manifest.writing("config.yaml") as file:
@@ -208,10 +211,11 @@ class RunDirectory:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary.
+        """The tokenizer of the run, read from tokenizer.json.
 
         Raises:
-            CharlmError: it is damaged, or its size is not that of the network.
+            CharlmError: the file is damaged, or the size of its vocabulary is not that of the
+                network.
         """
         self.manifest.verify("tokenizer.json", RESTORE)
         tokenizer = Tokenizer.load(self.path / "tokenizer.json")
@@ -224,12 +228,12 @@ class RunDirectory:
 
     @property
     def model_config(self) -> ModelConfig:
-        """The settings of the network, as model.json has them."""
+        """The settings of the network, read from model.json."""
         return self._model[0]
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens in the vocabulary of the network, as model.json has it."""
+        """The number of tokens in the vocabulary of the network, read from model.json."""
         return self._model[1]
 
     @cached_property
@@ -255,11 +259,15 @@ class RunDirectory:
         return config, vocab_size
 
     def read_weights(self, checkpoint: Checkpoint = "best") -> dict[str, np.ndarray]:
-        """The weights as numpy arrays under the names of `LanguageModel.state_dict`.
+        """Return the weights as numpy arrays under the names of `LanguageModel.state_dict`.
+
+        Args:
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
+                weights.
 
         Raises:
-            CharlmError: there are none yet, they are damaged, or they are not as many as the
-                parameters of the network.
+            CharlmError: the run has no weights yet, or they are damaged, or their number is not
+                that of the network's parameters.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -282,7 +290,10 @@ class RunDirectory:
         return weights
 
     def check_parameters(self, number: int) -> None:
-        """Raise CharlmError unless the network has `number` parameters; the network is not built."""
+        """Raise CharlmError unless the network of the run has `number` parameters.
+
+        The number is computed from the settings; the network is not built.
+        """
         expected = parameter_count(self.model_config, self.vocab_size)
         if number != expected:
             raise CharlmError(
@@ -291,7 +302,12 @@ class RunDirectory:
             )
 
     def write_weights(self, weights: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-        """Write weights (torch tensors on any device, by name) atomically."""
+        """Replace the file of the weights atomically.
+
+        Args:
+            weights: Torch tensors on any device, by name.
+            checkpoint: Which weights these are: "best" or "last".
+        """
         from safetensors.torch import save
 
         data = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
@@ -299,15 +315,16 @@ class RunDirectory:
             file.write(data)
 
     def has_split(self, split: str) -> bool:
-        """Whether the text of the run has this split: train, val or test."""
+        """Return whether the text of the run has this split: train, val or test."""
         from charlm.text.stream import TokenStream
 
         return TokenStream.exists(self.path / "tokens", split) or f"tokens/{split}.ids" in self.manifest
 
     def stream(self, split: str) -> TokenStream:
-        """A split of the text as ids: train, val or test; verified when it is opened for the first time.
+        """Return the ids of a split of the run's text: train, val or test.
 
-        The files are hard links into the cache, which other runs share: damage to one reaches all of them.
+        They are verified when the split is opened for the first time. Their files are hard links
+        into the cache, which other runs share, so damage to a file reaches all of these runs.
 
         Raises:
             CharlmError: the run has no such split, or its tokens are damaged.
@@ -333,14 +350,14 @@ class RunDirectory:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged numbers, one row per step, oldest first; damaged rows are left out."""
+        """The rows of metrics.csv, one per logged step, oldest first; damaged rows are left out."""
         return [values for _, values in self._metric_rows()[1]]
 
     def drop_metrics_after(self, step: int, header: Sequence[str]) -> None:
-        """Delete damaged rows, and rows after `step`, which a resumed run logs again.
+        """Delete the damaged rows of metrics.csv, and the rows after `step`.
 
-        The other rows keep every byte, unless the columns of the file are not those of `header`:
-        then they are rewritten with the columns of `header`.
+        A resumed run logs these rows again. The other rows stay exactly as they are. Only if the
+        file has other columns than `header`, they are rewritten with the columns of `header`.
         """
         names, rows = self._metric_rows()
         kept = [line for line, values in rows if values["step"] <= step]
@@ -353,7 +370,10 @@ class RunDirectory:
             file.writelines(kept)
 
     def _metric_rows(self) -> tuple[list[str], list[tuple[str, dict[str, Any]]]]:
-        """The names of the columns of metrics.csv, and its intact rows, each as a line and as numbers by name."""
+        """Return the names of the columns of metrics.csv, and its intact rows.
+
+        A row is a pair: its line, and its numbers by the name of the column.
+        """
         found = self._lines("metrics.csv")
         header, *lines = found or [""]
         names = header.rstrip("\r\n").split(",")
@@ -371,7 +391,10 @@ class RunDirectory:
         return names, rows
 
     def _lines(self, name: str) -> list[str]:
-        """The lines of a file that grows line by line, with line ends; none if it is missing."""
+        """Return the lines of a file that grows line by line, with their line ends.
+
+        If the file is missing, there are none.
+        """
         path = self.path / name
         found = kind(path) or (None if path.exists() else "missing")
         if found is None:
@@ -388,12 +411,12 @@ class RunDirectory:
 
     @property
     def quality(self) -> dict[str, Any]:
-        """What the run is compared with, as a dictionary.
+        """The scores with which the run is compared, as a dictionary read from quality.json.
 
-        `references` has the scores of real text and of n-gram text by name, `left_out` the metrics
-        that were left out, with the reasons, and `size` the number of characters that are scored.
-        They are empty (0) if the run did not score its samples. `ngram` is an `NGramLosses`, or
-        None if the run has no validation text.
+        `references` has the scores of real text and of n-gram text on the text metrics, by name.
+        `left_out` has the metrics that were left out, with the reasons. `size` is the number of
+        characters of a scored text. If the run did not score its samples, these entries are empty
+        and `size` is 0. `ngram` is an `NGramLosses`, or None if the run has no validation text.
         """
         path = self.path / "quality.json"
         self.manifest.verify(path.name, RESTORE)
@@ -411,7 +434,10 @@ class RunDirectory:
             raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
     def write_quality(self, **parts: Any) -> None:
-        """Replace some parts of `quality`; others are kept, or emptied if the file is damaged."""
+        """Replace some entries of `quality`.
+
+        The other entries are kept, or become empty if the file is damaged.
+        """
         try:
             kept = self.quality
         except CharlmError:
@@ -421,7 +447,10 @@ class RunDirectory:
 
     @property
     def memory(self) -> MemoryRecord | None:
-        """The last measurement of how far back the network looks; None if there is none."""
+        """The last measurement of how far back the network looks, read from memory.json.
+
+        It is None if there was no measurement.
+        """
         path = self.path / "memory.json"
         self.manifest.verify(path.name, RESTORE)
         if not path.exists():
@@ -432,13 +461,13 @@ class RunDirectory:
             raise CharlmError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
     def write_memory(self, record: MemoryRecord) -> None:
-        """Replace memory.json."""
+        """Replace memory.json by a new measurement."""
         with self.manifest.writing("memory.json") as file:
             json.dump(dataclasses.asdict(record), file)
 
     @property
     def samples(self) -> list[Sample]:
-        """The sample history, oldest first; damaged lines are left out."""
+        """The samples of samples.jsonl, oldest first; damaged lines are left out."""
         return [sample for _, sample in self._sample_lines()]
 
     def add_sample(self, sample: Sample) -> None:
@@ -448,13 +477,16 @@ class RunDirectory:
             file.write(line.encode())  # one write: a reader sees the line or does not
 
     def drop_samples_after(self, step: int) -> None:
-        """Delete damaged lines, and samples of later steps, which a resumed run generates again."""
+        """Delete the damaged lines of samples.jsonl, and the samples after `step`.
+
+        A resumed run generates these samples again.
+        """
         kept = [line for line, sample in self._sample_lines() if sample.step <= step]
         with atomic(self.path / "samples.jsonl") as file:
             file.writelines(kept)
 
     def _sample_lines(self) -> list[tuple[str, Sample]]:
-        """The intact lines of samples.jsonl, each with the sample that it holds."""
+        """Return the intact lines of samples.jsonl, each with the sample that the line holds."""
         lines, found = self._lines("samples.jsonl"), []
         for line in lines:
             try:
@@ -468,7 +500,11 @@ class RunDirectory:
 
 
 def _whole(line: str) -> str:
-    """A line without its line end; ValueError if it has none, because the file was cut there."""
+    """Return a line without its line end.
+
+    Raises:
+        ValueError: the line has no line end, because the file was cut there.
+    """
     if not line.endswith("\n"):
         raise ValueError("the line is cut")
     return line[:-1]

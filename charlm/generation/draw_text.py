@@ -1,4 +1,4 @@
-"""`draw_text` generates much text at once, for metrics; for samples to read see `stream_text`."""
+"""`draw_text` generates much text at once, for metrics; for texts to read see `stream_text`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LANES = 20
 
 
 def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: int = 1) -> str:
-    """A text of `characters` characters drawn at temperature 1, that is, from the network's own distribution.
+    """Return a text drawn at temperature 1, that is, from the network's own distribution.
 
     The text is generated in lanes side by side and joined lane after lane. Each lane starts without
     a prompt; with a model of lines or documents its state is reset after each item. The last word
@@ -22,7 +22,7 @@ def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: 
     Args:
         stepper: The network.
         tokenizer: Its vocabulary.
-        characters: Length of the text.
+        characters: Number of characters of the text.
         seed: The same seed gives the same text.
 
     Returns:
@@ -50,9 +50,13 @@ def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: 
 def uncut(text: str, end: str = "") -> str:
     """Remove the last item or the last word of a text, because it may be incomplete.
 
-    The last item is what follows the last `end`. If it is half of the text or more, the last word
-    is removed instead; if the word is that long, too, nothing is removed: an item may be longer
+    The last item is what follows the last `end`. If it is half of the text or more, only the last
+    word is removed. If the last word is that long, too, nothing is removed: an item may be longer
     than the text, and some scripts have no blanks.
+
+    Args:
+        text: The text.
+        end: The text that ends each item; empty for a text without items.
     """
     kept = text.rfind(end) + len(end) if end and end in text else 0
     if 2 * kept <= len(text):

@@ -1,8 +1,8 @@
-"""Logits processors: they change the logits of the next token before it is drawn.
+"""Logits processors: functions that change the logits of the next token before it is drawn.
 
-Each is a pure function of logits (batch, vocab_size) and one number, registered with its range and
-its line of help. A processor that is registered here becomes an option of `charlm generate` and is
-tested; nothing else needs to be edited.
+Each is a pure function of logits (batch, vocab_size) and one number. It is registered with the
+range of this number and a line of help. Every function that is registered here becomes an option of
+`charlm generate` and is tested; nothing else needs to be edited.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ Logits = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Processor:
-    """A function of the logits together with the setting that is its argument.
+    """A function that changes the logits, and the setting that is its argument.
 
     Args:
-        name: Name of the processor, of its setting and of the argument in Python.
-        function: (logits (batch, vocab_size), value) to logits. A token that it excludes gets -inf; at least one token
-            of each row keeps a finite logit.
-        default: The value that changes nothing.
+        name: Name of the processor, of its setting on the command line and of the argument in
+            Python.
+        function: A function (logits, value) -> logits, with logits (batch, vocab_size). A token
+            that it excludes gets -inf; at least one token of each row keeps a finite logit.
+        default: The value of the setting that changes nothing.
         help: One line of help.
-        type: Type and range of the value.
-        order: Processors are applied in ascending order.
+        type: Type and range of the setting.
+        order: Place in the order of application: processors are applied in ascending order.
     """
 
     name: str
@@ -43,7 +44,10 @@ class Processor:
     order: int
 
     def parse(self, value: float | str) -> float:
-        """The value as a number of the right type, from a number or its text.
+        """Return the value of the setting as a number of the right type.
+
+        Args:
+            value: A number, or the text of a number.
 
         Raises:
             CharlmError: the value is not such a number, or is out of range.
@@ -61,7 +65,10 @@ processors: Registry[Processor] = Registry("logits processor")
 def processor(
     order: int, default: float, help: str, type: Any
 ) -> Callable[[Callable[[Logits, Any], Logits]], Processor]:
-    """A decorator that registers a function of (logits, value) under its own name as a Processor."""
+    """Return a decorator that makes a function of (logits, value) a registered `Processor`.
+
+    The processor has the name of the function. For the arguments see `Processor`.
+    """
 
     def register(function: Callable[[Logits, Any], Logits]) -> Processor:
         name = function.__name__
@@ -77,7 +84,10 @@ def processor(
     NonNegativeNumber,
 )
 def temperature(logits: Logits, value: float) -> Logits:
-    """Logits divided by the temperature; at 0 only the most probable token (the first of equals) is kept."""
+    """Divide the logits by the temperature.
+
+    At temperature 0 only the most probable token is kept (the first one of equals).
+    """
     if value == 0:
         most_probable = np.arange(logits.shape[-1]) == logits.argmax(-1)[:, None]
         return np.where(most_probable, logits, -np.inf)
@@ -88,7 +98,7 @@ def temperature(logits: Logits, value: float) -> Logits:
 
 @processor(20, 0, "draw from the K most probable tokens only (0: from all)", NonNegativeInteger)
 def top_k(logits: Logits, value: int) -> Logits:
-    """The k highest logits are kept, and all that equal the lowest of them (Fan et al. 2018)."""
+    """Keep the k highest logits, and all that equal the lowest of them (Fan et al. 2018)."""
     if value >= logits.shape[-1]:
         return logits
     threshold = np.partition(logits, -value)[:, -value, None]
@@ -97,7 +107,11 @@ def top_k(logits: Logits, value: int) -> Logits:
 
 @processor(30, 1.0, "draw from the most probable tokens that together reach this probability", Probability)
 def top_p(logits: Logits, value: float) -> Logits:
-    """The fewest tokens that together reach p are kept, and all that equal the last of them (Holtzman et al. 2020)."""
+    """Keep the most probable tokens whose probabilities together reach p (Holtzman et al. 2020).
+
+    As few tokens as possible are kept, and besides them all tokens that are as probable as the
+    last.
+    """
     falling = -np.sort(-logits)
     probability = np.exp(falling - falling[:, :1])
     probability /= probability.sum(-1, keepdims=True)
@@ -109,5 +123,5 @@ def top_p(logits: Logits, value: float) -> Logits:
 
 @processor(40, 0.0, "drop tokens less probable than this fraction of the most probable one", Probability)
 def min_p(logits: Logits, value: float) -> Logits:
-    """Tokens at least p times as probable as the most probable one are kept (Nguyen et al. 2024)."""
+    """Keep tokens at least p times as probable as the most probable one (Nguyen et al. 2024)."""
     return np.where(logits >= logits.max(-1, keepdims=True) + np.log(value), logits, -np.inf)

@@ -22,11 +22,18 @@ PLAIN = str.maketrans(
 
 
 def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[str, dict[str, str]]:
-    """Adapt a prompt to a vocabulary; return the prompt and the replacement of each missing piece.
+    """Return a prompt that is adapted to a vocabulary, and what was replaced in it.
 
-    `drop` leaves out the pieces that the vocabulary lacks; their replacement is empty. `nearest`
-    replaces them by pieces that differ only by case, accents, or the shape of quotation marks and
-    dashes; a piece for which there is none is left out. `error` changes nothing.
+    Args:
+        tokenizer: The vocabulary.
+        prompt: The prompt.
+        unknown: What happens to the pieces of the prompt that the vocabulary lacks. "drop" leaves
+            them out. "nearest" replaces them by pieces that differ only by case, accents, or the
+            shape of quotation marks and dashes, and leaves out the rest. "error" changes nothing.
+
+    Returns:
+        The adapted prompt, and the replacement of each missing piece; it is empty for a piece that
+        was left out.
     """
     if unknown == "error" or not tokenizer.unknowns(prompt):
         return prompt, {}
@@ -61,15 +68,15 @@ def _nearest(tokenizer: Tokenizer) -> Callable[[str], str]:
 
 
 def _key(text: str) -> str:
-    """A key that is the same for a piece and its possible replacements.
+    """Return a key that is the same for a piece of text and its possible replacements.
 
-    It ignores case, accents, and the blank before a word.
+    The key ignores case, accents, and the blank before a word.
     """
     plain = _plain(text).casefold()
     return plain.removeprefix(" ") or plain
 
 
 def _plain(text: str) -> str:
-    """A text without accents, with straight quotation marks and short dashes."""
+    """Return a text without accents, with straight quotation marks and short dashes."""
     parts = unicodedata.normalize("NFKD", text.translate(PLAIN))
     return unicodedata.normalize("NFC", "".join(part for part in parts if not unicodedata.combining(part)))

@@ -1,4 +1,4 @@
-"""`Sampler` draws tokens from logits, `generate` repeats that without end, `stream_text` decodes them to text."""
+"""Draw tokens from logits (`Sampler`, `generate`) and decode them to text (`stream_text`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Draws the next token of each row of a batch from its logits.
+    """A source of random tokens: it draws the next token of each row of a batch from logits.
 
-    Each row has its own random generator, seeded with `[seed, row]`: its tokens do not depend on the number of rows.
+    Each row has its own random generator, seeded with `[seed, row]`, so its tokens do not depend on
+    the number of rows.
 
     Args:
         seed: The same seed draws the same tokens from the same logits.
@@ -41,7 +42,15 @@ class Sampler:
         self._generators = [np.random.default_rng([seed, row]) for row in range(batch)]
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """Unnormalised probabilities (batch, vocab_size): exp of the processed logits, at most 1.
+        """Return the probabilities of the next token, not normalised: at most 1 each.
+
+        They are exp of the processed logits, which are first shifted to a maximum of 0.
+
+        Args:
+            logits: The logits of the network, (batch, vocab_size).
+
+        Returns:
+            The unnormalised probabilities, (batch, vocab_size).
 
         Raises:
             CharlmError: the logits are not finite, as after a training that diverged.
@@ -58,7 +67,14 @@ class Sampler:
         return np.exp(values, values)
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
-        """Draw a token id for each row of the logits (batch, vocab_size), by inversion sampling."""
+        """Draw a token id for each row of the logits, by inversion sampling.
+
+        Args:
+            logits: The logits of the network, (batch, vocab_size).
+
+        Returns:
+            Token ids, (batch,).
+        """
         sums = self.weights(logits).cumsum(-1)
         # In (0, total], so that a token is always found, and never one of probability 0.
         draws = sums[:, -1:] * [[1 - generator.random()] for generator in self._generators]
@@ -66,12 +82,13 @@ class Sampler:
 
 
 def generate(stepper: Stepper, prompt: ArrayLike, sampler: Sampler, state: Any = None) -> Iterator[NDArray[np.int64]]:
-    """Generate token ids (batch,) after a prompt, without end.
+    """Yield the token ids after a prompt, (batch,) for each time step, without end.
 
     Args:
         stepper: The network.
-        prompt: At least one id: (time,), the same for every row, or (batch, time). It is not repeated in the result.
-        sampler: Draws the tokens; its batch is the batch.
+        prompt: At least one id: (time,), the same for every row, or (batch, time). The prompt is
+            not repeated in the result.
+        sampler: The `Sampler` that draws the tokens; it also sets the number of rows.
         state: The network's state before the prompt; None: the initial state.
     """
     ids = np.atleast_2d(np.asarray(prompt, dtype=np.int64))
@@ -94,25 +111,25 @@ def stream_text(
     samples: int = 1,
     **values: float,
 ) -> Iterator[list[str]]:
-    """Generate samples side by side and yield lists of their next pieces, one piece per sample.
+    """Generate samples side by side and yield lists of their next pieces of text, one per sample.
 
     A piece consists of whole characters; some pieces of a list may be empty, but never all. The
-    prompt is not repeated. A sample ends after `length` tokens, before the first stop string, or,
-    with a model of lines or documents, where the item ends.
+    prompt is not repeated in the samples. A sample ends after `length` tokens, before the first
+    stop string, or, with a model of lines or documents, where the item ends.
 
     Args:
         stepper: The network.
         tokenizer: Its vocabulary.
-        prompt: The text to continue; empty: the start of a text (or item).
+        prompt: The text to continue; if it is empty, a sample is the start of a text or item.
         length: Largest number of tokens per sample.
         seed: The same seed gives the same texts; a sample does not depend on the number of samples.
-        stop: Strings at which a sample ends; they are not part of the text.
-        samples: Number of texts that are generated side by side.
+        stop: Strings at which a sample ends; they are not part of the sample.
+        samples: Number of samples that are generated side by side.
         values: Values of logits processors by name.
 
     Raises:
-        CharlmError: a prompt with pieces that are not in the vocabulary, an empty stop string, or a value out of range;
-            it is raised by the call itself, before the first piece.
+        CharlmError: a prompt with pieces that are not in the vocabulary, an empty stop string, or a
+            value out of range. The call itself raises the error, not the first iteration.
     """
     if isinstance(stop, str):
         stop = (stop,)
@@ -156,7 +173,10 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 class _Row:
-    """The text of one sample: decodes its tokens to whole characters and ends it before the first stop string."""
+    """The text of one sample, which is decoded token by token to whole characters.
+
+    The text ends before the first stop string.
+    """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], blank: str = "") -> None:
         self.ended = False
@@ -167,7 +187,10 @@ class _Row:
         self._held = ""  # text in which a stop string may have started
 
     def push(self, token: int) -> str:
-        """The text that this token completes."""
+        """Return the text that this token completes.
+
+        Text that may be the beginning of a stop string is held back until the next tokens decide.
+        """
         if self.ended:
             return ""
         if token == self._boundary:
@@ -178,7 +201,7 @@ class _Row:
         return self._release(text)
 
     def flush(self) -> str:
-        """The rest of the text, at the end of the sample."""
+        """End the sample and return the rest of its text."""
         if self.ended:
             return ""
         text = self._release(self._decoder.flush()) + self._held
@@ -202,5 +225,8 @@ class _Row:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Number of characters at the end of `text` with which `stop` starts."""
+    """Return how many characters at the end of `text` may be the beginning of `stop`.
+
+    A complete `stop` does not count.
+    """
     return next(size for size in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:size]))

@@ -1,9 +1,9 @@
 """Steppers: networks that are run one token at a time, for generation.
 
-`NumpyStepper` is for a CPU: torch's kernels are made for windows and repack their weights at every
-call, so that one token costs several times its arithmetic; and importing torch takes longer than
-generating a page. `TorchStepper` is for a GPU, and for many rows. Both give the same logits, up to
-rounding.
+`NumpyStepper` is for a CPU. There torch's kernels are slow for single tokens: they are made for
+whole windows and repack their weights at every call, so that one token costs several times its
+arithmetic. Besides, importing torch takes longer than generating a page. `TorchStepper` is for a
+GPU, and for many rows. Both give the same logits, up to rounding.
 """
 
 from __future__ import annotations
@@ -48,15 +48,31 @@ class Stepper(Protocol):
     """The interface of a stepper; a state is an array or tensor (layers, states, batch, hidden)."""
 
     def initial_state(self, batch: int) -> Any:
-        """The state before the first token: zeros (layers, states, batch, hidden)."""
+        """Return the state before the first token: zeros (layers, states, batch, hidden)."""
         ...
 
     def step(self, ids: Array, state: Any) -> tuple[Array, Any]:
-        """Logits (batch, vocab_size) of the token after `ids` (batch,), and the next state."""
+        """Read one token per row; return the logits of the next token and the next state.
+
+        Args:
+            ids: The tokens, (batch,).
+            state: The state before the tokens, (layers, states, batch, hidden).
+
+        Returns:
+            Logits (batch, vocab_size), and the state after the tokens.
+        """
         ...
 
     def prefill(self, ids: Array, state: Any) -> tuple[Array, Any]:
-        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
+        """Read a whole prompt; return the logits of the next token and the next state.
+
+        Args:
+            ids: The prompt, (batch, time).
+            state: The state before the prompt, (layers, states, batch, hidden).
+
+        Returns:
+            Logits (batch, vocab_size), and the state after the prompt.
+        """
         ...
 
 
@@ -74,7 +90,7 @@ class NumpyFunctions:
 
     @staticmethod
     def sigmoid(x: Array) -> Array:
-        """1 / (1 + exp(-x)) as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+        """Compute 1 / (1 + exp(-x)) as (1 + tanh(x / 2)) / 2, which cannot overflow."""
         y = np.multiply(x, HALF)
         np.tanh(y, y)
         np.multiply(y, HALF, y)
@@ -115,7 +131,16 @@ class NumpyFunctions:
 
 @cache
 def _linear_bias(heads: int, time: int, past: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """The slope of each head (heads, 1, 1), and the distance of each key from each query (time, past + time)."""
+    """Return the factors of attention's linear bias: slopes and distances.
+
+    The slopes are (heads, 1, 1). The distances of each key from each query are (time, past + time).
+
+    Args:
+        heads: Number of heads.
+        time: Number of queries.
+        past: Number of keys before the first query.
+        dtype: Type of the result.
+    """
     slope = 2.0 ** (-8.0 / heads * np.arange(1, heads + 1))
     distance = np.arange(time)[:, None] + past - np.arange(past + time)
     return slope[:, None, None].astype(dtype), distance.astype(dtype)
@@ -124,15 +149,15 @@ def _linear_bias(heads: int, time: int, past: int, dtype: np.dtype[Any]) -> tupl
 class NumpyStepper:
     """A trained network with any cell, computed by numpy on a CPU.
 
-    The first layer's projection of each token's embedding is computed once for the whole
-    vocabulary, so that a step only looks it up, unless this
-    table has more than `MAX_FOLDED` numbers.
+    In advance, the first layer's projection is computed for the embeddings of all tokens, so that a
+    step only looks it up. This is left out if the table would have more than `MAX_FOLDED` numbers.
 
     Args:
-        weights: Arrays under the names of `LanguageModel.state_dict`, as `safetensors.numpy.load_file` reads them;
-            float64 stays float64, everything else is computed in float32.
+        weights: Arrays under the names of `LanguageModel.state_dict`, as
+            `safetensors.numpy.load_file` reads them. Arrays of float64 keep their precision;
+            everything else is computed in float32.
         config: The resolved settings of the network.
-        vocab_size: Tokens of the vocabulary.
+        vocab_size: Number of tokens of the vocabulary.
 
     Raises:
         ValueError: a weight is missing or has another shape than the network's.
@@ -161,16 +186,16 @@ class NumpyStepper:
         self._bias = take("output.bias", vocab_size)
 
     def initial_state(self, batch: int) -> Array:
-        """The state before the first token: zeros (layers, states, batch, hidden)."""
+        """Return the state before the first token: zeros (layers, states, batch, hidden)."""
         return np.zeros((self.config.layers, self.cell.states, batch, self.config.hidden), dtype=self.dtype)
 
     def step(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Logits (batch, vocab_size) of the token after `ids` (batch,), and the next state."""
+        """Read one token per row; see `Stepper.step`."""
         features, state = self._forward(ids, state, _Layer.step)
         return self._logits(features), state
 
     def prefill(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
+        """Read a whole prompt; see `Stepper.prefill`."""
         batch, time = ids.shape
         if batch == 1:
             state = run_in_lanes(partial(self._read, ids[0]), state, time - 1, lanes=LANES, window=WINDOW)
@@ -181,15 +206,24 @@ class NumpyStepper:
         return self._logits(features[-1]), state
 
     def _read(self, ids: Array, starts: list[int], size: int, state: Array) -> Array:
-        """The state (layers, states, rows, hidden) after reading `size` of the ids (time,) from each start."""
+        """Return the states after reading a part of a text from several positions side by side.
+
+        Args:
+            ids: The ids of the whole text, (time,).
+            starts: The positions from which ids are read, one for each row.
+            size: Number of ids to read from each position.
+            state: The states before, (layers, states, rows, hidden); the result has the same shape.
+        """
         rows = np.stack([ids[start : start + size] for start in starts], axis=1)
         return self._forward(rows, state, _Layer.run)[1]
 
     def _forward(self, ids: Array, state: Array, run: Callable[..., tuple[Array, _State]]) -> tuple[Array, Array]:
-        """The last layer's outputs for ids ([time,] batch), and the next state.
+        """Return the last layer's outputs, and the next state.
 
         Args:
-            run: `_Layer.step` for ids without the axis of time, `_Layer.run` for ids with it.
+            ids: Token ids, (batch,) for one step or (time, batch) for a window.
+            state: The state before, (layers, states, batch, hidden).
+            run: `_Layer.step` for one step, `_Layer.run` for a window.
         """
         shape = state.shape
         if shape[2] == 1:  # without the batch axis: the product with a vector is faster than with a row
@@ -213,7 +247,7 @@ _State = Sequence[Array]
 
 
 class _Layer:
-    """One layer: a cell's step with its weights as arrays."""
+    """One layer of a `NumpyStepper`: a cell's step with its weights as arrays."""
 
     def __init__(self, cell: Cell, step: Step, take: _Weights, prefix: str, features: int, hidden: int) -> None:
         self._W: Array | None = None
@@ -227,22 +261,22 @@ class _Layer:
         self._step = partial(step, NumpyFunctions, w)
 
     def project(self, x: Array) -> Array:
-        """W x + b for inputs (..., features)."""
+        """Return W x + b for inputs x (..., features), or x itself for a cell without W."""
         return x if self._W is None else x @ self._W + self._b
 
     def step(self, projected: Array, state: Array) -> tuple[Array, _State]:
-        """The output ([batch,] hidden) of one step, and the next state."""
+        """Return the output ([batch,] hidden) of one step, and the next state."""
         new = self._step(projected, *state)
         return new[0], new
 
     def run(self, projected: Array, state: Array) -> tuple[Array, _State]:
-        """The outputs (time, [batch,] hidden) of a window, and the next state."""
+        """Return the outputs (time, [batch,] hidden) of a window, and the next state."""
         outputs, new = run_over_time(self._step, projected, state)
         return np.stack(outputs), new
 
 
 class _Weights:
-    """Gives arrays by name and checks their shapes."""
+    """A reader of weights: called with a name and a shape, it returns the array of that name."""
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self._weights = weights
@@ -275,14 +309,15 @@ def _identity(x: Any) -> Any:
 class TorchStepper:
     """A network computed by torch: on a GPU, or for many rows at once on a CPU.
 
-    A step calls the cell's own step in each layer, with the first layer's projection looked up as
-    in `NumpyStepper`; a prompt is read in windows by the model itself.
+    A step calls the cell's own step in each layer, and looks up the first layer's projection as in
+    `NumpyStepper`. A prompt is read in windows by the model itself.
 
     Args:
-        model: The network, on its device; it must not be trained while this is in use. Dropout is
-            off during a step.
-        dtype: Type in which the products of a step are computed; the model's own if None. bf16 is
-            faster where the processor or the GPU has it, and gives logits of about three digits.
+        model: The network, on its device. It must not be trained while the stepper is in use.
+            Dropout is off during a step.
+        dtype: Type in which the products of a step are computed; None: the type of the model. bf16
+            is faster where the processor or the GPU supports it, and gives logits of about three
+            digits.
     """
 
     def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:
@@ -291,11 +326,11 @@ class TorchStepper:
         self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def initial_state(self, batch: int) -> Tensor:
-        """The state before the first token: zeros (layers, states, batch, hidden)."""
+        """Return the state before the first token: zeros (layers, states, batch, hidden)."""
         return self.model.initial_state(batch)
 
     def step(self, ids: Array, state: Tensor) -> tuple[Array, Tensor]:
-        """Logits (batch, vocab_size) of the token after `ids` (batch,), and the next state."""
+        """Read one token per row; see `Stepper.step`."""
         import torch
 
         from charlm.network.model import evaluating
@@ -307,7 +342,7 @@ class TorchStepper:
         return logits.cpu().numpy(), state
 
     def prefill(self, ids: Array, state: Tensor) -> tuple[Array, Tensor]:
-        """Logits (batch, vocab_size) of the token after a whole prompt `ids` (batch, time), and the next state."""
+        """Read a whole prompt; see `Stepper.prefill`."""
         import torch
 
         from charlm.network.model import evaluating
@@ -330,9 +365,10 @@ class TorchStepper:
         return logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32).cpu().numpy(), state
 
     def _prepared_step(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """A function (ids, state) to (logits, state) for `step`, prepared once.
+        """Return the function (ids, state) -> (logits, state) that `step` calls.
 
-        Weights are rounded to `dtype`, and the first layer's projection is computed, in advance.
+        Its weights are rounded to `dtype` in advance. The first layer's projection is looked up, as
+        in `NumpyStepper`.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""From token ids to the logits of the next token.
+"""The network: from token ids to the logits of the next token.
 
 1. `cells` holds the equations, one file per family: a cell is the equations of one time step.
 2. `layer.Layer` owns the parameters of a cell and runs it over a window.

@@ -1,4 +1,4 @@
-"""CudaGraph: a window of many small GPU kernels, captured once and replayed with a single launch."""
+"""`CudaGraph`: a window of many small GPU kernels, captured once and replayed with one launch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class CudaGraph:
     A layer that calls its cell once per token launches some thousand kernels per window. Each runs
     for a few microseconds, and Python takes longer than that to launch it. A CUDA graph replays the
     forward and the backward pass with one launch each. Where a shape cannot be captured, or its
-    graph gives other numbers than the module, the module itself is called from then on, with a
-    warning. It is also called for every shape after the first `MAX_GRAPHS`.
+    graph gives other numbers than the module, a warning is given and the module itself is called
+    from then on. The module is also called for every shape after the first `MAX_GRAPHS`.
 
     Args:
         module: The module to capture; it must hold all the parameters that are used.
-        random: Whether the module draws random numbers. Two calls then differ, and a graph is not
-            compared with the module.
-        capture: Makes a graph from a module and example inputs; None:
+        random: Whether the module draws random numbers. The results of two calls then differ, and
+            a graph is therefore not compared with the module.
+        capture: The function that makes a graph from a module and example inputs; None:
             `torch.cuda.make_graphed_callables`.
     """
 
@@ -52,7 +52,7 @@ class CudaGraph:
 
     @property
     def captured(self) -> int:
-        """Number of shapes that are replayed as graphs."""
+        """The number of input shapes for which a graph is replayed."""
         return sum(function is not self.module for function in self.functions.values())
 
     def _graph_or_module(self, inputs: Tensor, state: Tensor) -> WindowFunction:
@@ -74,7 +74,11 @@ class CudaGraph:
 
 
 def can_capture(tensor: Tensor) -> bool:
-    """Whether to capture a window: with gradients, on a GPU, in a single process, and not inside another capture."""
+    """Return whether a window with this input can be captured as a CUDA graph.
+
+    It can if the input is on a GPU, gradients are enabled, no other capture is going on, and only
+    one process trains the network.
+    """
     return (
         tensor.is_cuda
         and torch.is_grad_enabled()

@@ -11,19 +11,20 @@ from torch.nn import functional as F
 
 
 def deferred_linear(weight: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """The function x -> x W^T, (..., in) to (..., out), for the time steps of one window.
+    """Return the function x -> x W^T, (..., in) to (..., out), for the time steps of one window.
 
-    Autograd would compute the gradient of W at each step and add the results: with a batch of 64 that is most of the
-    time of the backward pass. Here the backward pass of each step only stores its input and its output's gradient;
-    after the last one, a single product over the whole window gives the sum. Everything else in the cell is ordinary
-    autograd.
+    Autograd would compute the gradient of W at each step and add the results: with a batch of 64
+    that is most of the time of the backward pass. Here the backward pass of each step only stores
+    the input of the step and the gradient of its output. After the last step, a single product over
+    the whole window gives the gradient of W. Everything else in the cell is ordinary autograd. The
+    autograd graph can run backward several times, one after the other; second derivatives are not
+    supported.
 
     Args:
-        weight: (out, in).
-        dtype: Type in which the products are computed. The result has the type of x, so that the gates are computed in
-            full precision: a forget gate of 0.999 rounded to bf16 is exactly 1.
-
-    The same graph can run backward several times, one after the other; second derivatives are not supported.
+        weight: The matrix W, (out, in).
+        dtype: Type in which the products are computed. The result has the type of x, so that the
+            gates are computed in full precision: a forget gate of 0.999 rounded to bf16 is
+            exactly 1.
     """
     if not (torch.is_grad_enabled() and weight.requires_grad):
         rounded = weight.to(dtype)
@@ -41,7 +42,10 @@ def deferred_linear(weight: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Te
 
 
 class _SharedWeight(torch.autograd.Function):
-    """The weight, rounded to a type; its backward pass runs after those of all products and sums their gradients."""
+    """The matrix W, rounded to a type, which all products of a window share.
+
+    Its backward pass runs after those of all products and computes the gradient of W.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, pending: dict[int, tuple[Tensor, Tensor]], dtype: torch.dtype) -> Tensor:
@@ -60,7 +64,10 @@ class _SharedWeight(torch.autograd.Function):
 
 
 class _Product(torch.autograd.Function):
-    """One product; its backward pass gives the gradient of x and stores what the gradient of the weight needs."""
+    """The product x W^T of one time step.
+
+    Its backward pass returns the gradient of x, and stores what the gradient of W needs.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, pending: dict[int, tuple[Tensor, Tensor]], call: int) -> Tensor:

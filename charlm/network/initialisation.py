@@ -11,26 +11,27 @@ from charlm.network.layer import Layer
 
 @torch.no_grad()
 def initialise(layer: Layer, config: ModelConfig) -> None:
-    """Draw the initial parameters of a layer.
+    """Draw the initial parameters of a layer, in place.
 
-    W and the products of the input are drawn from a normal distribution of standard deviation s /
-    sqrt(columns) (LeCun et al. 1998); s is the cell's `product_scale` for a product and
-    `input_scale` for W. Biases are 0; other vectors follow the cell's `vector_init`.
+    W and the other matrices that are applied to the input are drawn from a normal distribution of
+    standard deviation s / sqrt(columns) (LeCun et al. 1998). For W, s is the cell's `input_scale`;
+    for another matrix it is the `product_scale` that the cell gives it. Biases are 0; other vectors
+    follow the cell's `vector_init`.
 
     Args:
-        layer: Its parameters are set in place.
+        layer: The layer whose parameters are set.
         config: The settings of the network, of which these are used:
             forget_bias: initial bias of the forget gate; an open gate lets gradients reach far back
                 (Gers et al. 2000, Jozefowicz et al. 2015);
-            chrono: longest dependency to expect, in tokens (Tallec and Ollivier 2018). The biases
-                of the forget gate are log u with u uniform from 1 to chrono - 1, so that the units
-                remember for different times up to chrono; those of the input gate are -log u. It
-                replaces forget_bias; 0: off;
+            chrono: longest dependency to expect, in tokens (Tallec and Ollivier 2018); 0: off. The
+                biases of the forget gate are log u with u uniform from 1 to chrono - 1, so that the
+                units remember for different times up to chrono; those of the input gate are
+                -log u. The value of forget_bias is then not used;
             gate_scale: scale of the weights that feed gates, relative to those that feed the
                 candidate state;
             recurrent_init: how each n x n part of a recurrent matrix starts: orthogonal (keeps the
                 length of a vector; Saxe et al. 2014), identity (Le et al. 2015), normal of variance
-                1 / n, or as the cell declares;
+                1 / n, or default, which is the choice of the cell;
             recurrent_scale: scale of those parts. For comparison: if an LSTM's 4 n x n matrix
                 starts orthogonal as a whole, as is common, each part has a scale of 1/2.
     """

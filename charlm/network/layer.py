@@ -1,4 +1,4 @@
-"""Layer: the parameters of a cell, run over a window of time."""
+"""`Layer`: the parameters of a cell, and the cell's computation over a window."""
 
 from __future__ import annotations
 
@@ -92,20 +92,23 @@ class Layer(nn.Module):
     the cell is not recurrent; else by the cell's own step, called for each token.
 
     Args:
-        cell: The equations.
+        cell: The equations of one time step.
         features: Width of the input.
-        config: The settings of the network. Of them a layer uses hidden and, in training,
-            zoneout: a unit of a recurrent cell keeps its state for a time step with this probability; outside training
-                the expected state is computed (Krueger et al. 2017);
-            recurrent_dropout: this fraction of the state is set to zero in front of the recurrent products, the same
-                units for a whole window (Gal and Ghahramani 2016);
-            weight_drop: this fraction of the recurrent weights is zero for a window (DropConnect; Wan et al. 2013,
-                Merity et al. 2018).
+        config: The settings of the network, of which a layer uses `hidden` and these:
+            zoneout: in training, a unit of a recurrent cell keeps its state for a time step
+                with this probability; outside training, the expected state is computed
+                (Krueger et al. 2017);
+            recurrent_dropout: in training, this fraction of the state's units, the same for a
+                whole window, is set to zero before the recurrent products (Gal and Ghahramani
+                2016);
+            weight_drop: in training, this fraction of the recurrent weights is zero for a
+                window (DropConnect; Wan et al. 2013, Merity et al. 2018).
 
     Attributes:
         W: (gates * hidden, features) and b: (gates * hidden,), the projection of the input.
-        further parameters: (rows * hidden, columns * hidden) for each product, (width * hidden,) for each vector.
-        stepped: Use the cell's own step even where there is a faster path.
+        further parameters: tensors under the cell's names, (rows * hidden, columns * hidden) for
+            each product, (width * hidden,) for each vector.
+        stepped: Whether to use the cell's own step even where there is a faster way.
         cuda_graph: The CUDA graphs of `run_stepped`; None until the first is needed.
     """
 
@@ -126,12 +129,19 @@ class Layer(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(width * hidden)))
 
     def path(self, device: str) -> WindowPath:
-        """How the layer in its present mode computes a window on a device ("cpu", "cuda")."""
+        """Return the way in which the layer computes a window on a device ("cpu", "cuda").
+
+        The ways are named in `Cell.path`. The attribute `stepped`, zoneout and (in training)
+        recurrent dropout require the cell's own step.
+        """
         dropout = bool(self.recurrent_dropout and self.training and self.cell.recurrent)
         return "stepped" if self.stepped or self.zoneout or dropout else self.cell.path(device, self.hidden)
 
     def describe(self, device: str) -> str:
-        """How a window is computed, in words, and which setting prevents a faster way."""
+        """Return, in words, how the layer computes a window on a device ("cpu", "cuda").
+
+        The words also name the setting, if any, that prevents a faster way.
+        """
         match self.path(device):
             case "fused":
                 return f"torch's {self.cell.fused} kernel"
@@ -144,16 +154,18 @@ class Layer(nn.Module):
         return f"the cell's own step, once per token{reason}"
 
     def forward(self, inputs: Tensor, state: Tensor, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs (batch, time, hidden) and the state (states, batch, hidden) after the window.
+        """Return the outputs of a window (batch, time, hidden) and the state after it.
+
+        The returned state (states, batch, hidden) is float32 (float64 from a float64 layer),
+        whatever the precision of the computation: a state that is carried for long must not lose
+        digits.
 
         Args:
-            inputs: (batch, time, features); or, with `ids`, an embedding table (tokens, features).
-            state: (states, batch, hidden).
-            ids: (batch, time): the inputs are these rows of the table. A table with fewer rows than the window has
-                tokens is projected as a whole, before the lookup.
-
-        The returned state is float32 (float64 from a float64 layer), whatever the precision of the
-        computation: a state that is carried for long must not lose digits.
+            inputs: The input (batch, time, features); or, with `ids`, an embedding table
+                (tokens, features).
+            state: The state before the window, (states, batch, hidden).
+            ids: Token ids (batch, time): the input is then these rows of the table. A table with
+                fewer rows than the window has tokens is projected as a whole, before the lookup.
         """
         weights = next(self.parameters()).dtype
         double = weights == torch.float64
@@ -183,7 +195,9 @@ class Layer(nn.Module):
         return outputs, state.to(torch.float64 if double else torch.float32)
 
     def project(self, inputs: Tensor, ids: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The input of the cell's steps, (time, batch, gates * hidden): one product for the whole window.
+        """Return W x + b for all tokens of a window, (time, batch, gates * hidden), by one product.
+
+        For a cell without W, return the inputs themselves.
 
         Args:
             inputs, ids: As in `forward`.
@@ -197,9 +211,10 @@ class Layer(nn.Module):
         return projection(F.embedding(ids.T, inputs))
 
     def _run_fused(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Run torch's kernel.
+        """Compute a window by torch's fused kernel.
 
-        It adds two biases: `b`, and one that is zero except for the cell's vectors at its end.
+        The kernel adds two biases: `b`, and a second one that is zero except for the cell's vectors
+        at its end.
         """
         assert self.cell.fused is not None
         (product,) = self.cell.products
@@ -222,7 +237,7 @@ class Layer(nn.Module):
         return outputs, torch.cat(new)
 
     def _run_scan(self, projected: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute all coefficients of a linear recurrence at once, then the recurrence."""
+        """Compute all coefficients of a linear recurrence at once, then its states by a scan."""
         assert isinstance(self.cell, LinearCell)
         # In the precision of the state: a forget gate of 0.999 rounded to bf16 is exactly 1.
         a, b = self.cell.coefficients(TorchFunctions, self.namespace(), projected.to(state.dtype))
@@ -232,7 +247,7 @@ class Layer(nn.Module):
     def _run_parallel(
         self, inputs: Tensor, state: Tensor, ids: Tensor | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """Compute all time steps of a cell that is not recurrent at once.
+        """Compute all time steps of a window at once, for a cell that is not recurrent.
 
         Args:
             inputs, state, ids: As in `forward`.
@@ -246,7 +261,7 @@ class Layer(nn.Module):
         return outputs.transpose(0, 1), new
 
     def _graph_or_steps(self, projected: Tensor) -> WindowFunction:
-        """`run_stepped`, or a CUDA graph of it in training on a GPU."""
+        """Return `run_stepped`, or, in training on a GPU, a CUDA graph of it."""
         if not (self.training and can_capture(projected)):
             return self.run_stepped
         if self.cuda_graph is None:
@@ -257,12 +272,13 @@ class Layer(nn.Module):
     def run_stepped(
         self, projected: Tensor, state: Tensor, functions: Functions[Tensor] = TorchFunctions
     ) -> tuple[Tensor, Tensor]:
-        """Call the cell's own step for each token.
+        """Compute a window by a call of the cell's own step for each token.
 
         Args:
-            projected: The result of `project`; its type is that of the recurrent products.
-            state: (states, batch, hidden).
-            functions: What the cell gets as `f`, e.g. functions that record what they compute.
+            projected: The result of `project`; the recurrent products are computed in its type.
+            state: The state before the window, (states, batch, hidden).
+            functions: The functions that the cell gets as `f`, for example functions that record
+                what they compute.
 
         Returns:
             Outputs (batch, time, hidden) and the state (states, batch, hidden) after the window.
@@ -274,12 +290,12 @@ class Layer(nn.Module):
     def bound_step(
         self, dtype: torch.dtype, batch: int, functions: Functions[Tensor] = TorchFunctions
     ) -> Callable[..., tuple[Tensor, ...]]:
-        """The cell's step with the layer's parameters, as a function of x and the state's arrays.
+        """Return the cell's step with the layer's parameters: a function (x, *state) -> new state.
 
         Args:
             dtype: Type in which products are computed.
-            batch: Rows of the state.
-            functions: What the cell gets as `f`.
+            batch: Number of rows of the state.
+            functions: The functions that the cell gets as `f`.
         """
         step = self.cell.step
         if self.zoneout:
@@ -294,10 +310,12 @@ class Layer(nn.Module):
         return partial(step, functions, self.namespace(dtype, batch))
 
     def projection(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """The function from inputs (..., features) to W x + b, or to the inputs themselves for a cell without W.
+        """Return the function that projects inputs (..., features) to W x + b.
+
+        For a cell without W, the function returns the inputs themselves.
 
         Args:
-            dtype: Type in which the product is computed.
+            dtype: Type in which the product is computed; the result has this type.
         """
         if not self.cell.gates:
             return lambda x: x.to(dtype)
@@ -305,11 +323,12 @@ class Layer(nn.Module):
         return lambda x: F.linear(x.to(dtype), W, b)
 
     def namespace(self, dtype: torch.dtype | None = None, batch: int | None = None) -> Weights:
-        """The parameters `w` of the cell's step: products as functions, vectors as tensors.
+        """Return the argument `w` of the cell's step: matrices as functions, vectors as tensors.
 
         Args:
-            dtype: Type in which products are computed; that of the parameters if None.
-            batch: Rows of the state, for which the mask of recurrent dropout is drawn; None: nothing is dropped.
+            dtype: Type in which products are computed; None: the type of the parameters.
+            batch: Number of rows of the state, for which the mask of recurrent dropout is drawn;
+                None: no recurrent dropout.
         """
         dtype = dtype or next(self.parameters()).dtype
         products = {}
@@ -322,11 +341,14 @@ class Layer(nn.Module):
         return self._weights(products)
 
     def _weights(self, products: dict[str, Callable[[Tensor], Tensor]]) -> Weights:
-        """The parameters `w` of the cell's step: the given products, and the vectors."""
+        """Return the argument `w` of the cell's step: the given products and all vectors."""
         return SimpleNamespace(**products, **{name: self.get_parameter(name) for name in self.cell.vectors})
 
     def _matrix(self, name: str) -> Tensor:
-        """The matrix of a product; in training `weight_drop` sets weights of a recurrent one to zero."""
+        """Return the matrix of a product.
+
+        In training, `weight_drop` sets some weights of a recurrent matrix to zero.
+        """
         matrix = self.get_parameter(name)
         return F.dropout(matrix, self.weight_drop, self.training) if name in self.cell.recurrent else matrix
 
@@ -353,7 +375,7 @@ def _masked(product: Callable[[Tensor], Tensor], mask: Tensor, x: Tensor) -> Ten
 
 @contextlib.contextmanager
 def _quiet_cudnn() -> Iterator[None]:
-    """Silence cuDNN's warning that it copies weights which are not contiguous; the copy is fast."""
+    """Silence cuDNN's warning that it copies weights that are not contiguous; the copy is fast."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
         yield

@@ -1,4 +1,4 @@
-"""The loss of a window, without holding the logits of a large vocabulary all at once."""
+"""The loss of a window, without all logits of a large vocabulary in memory at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ IGNORE_INDEX = -100
 
 
 def summed_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy of `targets` (tokens,) given `features` (tokens, hidden), summed over the tokens, in nats.
+    """Return the cross-entropy of the targets of a window, summed over the tokens, in nats.
 
-    Targets of -100 are left out. More logits than `MAX_LOGITS` are computed in chunks; with
-    gradients this needs torch's `linear_cross_entropy`, without which they are computed at once.
-    The result is a scalar on the device of the features in the precision of the logits, at least
-    float32; without gradients it is float64 on the CPU.
+    If there are more than `MAX_LOGITS` logits, they are computed in chunks. With gradients, chunks
+    need torch's `linear_cross_entropy`; where torch lacks it, all logits are computed at once.
+
+    Args:
+        model: The network, whose output layer gives the logits.
+        features: The outputs of the last layer, (tokens, hidden).
+        targets: Token ids, (tokens,); targets of -100 are left out.
+
+    Returns:
+        A scalar. With gradients it is on the device of the features, in float32 or float64;
+        without gradients it is float64 on the CPU.
     """
     if torch.is_grad_enabled():
         return _differentiable(model, features, targets)
@@ -37,7 +44,7 @@ def summed_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor
 
 
 def parts(tokens: int, vocab_size: int) -> Iterator[slice]:
-    """The tokens in consecutive parts of at most `MAX_LOGITS` logits, at least one part."""
+    """Yield slices of `tokens` tokens, at least one, each with at most `MAX_LOGITS` logits."""
     size = max(1, MAX_LOGITS // vocab_size)
     return (slice(start, start + size) for start in range(0, max(tokens, 1), size))
 
@@ -60,6 +67,9 @@ def _differentiable(model: LanguageModel, features: Tensor, targets: Tensor) -> 
 
 
 def logits(model: LanguageModel, features: Tensor) -> Tensor:
-    """Logits in float32, or float64: the loss of bf16 logits would be wrong by some percent."""
+    """Return the logits of `features` in float32, or in float64 for a float64 model.
+
+    The loss of bf16 logits would be wrong by some percent.
+    """
     projected = model.project(features)
     return projected if projected.dtype == torch.float64 else projected.float()

@@ -1,4 +1,4 @@
-"""LanguageModel: from token ids and a state to the logits of the next token and the next state."""
+"""`LanguageModel`: from token ids and a state to the logits of the next token and a new state."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from charlm.network.summary import Row, check_model, has_projection, has_residua
 class LanguageModel(nn.Module):
     """An embedding, stacked layers, and a projection to one logit for each token of the vocabulary.
 
-    The state is one tensor (layers, states, batch, hidden), where a cell carries `states` arrays.
-    It is float32 (float64 in a float64 model), whatever the precision of the computation. Detach it
-    between windows (`state.detach()`) for truncated back-propagation through time.
+    The state is one tensor (layers, states, batch, hidden), where `states` is the number of arrays
+    that the cell carries. It is float32 (float64 in a float64 model), whatever the precision of the
+    computation. Detach it between windows (`state.detach()`) for truncated back-propagation through
+    time.
 
     Args:
         config: The resolved settings of the network.
-        vocab_size: Tokens of the vocabulary.
+        vocab_size: Number of tokens of the vocabulary.
 
     Raises:
         CharlmError: an unknown cell, or widths or heads that do not fit it.
@@ -59,10 +60,11 @@ class LanguageModel(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the initial weights of the embedding, the layers and the output projection.
 
-        The layers start as in `initialise`. An embedding that is not tied has variance 1: one a
-        tenth as large learns far more slowly (tiny Shakespeare, 900 steps: 1.78 nats against 1.66).
-        The output matrix is small, so that all logits start nearly equal. A matrix that is tied,
-        and so serves as both, is as large as nearly equal logits allow.
+        The layers start as in `initialise`. An embedding that is not tied to the output has
+        variance 1: an embedding with values a tenth as large learns far more slowly (tiny
+        Shakespeare, 900 steps: 1.78 nats against 1.66). The output matrix is small, so that all
+        logits start nearly equal. A tied matrix, which serves as both, starts as large as it can
+        while the logits are nearly equal.
         """
         for layer in self.layers:
             assert isinstance(layer, Layer)
@@ -83,31 +85,47 @@ class LanguageModel(nn.Module):
     def initialise_output_bias(self, counts: Tensor) -> None:
         """Set the output bias to the log frequencies of the tokens.
 
-        An untrained network then predicts about these frequencies, and the first training steps
-        need not learn them. Text that is generated before the network has learned to start from the
-        zero state has mostly frequent tokens, not all tokens equally often.
+        An untrained network then predicts each token with about its frequency, and the first
+        training steps need not learn the frequencies. Text that is generated early in training then
+        consists mostly of frequent tokens, and not of all tokens equally often.
 
         Args:
-            counts: How often each token occurs in the training text, (vocab_size,). Half an occurrence is added to
-                each (Krichevsky and Trofimov, 1981): a token that never occurs is improbable, not impossible.
+            counts: How often each token occurs in the training text, (vocab_size,). Half an
+                occurrence is added to each (Krichevsky and Trofimov, 1981), so that a token that
+                never occurs is improbable, not impossible.
         """
         smoothed = counts.double() + 0.5
         self.output["bias"].copy_(smoothed.log() - smoothed.sum().log())
 
     def initial_state(self, batch: int) -> Tensor:
-        """The state before any token was read: zeros (layers, states, batch, hidden)."""
+        """Return the state before the first token: zeros (layers, states, batch, hidden)."""
         weight = self.embedding.weight
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         size = (self.config.layers, self.cell.states, batch, self.config.hidden)
         return torch.zeros(size, dtype=dtype, device=weight.device)
 
     def forward(self, ids: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (batch, time, vocab_size) of the token after each of `ids` (batch, time), and the next state."""
+        """Return the logits of the token after each of `ids`, and the next state.
+
+        Args:
+            ids: Token ids, (batch, time).
+            state: The state before the window, (layers, states, batch, hidden); None: zeros.
+
+        Returns:
+            Logits (batch, time, vocab_size), and the state after the window.
+        """
         features, state = self.hidden(ids, state)
         return self.project(features), state
 
     def hidden(self, ids: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Features (batch, time, hidden), from which `project` makes logits, and the next state."""
+        """Return the features from which `project` makes logits, and the next state.
+
+        Args:
+            ids, state: As in `forward`.
+
+        Returns:
+            Features (batch, time, hidden), and the state after the window.
+        """
         if state is None:
             state = self.initial_state(len(ids))
         # Without input dropout the first layer gets the embedding table: it may have fewer rows to
@@ -123,27 +141,30 @@ class LanguageModel(nn.Module):
         return self.norm(x), torch.stack(states)
 
     def output_inputs(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Input (..., width), weight (vocab_size, width) and bias (vocab_size,) of the output."""
+        """Return what the output layer computes logits from.
+
+        That is its input (..., width), its weight (vocab_size, width) and its bias (vocab_size,).
+        """
         weight = self.embedding.weight if self.config.tie else self.output["weight"]
         return self.projection(features), weight, self.output["bias"]
 
     def project(self, features: Tensor) -> Tensor:
-        """Logits (..., vocab_size) from features (..., hidden)."""
+        """Return the logits (..., vocab_size) for features (..., hidden)."""
         return F.linear(*self.output_inputs(features))
 
     def describe(self, device: str) -> str:
-        """How the layers compute a window on a device, in words."""
+        """Return, in words, how the layers compute a window on a device."""
         (words,) = {layer.describe(device) for layer in self.layers if isinstance(layer, Layer)}
         return words
 
     def table(self) -> list[Row]:
-        """One row for each part of the network; see `parameter_table`."""
+        """Return a table with one row for each part of the network; see `parameter_table`."""
         return parameter_table(self.config, self.vocab_size)
 
 
 @contextlib.contextmanager
 def evaluating(model: LanguageModel) -> Iterator[None]:
-    """Put a model into evaluation mode (no dropout), and back into its former mode at the end."""
+    """Put a model into evaluation mode (no dropout), and back into its former mode afterwards."""
     training = model.training
     model.eval()
     try:

@@ -12,7 +12,7 @@ from charlm.errors import CharlmError
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU if there is one.
+    """Return the torch device called `name`; "auto" is a GPU if there is one, else the CPU.
 
     Raises:
         CharlmError: this machine has no such device.
@@ -29,7 +29,7 @@ def torch_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, gpu: bool) -> tuple[str, str]:
-    """Lightning's name for a precision, and the reason for it.
+    """Return Lightning's name for a precision, and the reason for the choice.
 
     Args:
         name: auto, a short name (32, 64, bf16, 16) or a name of Lightning's.
@@ -48,7 +48,11 @@ def choose_precision(name: str, gpu: bool) -> tuple[str, str]:
 
 @cache
 def cpu_flags() -> tuple[str, frozenset[str]]:
-    """The vendor and the feature flags of an x86 processor on Linux; elsewhere its name and no flags."""
+    """Return the vendor and the feature flags of this processor.
+
+    They are known for x86 processors on Linux; elsewhere the result is the name of the processor
+    and no flags.
+    """
     path = Path("/proc/cpuinfo")
     vendor, flags = platform.processor(), frozenset[str]()
     if path.is_file():
@@ -63,21 +67,25 @@ def cpu_flags() -> tuple[str, frozenset[str]]:
 
 
 def has_fast_bf16() -> bool:
-    """Whether this processor has instructions for bf16; without them bf16 is several times slower than fp32."""
+    """Return whether this processor has instructions for bf16.
+
+    Without them bf16 is several times slower than fp32.
+    """
     return bool(cpu_flags()[1] & {"avx512_bf16", "amx_bf16"})
 
 
 def fastest_dtype() -> torch.dtype:
-    """The type in which this processor multiplies matrices fastest."""
+    """Return the type (bf16 or fp32) in which this processor multiplies matrices fastest."""
     return torch.bfloat16 if has_fast_bf16() else torch.float32
 
 
 @cache
 def cpu_lstm_runs_in(dtype: torch.dtype) -> bool:
-    """Whether torch's LSTM kernel, which is oneDNN's on a CPU, runs under autocast to `dtype` on this processor.
+    """Return whether torch's LSTM kernel runs under autocast to `dtype` on this processor.
 
-    oneDNN has bf16 kernels for AVX-512 and later only; elsewhere the call raises. So a forward and a backward pass of
-    one unit are tried, once.
+    On a CPU the kernel is oneDNN's, which supports bf16 on processors with AVX-512 or later only;
+    on others the call raises an error. Therefore this function tries a forward and a backward pass
+    of one unit, once for each type.
     """
     weights = [torch.zeros(4, 1, requires_grad=True) for _ in range(2)] + [torch.zeros(4) for _ in range(2)]
     state = torch.zeros(1, 1, 1)
@@ -91,10 +99,11 @@ def cpu_lstm_runs_in(dtype: torch.dtype) -> bool:
 
 
 def matmul_precision() -> str:
-    """The argument of `torch.set_float32_matmul_precision` for training in fp32 on this processor.
+    """Return the best argument of `torch.set_float32_matmul_precision` for training in fp32.
 
-    On AMD processors "medium" sends fp32 products to oneDNN, which is twice as fast there as MKL and as exact
-    (measured: gradients differ by 2e-7). On Intel's, MKL is faster, and with AMX "medium" would round to bf16.
+    It depends on the processor. On AMD processors "medium" makes torch use oneDNN for fp32
+    products, which is twice as fast there as MKL and as exact (measured: gradients differ by 2e-7).
+    On Intel processors MKL is faster, and with AMX "medium" would round to bf16.
     """
     vendor, flags = cpu_flags()
     return "medium" if vendor == "AuthenticAMD" and "amx_bf16" not in flags else "highest"

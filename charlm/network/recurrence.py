@@ -17,11 +17,11 @@ State = TypeVar("State")
 def run_over_time(
     step: Callable[..., tuple[Array, ...]], inputs: Iterable[Array], state: Iterable[Array]
 ) -> tuple[list[Array], tuple[Array, ...]]:
-    """The outputs of one layer, one per time step, and its last state.
+    """Run a layer over time; return its outputs, one per time step, and its last state.
 
     Args:
-        step: (x, *state) to the new state, of which the first array is the output.
-        inputs: What the step reads at each time.
+        step: A function (x, *state) -> new state; the first array of the state is the output.
+        inputs: The input x of each time step.
         state: The arrays of the state before the first time step.
     """
     outputs, now = [], tuple(state)
@@ -34,13 +34,16 @@ def run_over_time(
 def run_over_layers(
     run_layer: Callable[[int, Array, Any], tuple[Array, State]], x: Array, state: Any, *, residual: bool
 ) -> tuple[Array, list[State]]:
-    """The last layer's output, and the new state of every layer.
+    """Run all layers, each on the output of the last; return the final output and the new states.
 
     Args:
-        run_layer: (number of the layer, input, state) to the layer's output and new state.
+        run_layer: A function (number of the layer, input, state) -> (output, new state).
         x: Input of the first layer.
-        state: The state of each layer.
+        state: The states of the layers, one after the other.
         residual: Whether the input of each layer is added to its output, from the second layer on.
+
+    Returns:
+        The last layer's output, and the list of the new states of all layers.
     """
     states = []
     for index in range(len(state)):
@@ -60,27 +63,28 @@ LEAST_WINDOWS = 8
 def run_in_lanes(
     read: Callable[[list[int], int, Any], Any], state: Any, length: int, *, lanes: int, window: int
 ) -> Any:
-    """Read one text in lanes side by side, with the states of reading it in sequence.
+    """Read one text in lanes side by side; return the state that reading in one lane would give.
 
-    Each lane but the first is read from the zero state at first. If the lane before it ends in
-    another state, the lane is read again from that state, but only until its state after some
-    window is the same as in the last reading: from there on that reading is valid. A network that
-    forgets its past needs few windows for this; with one that does not forget, a lane may be read
-    as often as there are lanes. (The idea is that of parallel-in-time integration, Lions, Maday and
-    Turinici 2001.)
+    At first each lane but the first is read from the zero state. If the lane before it ends in
+    another state, the lane is read again from that state. This second pass stops after the first
+    window that ends in the same state as before, because the rest would be the same, too. A network
+    that forgets its past needs few windows for this; with one that does not forget, a lane may be
+    read as often as there are lanes. (The idea is that of parallel-in-time integration, Lions,
+    Maday and Turinici 2001.)
 
     Args:
-        read: (starts, size, state) to the state after reading `size` tokens from each of the
-            positions `starts`; the state has a row for each. A position may be read again: the last
-            time counts.
+        read: A function (starts, size, state) -> new state that reads `size` tokens from each of
+            the positions `starts`; the state has a row for each position. A position may be read
+            again; its last result is the valid one.
         state: The state before the first token, an array or tensor (layers, states, 1, hidden).
-        length: Tokens of the text.
+        length: Number of tokens of the text.
         lanes: Largest number of lanes.
-        window: Tokens that are read at once; states are compared after each window.
+        window: Number of tokens of a lane that are read at once; states are compared after each
+            window.
 
     Returns:
-        The state after the last token, (layers, states, 1, hidden); equal to that of one lane up to
-        rounding.
+        The state after the last token, (layers, states, 1, hidden); it equals that of reading in
+        one lane up to rounding.
     """
     position = 0
     while rest := length - position:
@@ -101,7 +105,11 @@ def run_in_lanes(
 def _run_block(
     read: Callable[[list[int], int, Any], Any], state: Any, begin: int, lanes: int, windows: int, window: int
 ) -> Any:
-    """Read `lanes` lanes of `windows` windows each, from position `begin`; see `run_in_lanes`."""
+    """Read `lanes` lanes of `windows` windows each, from position `begin`; see `run_in_lanes`.
+
+    Returns:
+        The state after the last lane, (layers, states, 1, hidden).
+    """
 
     def starts(rows: list[int], number: int) -> list[int]:
         return [begin + (row * windows + number) * window for row in rows]
@@ -127,9 +135,9 @@ def _run_block(
 
 
 def _differ(a: Any, b: Any) -> bool:
-    """Whether two states differ by more than rounding errors.
+    """Return whether two states differ by more than rounding errors.
 
-    A network that forgets its past does not let rounding errors grow.
+    The tolerance is fixed, because a network that forgets its past keeps rounding errors small.
     """
     tolerance = 2.0**-44 if str(a.dtype).endswith("float64") else 2.0**-18
     return bool((abs(a - b) > tolerance * (1 + abs(b))).any())

@@ -10,17 +10,24 @@ from torch import Tensor
 
 
 def scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    """The linear recurrence h[t] = a[t] h[t - 1] + b[t] with h[-1] = start, for all t.
+    """Compute the linear recurrence h[t] = a[t] h[t - 1] + b[t] with h[-1] = start, for all t.
 
-    a, b and the result are (time, batch, hidden), start is (batch, hidden). The scan is sequential
-    on a CPU, where memory bandwidth is the limit and this reads every number once. It is parallel
-    on a GPU, where a pass over the whole window takes hardly longer than one time step.
+    The scan is sequential on a CPU, where memory bandwidth is the limit: a sequential scan reads
+    every number once. It is parallel on a GPU, where a pass over the whole window takes hardly
+    longer than one time step.
+
+    Args:
+        a, b: The coefficients, (time, batch, hidden) each.
+        start: The state before the first time step, (batch, hidden).
+
+    Returns:
+        The states h, (time, batch, hidden).
     """
     return _Scan.apply(a, b, start, parallel_scan if a.is_cuda else sequential_scan)
 
 
 def sequential_scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    """The recurrence, one time step after the other; no gradients."""
+    """Compute the recurrence of `scan` one time step after the other, without gradients."""
     outputs = torch.empty_like(b)
     h = start
     for x, y, new in zip(a.unbind(0), b.unbind(0), outputs.unbind(0), strict=True):
@@ -29,9 +36,10 @@ def sequential_scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
 
 
 def parallel_scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    """The recurrence by doubling (Hillis and Steele 1986), in log2(time) passes; no gradients.
+    """Compute the recurrence of `scan` in log2(time) passes by doubling, without gradients.
 
-    After k passes each time step has combined the 2^k steps up to it.
+    After k passes, the value of each time step combines the 2^k steps up to it (Hillis and Steele
+    1986).
     """
     b = torch.cat([torch.addcmul(b[:1], a[:1], start), b[1:]])
     reach = 1
@@ -43,10 +51,10 @@ def parallel_scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
 
 
 class _Scan(torch.autograd.Function):
-    """The recurrence h[t] = a[t] h[t - 1] + b[t], and its gradient.
+    """The recurrence h[t] = a[t] h[t - 1] + b[t] as an autograd function.
 
-    Backward is the same recurrence from the end: g[t] = d[t] + a[t + 1] g[t + 1], where d[t] is the incoming gradient
-    of h[t], and g[t] is the gradient of b[t].
+    The backward pass is the same recurrence from the end: g[t] = d[t] + a[t + 1] g[t + 1], where
+    d[t] is the incoming gradient of h[t], and g[t] is the gradient of b[t].
     """
 
     @staticmethod

@@ -1,4 +1,7 @@
-"""The description of a network before it is built: its parameters, and settings that do not fit (no torch here)."""
+"""The size of a network, and the settings that do not fit it, before the network is built.
+
+Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Row = tuple[str, str, int]
 def check_model(config: ModelConfig) -> None:
     """Raise CharlmError for an unknown cell, or for widths or heads that do not fit the cell.
 
-    A width that is not chosen yet (None) fits.
+    A width that is not chosen yet (None) is accepted.
     """
     cell = cells[config.cell](config)
     if cell.raw_input and None not in (config.embedding, config.hidden) and config.embedding != config.hidden:
@@ -26,17 +29,26 @@ def check_model(config: ModelConfig) -> None:
 
 
 def has_projection(config: ModelConfig) -> bool:
-    """Whether the last layer's output is projected to the width of the tied embedding matrix."""
+    """Return whether the network projects the last layer's output to the width of the embedding.
+
+    It does if the embedding matrix is tied to the output and has another width than the layers.
+    """
     return config.tie and config.embedding != config.hidden
 
 
 def has_residual(config: ModelConfig) -> bool:
-    """Whether the network adds the input of a layer to its output, from the second layer on; not if the cell does."""
+    """Return whether the network adds a layer's input to its output, from the second layer on.
+
+    It does not for a cell that adds the input itself, such as the transformer.
+    """
     return config.residual and not cells[config.cell].residual
 
 
 def parameter_table(config: ModelConfig, vocab_size: int) -> list[Row]:
-    """One row for each part of the network: its name, its shape in words, its number of parameters."""
+    """Return one row for each part of the network.
+
+    A row has the name of the part, its shape in words and its number of parameters.
+    """
     embedding, hidden, cell = config.embedding, config.hidden, cells[config.cell](config)
     seen = f", {cell.context} tokens" if cell.context else ""
     rows = [("embedding", f"{vocab_size} x {embedding}", vocab_size * embedding)]
@@ -57,16 +69,20 @@ def parameter_table(config: ModelConfig, vocab_size: int) -> list[Row]:
 
 
 def parameter_count(config: ModelConfig, vocab_size: int) -> int:
-    """Number of parameters of the whole network, in a time that does not depend on the number of layers."""
+    """Return the number of parameters of the whole network.
+
+    The time for this does not depend on the number of layers.
+    """
     one, two = (sum(row[2] for row in parameter_table(replace(config, layers=n), vocab_size)) for n in (1, 2))
     return one + (config.layers - 1) * (two - one)
 
 
 def operation_count(config: ModelConfig, vocab_size: int) -> int:
-    """Multiplications with an addition for one token in the whole network: one for each weight of its matrices.
+    """Return how many multiply-add operations one token takes in the whole network.
 
-    Those of each layer (`Cell.operations`, with the keys and values of attention), of the projection and of the output.
-    The embedding is looked up, and biases, norms and products element by element are left out.
+    There is one for each weight of the matrices of the layers, the projection and the output, and
+    those of attention with its keys and values (see `Cell.operations`). The embedding counts
+    nothing, because it is looked up. Biases, norms and element-wise products are left out.
     """
     embedding, hidden, cell = config.embedding, config.hidden, cells[config.cell](config)
     layers = cell.operations(embedding, hidden) + (config.layers - 1) * cell.operations(hidden, hidden)
@@ -75,7 +91,10 @@ def operation_count(config: ModelConfig, vocab_size: int) -> int:
 
 
 def unused_settings(config: ModelConfig) -> list[str]:
-    """Settings that differ from their defaults but do nothing for this cell, each with the reason."""
+    """Return the settings that differ from their defaults but do nothing for the chosen cell.
+
+    Each is a line with the name of the setting and the reason.
+    """
     cell = cells[config.cell](config)
     forgets = cell.forget_gate is not None
     no_recurrent, no_gate = "no recurrent matrix", "no forget gate"

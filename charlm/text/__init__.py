@@ -1,4 +1,4 @@
-"""From text to batches of token ids.
+"""The way from text to batches of token ids.
 
 1. `sources` finds files, folders, globs and standard input and decodes them; `builtin` is a corpus for a first try.
 2. `corpus` joins them and cuts them into train, validation and test splits, which are read in blocks.

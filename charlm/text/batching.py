@@ -1,8 +1,9 @@
 """Make batches of a stream of ids: windows of parallel lanes, or items of similar length.
 
 1. `batches` takes a stream and returns `Lanes` (one long text) or `ItemBatches` (lines, documents).
-2. Each pass over it is one epoch of `Batch`es: the rows of this process, `(lanes, time)`, as tensors.
-3. `state_dict` and `load_state_dict` let a pass be stopped after any batch and resumed there.
+2. Each iteration over such an object is one epoch of `Batch`es. A batch has the rows that this
+   process reads, as tensors `(lanes, time)`.
+3. An epoch can be stopped after any batch and resumed there by `state_dict` and `load_state_dict`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ class Batch:
     """Inputs and targets of one step of training or evaluation, for the rows of this process.
 
     Attributes:
-        inputs: `(lanes, time)` int64.
-        targets: `(lanes, time)` int64, one token later; `IGNORED` where nothing is to be predicted.
-        reset_mask: `(lanes,)` bool, true for the lanes whose recurrent state is set to zero before this window.
-        targets_per_process: Targets of this step over all processes, divided by the number of processes. With
-            `loss = sum over this process's targets / targets_per_process`, the mean over processes of the gradients
-            equals the gradient that one process with all lanes would compute.
+        inputs: The ids that the network reads, `(lanes, time)` int64.
+        targets: The ids that it predicts, `(lanes, time)` int64: the inputs one token later, and
+            `IGNORED` where nothing is to be predicted.
+        reset_mask: `(lanes,)` bool, true for the lanes whose state is set to zero before this
+            window.
+        targets_per_process: Number of targets of this step in all processes, divided by the number
+            of processes. With `loss = sum over this process's targets / targets_per_process`, the
+            mean over processes of the gradients equals the gradient that one process with all lanes
+            would compute.
     """
 
     inputs: Tensor
@@ -44,16 +48,17 @@ class Batch:
     targets_per_process: float
 
     def enter(self, state: Tensor | None) -> Tensor | None:
-        """The state at the start of this window: the final state of the previous one, zero where `reset_mask` is true.
+        """Return the state at the start of this window: zero for the lanes in `reset_mask`.
 
         Args:
-            state: `(layers, states, lanes, hidden)`, or None before the first window.
+            state: The state after the previous window, `(layers, states, lanes, hidden)`, or None
+                before the first window, for which the result is None, too.
         """
         return None if state is None else state.masked_fill(self.reset_mask[:, None], 0.0)
 
 
 class _ResumableBatches:
-    """Base of `Lanes` and `ItemBatches`: passes over a stream that can be stopped and resumed."""
+    """The base of `Lanes` and `ItemBatches`: epochs of batches that can be stopped and resumed."""
 
     def __init__(
         self, stream: TokenStream, batch_size: int, seq_length: int, rank: int, world_size: int, training: bool
@@ -78,11 +83,11 @@ class _ResumableBatches:
         self._resident = 0
 
     def __len__(self) -> int:
-        """Number of batches in a pass, the same in every epoch."""
+        """Return the number of batches of an epoch, which is the same in every epoch."""
         raise NotImplementedError
 
     def _batches_from(self, position: int) -> Iterator[Batch]:
-        """The batches of this epoch, starting with number `position`."""
+        """Yield the batches of this epoch, starting with batch number `position`."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Batch]:
@@ -97,12 +102,16 @@ class _ResumableBatches:
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass, which starts at the first batch unless this epoch was just resumed."""
+        """Set the number of the epoch that the next iteration reads.
+
+        The iteration starts at the first batch, unless `load_state_dict` has just resumed this
+        epoch.
+        """
         if epoch != self.epoch or self._next_start is None:
             self.epoch, self._next_start = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the current pass."""
+        """Return the position to resume from: the epoch and the number of the next batch."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -111,7 +120,10 @@ class _ResumableBatches:
         self.position = self._next_start = state["position"]
 
     def _release_after(self, size: int) -> None:
-        """Count `size` more bytes as resident; above `RESIDENT`, release those of the stream."""
+        """Count `size` more bytes of the stream as resident in memory.
+
+        If the count exceeds `RESIDENT`, release the stream's memory and start to count again.
+        """
         self._resident += size
         if self._resident > RESIDENT:
             self._resident = 0
@@ -119,7 +131,7 @@ class _ResumableBatches:
 
 
 class Lanes(_ResumableBatches):
-    """A stream cut into lanes of equal length that are read side by side, one window of each per batch.
+    """A stream cut into lanes of equal length, read side by side: a batch is one window of each.
 
     With 3 lanes and windows of 2 tokens, the text `abcdefghijklmnopqrs` is read like this:
 
@@ -135,17 +147,18 @@ class Lanes(_ResumableBatches):
                     <---              <---              <---   gradients
 
     Args:
-        stream: The text.
-        batch_size: Lanes of all processes together.
-        seq_length: Tokens of a window; the last window of an epoch may be shorter.
-        rank: Number of this process, which reads the lanes from `rank * batch_size / world_size` on.
-        world_size: Processes that share the lanes.
-        training: True: all lanes have the same length, so up to `batch_size - 1` tokens at the end of the stream are
-            left out. False (evaluation): every token is predicted; the last lanes may be shorter and are padded with
-            `IGNORED`.
-        state_reset: Probability that the state of a lane is reset before a window. Without it the network sees a zero
-            state only once per epoch and predicts the beginning of a text badly (Melis et al. 2018 use 0.01).
-        seed: Seed of these resets, which depend on nothing else but the epoch and the window.
+        stream: The ids of the text.
+        batch_size: Number of lanes of all processes together.
+        seq_length: Number of tokens of a window; the last window of an epoch may be shorter.
+        rank: Number of this process; its first lane is `rank * batch_size / world_size`.
+        world_size: Number of processes that share the lanes.
+        training: True: all lanes have the same length, so up to `batch_size - 1` tokens at the end
+            of the stream are left out. False (evaluation): every token but the first is predicted;
+            the last lanes may be shorter, and their targets are padded with `IGNORED`.
+        state_reset: Probability that the state of a lane is reset before a window. Without resets
+            the network sees a zero state only once per epoch, and predicts the beginning of a
+            text badly (Melis et al. 2018 use 0.01).
+        seed: Seed of the random resets, which otherwise depend only on the epoch and the window.
 
     Raises:
         CharlmError: the text is too short for so many lanes, or the processes cannot share them equally.
@@ -194,7 +207,10 @@ class Lanes(_ResumableBatches):
             yield Batch(inputs, targets, self._reset_mask(number), int(counts.sum()) / self.world_size)
 
     def _reset_mask(self, number: int) -> Tensor:
-        """Which lanes of this process start window `number` of the epoch from a zero state."""
+        """Return which lanes of this process start window `number` of the epoch from a zero state.
+
+        The result is a bool tensor `(lanes of this process,)`.
+        """
         probability = 1.0 if number == 0 else self.state_reset
         if not probability:
             return torch.zeros(self.batch_size // self.world_size, dtype=torch.bool)
@@ -203,7 +219,10 @@ class Lanes(_ResumableBatches):
 
 
 def gather(ids: np.ndarray, starts: Sequence[int], time: int) -> Tensor:
-    """The `time` ids from each start on, `(starts, time)` int64; zeros after the end of the text."""
+    """Return `time` ids from each start on, `(starts, time)` int64.
+
+    Places after the end of the text are zero.
+    """
     rows = np.zeros((len(starts), time), np.int64)
     for row, start in zip(rows, starts, strict=True):
         part = ids[start : start + time]
@@ -212,23 +231,23 @@ def gather(ids: np.ndarray, starts: Sequence[int], time: int) -> Tensor:
 
 
 class ItemBatches(_ResumableBatches):
-    """Items in batches of similar length, each item read from its opening to its closing boundary.
+    """Items in batches of similar length, each read from its first to its last boundary token.
 
-    An item longer than `seq_length` takes several windows; the state is carried from one to the next, and
-    `reset_mask` is true only in the first. Every epoch has its own order, drawn from the seed and the number of the
-    epoch. Items are sorted by their number of windows, so that the number of batches is the same in
-    every epoch. Among items with equally many windows, random groups (of up to `POOL` batches) are
-    sorted by length, so that there is little padding.
+    An item longer than `seq_length` takes several windows. The state is carried from one window to
+    the next, so `reset_mask` is true only for the first. Every epoch has its own order, drawn from
+    the seed and the number of the epoch. Items are first sorted by their number of windows, so that
+    every epoch has the same number of batches. Among items with equally many windows, random groups
+    of up to `POOL` batches are then sorted by length, so that there is little padding.
 
     Args:
-        stream: The text; it has `starts`.
-        batch_size: Items of a batch in all processes together; the last batch may have fewer, its other rows are
-            `IGNORED`.
+        stream: The ids of the text; it must have `starts`.
+        batch_size: Number of items of a batch in all processes together. The last batch may have
+            fewer; the targets of its other rows are `IGNORED`.
         seq_length: Most tokens of a window; a batch of short items is narrower.
-        rank: Number of this process, which reads the rows from `rank * batch_size / world_size` on.
-        world_size: Processes that share the rows of a batch.
+        rank: Number of this process; its first row of a batch is `rank * batch_size / world_size`.
+        world_size: Number of processes that share the rows of a batch.
         training: True: random order. False (evaluation): always the same order, the longest items first.
-        seed: Seed of the order.
+        seed: Seed of the random order.
 
     Raises:
         CharlmError: the text has nothing to predict, or the processes cannot share a batch equally.
@@ -259,7 +278,10 @@ class ItemBatches(_ResumableBatches):
         return self.length
 
     def order(self) -> list[np.ndarray]:
-        """The indices of the items of each batch of this epoch, `(up to batch_size,)` each."""
+        """Return the batches of this epoch as indices of items.
+
+        Each batch is an array `(items,)` of at most `batch_size` indices.
+        """
         count = len(self.windows)
         splits = range(self.batch_size, count, self.batch_size)
         if not self.training:
@@ -280,7 +302,12 @@ class ItemBatches(_ResumableBatches):
             first += windows
 
     def _window(self, items: np.ndarray, window: int) -> Batch:
-        """Window number `window` of the items of a batch."""
+        """Return one window of the items of a batch.
+
+        Args:
+            items: The indices of the items.
+            window: Number of the window; 0 has the first `seq_length` tokens of each item.
+        """
         begin = window * self.seq_length
         counts = np.clip(self.lengths[items] - begin, 0, self.seq_length)  # targets of each item in this window
         time = int(counts.max())
@@ -296,9 +323,13 @@ class ItemBatches(_ResumableBatches):
 
 
 def batches(stream: TokenStream, batch_size: int, seq_length: int, **options: Any) -> Lanes | ItemBatches:
-    """The batches of a stream: `Lanes`, or `ItemBatches` if it has items.
+    """Return the batches of a stream: `ItemBatches` if it has items, else `Lanes`.
 
-    `options` are passed to that class.
+    Args:
+        stream: The ids of the text.
+        batch_size: Number of items or lanes of a batch.
+        seq_length: Number of tokens of a window.
+        options: Further arguments of the class; `state_reset` is left out for items.
     """
     if stream.starts is not None:
         options.pop("state_reset", None)  # every item is read from its start

@@ -2,7 +2,7 @@
 
 1. `make` collects the chapters of the language reference and the docstrings of the standard library, keeps the
    paragraphs that are prose, and joins them.
-2. `source` writes that text into the cache once and returns the file.
+2. `source` writes this text into the cache directory once, and returns the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = re.compile(r"[^.!?:)\s] {2,}\S|\S {3,}\S")  # two blanks after a sente
 
 
 def source() -> Source:
-    """The file of the built-in corpus, written into the cache on first use."""
+    """Return the file of the built-in corpus, which is written into the cache on first use."""
     version = ".".join(map(str, sys.version_info[:3]))
     home = hashlib.blake2b(_library().as_posix().encode(), digest_size=4).hexdigest()
     path = cache.directory() / f"builtin-{FORMAT}-{version}-{home}.txt"
@@ -70,10 +70,11 @@ def _library() -> Path:
 
 
 def make() -> bytes:
-    """The text of the built-in corpus as UTF-8: chapters and docstrings, separated by blank lines.
+    """Return the text of the built-in corpus as UTF-8.
 
-    They are ordered by the hash of their names. The order is always the same, and every part of the
-    text, such as the validation split, is a mixture of all sources.
+    The text has the chapters of the language reference and the docstrings of the standard library,
+    separated by blank lines and ordered by the hash of their names. So the order is always the
+    same, and every part of the text, such as the validation split, is a mixture of all sources.
 
     Raises:
         CharlmError: this Python was installed without its documentation.
@@ -86,7 +87,7 @@ def make() -> bytes:
 
 
 def _chapters() -> Iterator[tuple[str, str]]:
-    """The chapters of the language reference that `help()` shows."""
+    """Yield the name and the text of each chapter of the language reference that `help()` shows."""
     try:
         from pydoc_data.topics import topics
     except ImportError:
@@ -96,7 +97,10 @@ def _chapters() -> Iterator[tuple[str, str]]:
 
 
 def _docstrings(library: Path) -> Iterator[tuple[str, str]]:
-    """The docstrings of each module of the standard library, from its source: no module is imported."""
+    """Yield the name of each module of the standard library and the text of its docstrings.
+
+    The docstrings are read from the source files: no module is imported.
+    """
     for path in sorted(library.rglob("*.py")):
         parts = path.relative_to(library).parts
         if any(part in SKIPPED or part.startswith(("test_", "config-")) for part in parts):
@@ -113,13 +117,20 @@ def _docstrings(library: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tidied(text: str) -> str:
-    """The prose paragraphs of a text, without indentation; examples and tables are left out."""
+    """Return the prose paragraphs of a text, without indentation.
+
+    Examples and tables are left out.
+    """
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
     return "\n\n".join(inspect.cleandoc(p).rstrip() for p in paragraphs if _is_prose(p))
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Whether a paragraph is prose: at least four words, mostly letters, no interpreter session, no table."""
+    """Return whether a paragraph is prose.
+
+    Prose has at least four words, consists mostly of letters, and is no interpreter session or
+    table.
+    """
     solid = "".join(paragraph.split())
     return (
         len(paragraph.split()) >= 4

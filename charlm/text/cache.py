@@ -1,8 +1,9 @@
-"""The cache directory: files that can be used again on this machine, deleted after 30 days without use.
+"""The cache directory: files that later runs on this machine can use again.
 
-It is `$CHARLM_CACHE`, or the usual place of the operating system (on Linux `$XDG_CACHE_HOME/charlm` or
-`~/.cache/charlm`). Everything in it can be made again, so it can be deleted at any time. Where it cannot be written,
-nothing is kept and everything else works.
+The directory is `$CHARLM_CACHE`, or the usual place of the operating system (on Linux
+`$XDG_CACHE_HOME/charlm` or `~/.cache/charlm`). Files are deleted after 30 days without use.
+Everything in the directory can be made again, so a user can delete it at any time. Where it cannot
+be written, nothing is kept and everything else works.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ UNUSED = 30 * 86400  # seconds without use after which an entry is deleted
 
 
 def directory() -> Path:
-    """The cache directory; it may not exist yet."""
+    """Return the path of the cache directory, which may not exist yet."""
     return Path(os.environ.get("CHARLM_CACHE") or platformdirs.user_cache_dir("charlm"))
 
 
 def touch(entry: Path) -> None:
-    """Record that an entry is used now."""
+    """Record that a file or directory of the cache is used now, by its time of modification."""
     with contextlib.suppress(OSError):
         os.utime(entry)
 
 
 def drop_unused() -> None:
-    """Delete entries unused for 30 days, and temporary files of killed processes of that age."""
+    """Delete everything in the cache directory that was not used for 30 days.
+
+    This includes temporary files that killed processes left.
+    """
     oldest = time.time() - UNUSED
     with contextlib.suppress(OSError):
         for entry in directory().iterdir():

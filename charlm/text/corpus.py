@@ -1,8 +1,10 @@
 """Join sources into one text and cut it into train, validation and test splits.
 
-1. `read_corpus` finds the sources that the settings name and reads them once to check, count and hash them.
-2. The `Corpus` that it returns cuts the text by these counts; `blocks` and `items` read a split from the sources
-   again, as often as needed, and never hold more than a block or an item in memory.
+1. `read_corpus` finds the sources that the settings name, and reads them once to check them, to
+   count their characters and to hash their bytes.
+2. It returns a `Corpus`, which uses the counts to cut the text. The methods `blocks` and `items`
+   read a split from the sources again, as often as needed, and never hold more than a block or an
+   item in memory.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ SPLIT_SEED = 0  # decides which lines go to which split; not the seed of a run, 
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Ignore the progress: the default of functions that report it."""
+    """Ignore a report of progress: the default callback of functions that take one."""
 
 
 @dataclass(frozen=True)
 class _JoinedSources:
-    """Sources that are read one after the other as one text."""
+    """Several files that are read one after the other as one text."""
 
     sources: list[Source]
     encoding: str
@@ -49,11 +51,12 @@ class _JoinedSources:
     def pieces(
         self, on_bytes: Callable[[bytes], object] = ignore, note: Callable[[Source, str], object] | None = None
     ) -> Iterator[str]:
-        """The text: a stream in arbitrary pieces, or items, each followed by its separator.
+        """Yield the text: a stream in arbitrary pieces, or items, each followed by its separator.
 
         Args:
-            on_bytes: Called with all bytes that are read, in order.
-            note: Called with a source and with what a person should know about how it is read.
+            on_bytes: A function that is called with all bytes that are read, in order.
+            note: A function that is called with a source and a sentence that a person should know
+                about how this source is read.
         """
         for number, source in enumerate(self.sources):
             told = ignore if note is None else partial(note, source)
@@ -70,7 +73,13 @@ class _JoinedSources:
                 yield from (item + separator for item in items.items(text, self.unit))
 
     def files(self, on_bytes: Callable[[bytes], object] = ignore) -> Iterator[tuple[str, Iterator[str]]]:
-        """The name and the text of each file, with its line ends as they are; of a table a line for each row."""
+        """Yield the name and the text (an iterator of pieces) of each file.
+
+        Line ends stay as they are. Of a table, the text is the chosen column, a line for each row.
+
+        Args:
+            on_bytes: A function that is called with all bytes that are read, in order.
+        """
         for source in self.sources:
             text = self._decoded(source, on_bytes)
             rows = self._rows(tables.column(text, self.column, source.name)) if self.column else None
@@ -89,9 +98,10 @@ class _JoinedSources:
             raise WrongEncodingError(other, error.likely) from error
 
     def _rows(self, rows: Iterable[str]) -> Iterator[str]:
-        """The rows of a table, each followed by the separator of items; in a stream, by a line end.
+        """Yield the texts of a table's column, each followed by the separator of items.
 
-        For the unit line, a line end within a row becomes a space.
+        In a stream the separator is a line end. If the items are lines, a line end within a text
+        becomes a space.
         """
         for row in rows:
             if self.newlines == "lf":
@@ -101,30 +111,34 @@ class _JoinedSources:
 
 
 class Corpus:
-    """The splits of a text; they can be read repeatedly, with only a block in memory at once.
+    """The training, validation and test splits of a text.
 
-    A stream is cut by position: the training text is the first `int((1 - val - test) * characters)` characters,
-    followed by validation, then test. A document belongs to the split in which it begins. Lines are assigned at random
-    with a fixed seed, because a list of names is often sorted and its end would not represent the rest.
+    A split can be read repeatedly, with only a block of it in memory at once.
+
+    A text that is one stream is cut by position: training comes first, then validation, then test.
+    The training text has `int((1 - val - test) * characters)` characters. A document belongs to the
+    split in which it begins. Lines are assigned to splits at random with a fixed seed, because a
+    list of lines is often sorted, and its end would then not represent the rest.
 
     Attributes:
         unit: What the text consists of: one stream, lines or documents.
-        characters: Characters of each split; an item includes its separator (`\\n`, `\\n\\n`).
+        characters: Number of characters of each split; an item includes its separator, which is one
+            newline for lines and two for documents.
         fingerprint: Hash of the bytes of the text and of all settings that decide how it is cut.
         description: A short description to print.
-        notes: What a person should know about how the text was read, one sentence each.
+        notes: Sentences that a person should know about how the text was read.
     """
 
     def __init__(
         self, text: _JoinedSources, separate: dict[str, _JoinedSources], shares: tuple[float, float], size: int
     ) -> None:
-        """Make a corpus of a text that is cut, and of separate texts for some splits.
+        """Make a corpus from a text that is cut and from separate texts for some splits.
 
         Args:
             text: The text that is cut.
             separate: The texts of the splits that are not cut from `text`.
             shares: The fractions of `text` for validation and for test.
-            size: Characters of `text`; for the unit line, its lines.
+            size: Number of characters of `text`; if its items are lines, number of lines.
         """
         self.unit = text.unit
         self.fingerprint = ""
@@ -144,19 +158,27 @@ class Corpus:
         self.characters: dict[str, int] = {}
 
     def blocks(self, split: str) -> Iterator[str]:
-        """The text of a split in blocks of at most `items.BLOCK` characters, cut between lines where possible."""
+        """Yield the text of a split in blocks of at most `items.BLOCK` characters.
+
+        Blocks end between lines where possible.
+        """
         return items.blocks(self._pieces(split))
 
     def items(self, split: str) -> Iterator[str]:
-        """The items of a split in the order of the text, without separators (unit line or document)."""
+        """Yield the items of a split in the order of the text, without separators.
+
+        The unit of the corpus must be line or document.
+        """
         separator = SEPARATORS[self.unit]
         return (piece.removesuffix(separator) for piece in self._pieces(split))
 
     def files(self, on_bytes: Callable[[bytes], object] = ignore) -> Iterator[tuple[str, Iterator[str]]]:
-        """The name and the text of each file in arbitrary pieces, with its line ends as they are; of a table its rows.
+        """Yield the name and the text (an iterator of pieces) of each file of all splits.
+
+        Line ends stay as they are. Of a table, the text is the chosen column, a line for each row.
 
         Args:
-            on_bytes: Called with all bytes that are read, in order.
+            on_bytes: A function that is called with all bytes that are read, in order.
         """
         for text in (self._text, *self._separate.values()):
             yield from text.files(on_bytes)
@@ -185,7 +207,12 @@ class Corpus:
 
 
 def with_unix_newlines(pieces: Iterable[str], note: Note = ignore) -> Iterator[str]:
-    r"""Replace every `\r\n` of a text by `\n`; a piece may end between `\r` and `\n`."""
+    r"""Replace every `\r\n` of a text by `\n`.
+
+    Args:
+        pieces: The text in pieces, which may also end between `\r` and `\n`.
+        note: A function that is called with a sentence about the first replacement.
+    """
     rest, found = "", False
     for piece in pieces:
         text = rest + piece
@@ -201,7 +228,7 @@ def with_unix_newlines(pieces: Iterable[str], note: Note = ignore) -> Iterator[s
 
 
 def _characters_in(pieces: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """The characters of a text at the positions `start` to `stop - 1`."""
+    """Yield the characters of a text at the positions `start` to `stop - 1`, in pieces."""
     position = 0
     for piece in pieces:
         part = piece[max(start - position, 0) : max(stop - position, 0)]
@@ -213,7 +240,10 @@ def _characters_in(pieces: Iterable[str], start: int, stop: int) -> Iterator[str
 
 
 def _texts_that_begin_in(texts: Iterable[str], start: int, stop: int) -> Iterator[str]:
-    """Of consecutive texts, those whose first character is at a position `start` to `stop - 1`."""
+    """Yield those of several consecutive texts that begin in a range of positions.
+
+    The first character of such a text is at a position from `start` to `stop - 1`.
+    """
     position = 0
     for text in texts:
         if start <= position < stop:
@@ -222,18 +252,20 @@ def _texts_that_begin_in(texts: Iterable[str], start: int, stop: int) -> Iterato
 
 
 def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
-    r"""Find the sources of a text, read them to check, count and hash, and cut them into splits.
+    r"""Find the sources of a text, read them once to check and count them, and cut the text.
 
-    Files, folders (all files in them that match `data.pattern`), globs and `-` are joined in the order given, the files
-    of a folder or glob in the order of their paths. Without any of them, the text is the built-in corpus. A byte-order
-    mark decides the encoding of its file and is dropped; `\r\n` becomes `\n`, unless `data.newlines` is keep.
+    The sources are files, folders (all files in them that match `data.pattern`), globs and `-` for
+    standard input. They are joined in the order given, the files of a folder or glob in the order
+    of their paths. If none is given, the text is the built-in corpus. A byte-order mark decides the
+    encoding of its file and is dropped. `\r\n` becomes `\n`, unless `data.newlines` is keep.
 
     Args:
-        data: What to read and how to cut it.
-        progress: Told how many bytes have been read.
+        data: The settings: what to read and how to cut it.
+        progress: A function that is told how many bytes have been read, and of how many.
 
     Raises:
-        CharlmError: a source is missing, cannot be read or decoded, or is empty; or nothing is left to train on.
+        CharlmError: a source is missing, cannot be read or decoded, or is empty; or nothing is left
+            to train on.
     """
     encoding = check_encoding(data.encoding)
     joined = partial(_JoinedSources, encoding=encoding, unit=data.unit, newlines=data.newlines, column=data.column)
@@ -271,7 +303,10 @@ def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
 def check_text(data: DataConfig) -> None:
     """Check in a fraction of a second that the files of a text exist and begin with readable text.
 
-    What can be read only once (standard input, a pipe) is left to `read_corpus`.
+    Standard input and pipes are not checked, because they can be read only once.
+
+    Args:
+        data: The settings that name the files.
 
     Raises:
         CharlmError: a text is missing or cannot be read as the settings say.
@@ -302,7 +337,10 @@ class _FirstReading:
         self._notes: dict[str, list[str]] = {}
 
     def count(self, text: _JoinedSources) -> tuple[int, int]:
-        """The number of characters of a text, and of its pieces (for the unit line: its lines)."""
+        """Return the number of characters of a text, and the number of its pieces.
+
+        If the items of the text are lines, the pieces are its lines.
+        """
         characters = pieces = 0
         for piece in text.pieces(self._add, self._note):
             characters += len(piece)
@@ -320,7 +358,10 @@ class _FirstReading:
         self._notes.setdefault(sentence, []).append(source.name)
 
     def notes(self) -> list[str]:
-        """The notes: each sentence once, with its first source and the number of others."""
+        """Return the notes about how the files were read, each sentence only once.
+
+        A sentence names the first file that it is about, and how many others there are.
+        """
         return [
             f"{'warning: ' if 'probably' in sentence else ''}"
             f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {sentence}"
@@ -328,6 +369,10 @@ class _FirstReading:
         ]
 
     def fingerprint(self, settings: str) -> str:
-        """The hash of all bytes so far and of the settings that decide how the text is cut."""
+        """Return a hash of all bytes that were read, and of `settings`.
+
+        Args:
+            settings: The settings that decide how the text is cut, as one string.
+        """
         self.hash.update(settings.encode())
         return self.hash.hexdigest()

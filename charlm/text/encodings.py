@@ -1,4 +1,4 @@
-"""Detect the character encoding of bytes: by byte-order mark, by proof or by a guess."""
+"""Detect the character encoding of bytes: by a byte-order mark, by a proof or by a guess."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ ENOUGH = 8  # least number of non-ASCII characters, or of bytes, that prove an e
 
 
 def encoding_of_mark(beginning: bytes) -> str | None:
-    """The encoding named by the byte-order mark at the beginning of a file; None without a mark."""
+    """Return the encoding named by the byte-order mark of a file, or None without a mark.
+
+    Args:
+        beginning: The first bytes of the file.
+    """
     return next((name for mark, name in MARKS.items() if beginning.startswith(mark)), None)
 
 
 def likely_encoding(data: bytes) -> str | None:
-    """A likely encoding of bytes that are not UTF-8; None if no encoding fits."""
+    """Return a likely encoding of bytes that are not UTF-8, or None if no encoding fits."""
     if wide := _wide(data):
         return wide
     from charset_normalizer import from_bytes
@@ -42,7 +46,7 @@ def likely_encoding(data: bytes) -> str | None:
 
 
 class Doubts:
-    """Checks whether a file that decodes without an error was saved in another encoding.
+    """A check whether a file that decodes without an error was saved in another encoding.
 
     Decoding in the wrong encoding often gives wrong text and no error: UTF-8 read as latin-1,
     UTF-16 read as UTF-8, windows-1251 read as latin-1.
@@ -62,10 +66,10 @@ class Doubts:
         self._sample = b""
 
     def look(self, data: bytes) -> tuple[str, str] | None:
-        """Check the next bytes of the file.
+        """Check the next bytes of the file for a proof of another encoding.
 
         Returns:
-            What proves another encoding, and which one; None without a proof.
+            The proof in words, and the encoding that it proves; None without a proof.
         """
         if self._certain or not data:
             return None
@@ -93,7 +97,10 @@ class Doubts:
             self._sample = data[max(0, first - 64) :][:SAMPLE]
 
     def likely(self) -> str | None:
-        """A more likely encoding, if the decoded text is plausible in no language; else None."""
+        """Return a more likely encoding, or None if there is none.
+
+        One is proposed only if the decoded text looks like text in no language.
+        """
         if self.wide or sum(byte >= 0x80 for byte in self._sample) < 4 * ENOUGH:
             return None
         from charset_normalizer import from_bytes
@@ -114,7 +121,11 @@ def _text(data: bytes, encoding: str | None) -> str:
 
 
 def _wide(data: bytes) -> str | None:
-    """Recognise UTF-16 or UTF-32 without a byte-order mark by zero bytes; None if neither."""
+    """Recognise UTF-16 or UTF-32 without a byte-order mark by its zero bytes.
+
+    Returns:
+        The name of the encoding; None if it is neither.
+    """
     data = data[: SAMPLE & ~3]
     if data.count(0) * 4 < len(data) or len(data) < ENOUGH:
         return None

@@ -1,6 +1,7 @@
 """The rules for cutting a text into lines, items and blocks.
 
-Everything that reads text uses these rules, so the ids of a text never depend on the pieces in which it was read.
+All code that reads text uses these rules, so the ids of a text never depend on the pieces in which
+the text was read.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ SEPARATORS: dict[Unit, str] = {"line": "\n", "document": "\n\n"}  # between two 
 
 
 def lines(text: str) -> list[str]:
-    r"""The lines of a text, each with its `\n`; a line is cut every `LONGEST_LINE` characters.
+    r"""Return the lines of a text, each with its `\n`, cut every `LONGEST_LINE` characters.
 
-    Joined, they are the text. Only `\n` ends a line: form feeds, carriage returns and Unicode
-    separators are characters like any other.
+    Joined, the lines are the text again. Only `\n` ends a line: form feeds, carriage returns and
+    Unicode separators are characters like any other.
     """
     parts = text.split("\n")
     last = parts.pop()
@@ -37,11 +38,11 @@ def lines(text: str) -> list[str]:
 
 
 def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
-    r"""Cut a text into blocks of at most `size` characters, only where `lines` cuts.
+    """Cut a text into blocks of at most `size` characters, only where `lines` also cuts.
 
     Args:
         pieces: The text in arbitrary pieces.
-        size: Characters of the largest block, at least `LONGEST_LINE`.
+        size: Largest number of characters of a block, at least `LONGEST_LINE`.
     """
     rest = ""
     for piece in pieces:
@@ -56,12 +57,18 @@ def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
 
 
 def items(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
-    r"""The items of a text: its lines, or its documents, which are separated by blank lines; empty ones are left out.
+    r"""Yield the items of a text: its lines, or its documents, which are separated by blank lines.
 
-    An item comes without the line end (`\n` or `\r\n`) that closes it; line ends within a document are kept.
+    Empty items are left out. An item comes without the line end (`\n` or `\r\n`) that closes it;
+    line ends within a document are kept.
+
+    Args:
+        pieces: The text in arbitrary pieces.
+        unit: Whether the items are lines or documents.
 
     Raises:
-        CharlmError: an item is longer than `LONGEST_ITEM` characters, so the text is probably one stream.
+        CharlmError: an item is longer than `LONGEST_ITEM` characters, so the text is probably one
+            stream.
     """
     if unit == "line":
         yield from (line.rstrip("\r\n") for line in _complete_lines(pieces, unit) if line.strip())
@@ -78,7 +85,7 @@ def items(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
 
 
 def _complete_lines(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
-    """The lines of a text; long ones are not cut."""
+    """Yield the lines of a text, each with its line end; long lines are not cut."""
     rest = ""
     for piece in pieces:
         parts = (rest + piece).split("\n")
@@ -99,7 +106,10 @@ def _check_length(length: int, unit: Unit) -> None:
 
 
 def batched(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
-    """Group consecutive texts into lists of at most `characters`; a longer text is its own list."""
+    """Group consecutive texts into lists of at most `characters` characters in all.
+
+    A longer text is a list of its own.
+    """
     group: list[str] = []
     total = 0
     for text in texts:

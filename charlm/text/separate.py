@@ -1,4 +1,7 @@
-"""Texts that are scored on their own: each begins where a text begins, and ends where a line or an item ends."""
+"""Texts that are scored on their own.
+
+Each begins with the token from which texts start, and ends where a line or an item ends.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,12 @@ def read_files(
     column: str = "",
     pattern: str = "*.txt",
 ) -> Iterator[tuple[str, str]]:
-    """The name and the text of each of some files, folders, globs or `-`, one after the other.
+    """Yield the name and the text of each file that `texts` names.
 
     Args:
-        texts: The places, see `sources.find`.
-        encoding, newlines, column, pattern: As in `DataConfig`; the rows of a column become lines.
+        texts: Files, folders, globs or `-` for standard input, see `sources.find`.
+        encoding, newlines, column, pattern: As in `DataConfig`. With a column, the files are
+            tables, and each row of the column becomes a line.
 
     Raises:
         CharlmError: a text is missing, cannot be read or decoded, or is empty.
@@ -46,18 +50,25 @@ def read_files(
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text without their ends; the end of the text ends a line, with or without a newline."""
+    """Return the lines of a text without their line ends.
+
+    The last line counts with or without a newline at its end.
+    """
     lines = text.split("\n")
     return lines if lines[-1] else lines[:-1]
 
 
 def encode_whole(tokenizer: Tokenizer, text: str, unit: Unit) -> TokenStream:
-    """The ids of a text of which every token is predicted, the first one from the start of a text.
+    """Return the ids of a text all of whose tokens are predicted.
+
+    The token `Tokenizer.start()` comes first, so that the first token of the text is predicted,
+    too.
 
     Args:
-        tokenizer: That of the model.
+        tokenizer: The tokenizer of the model.
         text: The text.
-        unit: What the model was trained on; lines and documents of the text are items.
+        unit: What the model was trained on. If it is lines or documents, the text is split into
+            such items.
     """
     stream = encode_text(tokenizer, text, unit)
     if unit != "stream":
@@ -67,12 +78,14 @@ def encode_whole(tokenizer: Tokenizer, text: str, unit: Unit) -> TokenStream:
 
 
 def encode_lines(tokenizer: Tokenizer, lines: Sequence[str], unit: Unit) -> TokenStream:
-    """The ids of lines of which each is read on its own; the end of a line is predicted as well.
+    """Return the ids of lines, each of which is read on its own.
+
+    Each line begins with the token `Tokenizer.start()`, and its end is predicted as well.
 
     Args:
-        tokenizer: That of the model.
-        lines: Lines without their ends, at least one.
-        unit: What the model was trained on; a line is an item of it.
+        tokenizer: The tokenizer of the model.
+        lines: Lines without their line ends, at least one.
+        unit: What the model was trained on: if it is lines or documents, each line is such an item.
     """
     end = "\n" if unit == "stream" else SEPARATORS[unit]
     texts = [line + end for line in lines]
@@ -88,5 +101,5 @@ def encode_lines(tokenizer: Tokenizer, lines: Sequence[str], unit: Unit) -> Toke
 
 
 def sizes(text: str) -> tuple[int, int, int]:
-    """Characters, bytes and words of a text; see `stream.Counts`."""
+    """Return the number of characters, bytes and words of a text; see `stream.Counts`."""
     return len(text), len(text.encode()), len(text.split()) + text.count("\n")

@@ -1,8 +1,9 @@
 """Where text comes from: files, folders, globs and standard input, compressed or not.
 
 1. `find` turns a place that a person names into `Source`s: files that can be read more than once.
-2. `decoded` reads a source in pieces of text. A byte-order mark decides its encoding. A file that
-   was certainly saved in another encoding is refused; one that probably was is reported in a note.
+2. `decoded` reads a source in pieces of text. A byte-order mark decides the encoding of the source.
+   A file that was certainly saved in another encoding is refused. For a file that was probably
+   saved in another encoding, a callback gets a sentence that says so.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class WrongEncodingError(CharlmError):
     """A file is not in the encoding in which it is read.
 
     Attributes:
-        likely: The encoding that it probably is in; None where nothing fits.
+        likely: The encoding that the file probably has; None if no encoding fits.
     """
 
     def __init__(self, message: str, likely: str | None) -> None:
@@ -50,24 +51,24 @@ Note = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Source:
-    """One file to read: its path, and its name in messages."""
+    """One file to read: its path, and the name by which messages call it."""
 
     path: Path
     name: str
 
     @property
     def size(self) -> int:
-        """Bytes on the disk (of a `.gz` file: compressed)."""
+        """The size of the file on disk in bytes (for a `.gz` file, compressed)."""
         return self.path.stat().st_size
 
 
 def find(place: str, pattern: str) -> list[Source]:
-    """The files of a path, folder, glob or `-` (standard input), in the order in which they are read.
+    """Return the files of a path, folder, glob or `-` (standard input), in the order of reading.
 
     Args:
         place: A path, or a glob, in which `**` matches any number of folders.
-        pattern: Which files of a folder are read, at any depth, with or without `.gz` at the end; several patterns are
-            separated by commas. Hidden files and folders are left out.
+        pattern: Which files of a folder are read, at any depth, with or without `.gz` at the end.
+            Several patterns are separated by commas. Hidden files and folders are left out.
 
     Raises:
         CharlmError: there is no such file, or no file of the folder matches the pattern.
@@ -102,7 +103,10 @@ def _matches(file: Path, folder: Path, pattern: str) -> bool:
 
 
 def _endings(folder: Path) -> str:
-    """For a message: how many files of each ending a folder has, and a setting that reads some."""
+    """Return a part of a message: how many files of each name ending a folder has.
+
+    It also proposes a setting with which some of these files would be read.
+    """
     files = [file for file in folder.rglob("*") if file.is_file() and _matches(file, folder, "*")]
     endings = Counter(Path(file.name.removesuffix(".gz")).suffix.lower() for file in files)
     if not endings:
@@ -116,6 +120,10 @@ def _endings(folder: Path) -> str:
 
 def spooled(stream: IO[bytes], name: str) -> Source:
     """Copy a stream into a temporary file, which is deleted together with the returned `Source`.
+
+    Args:
+        stream: The bytes, such as those of standard input.
+        name: The name by which messages call the file.
 
     Raises:
         CharlmError: the temporary file cannot be written.
@@ -132,7 +140,7 @@ def spooled(stream: IO[bytes], name: str) -> Source:
 
 
 def check_encoding(name: str) -> str:
-    """The canonical name of a text encoding.
+    """Return the canonical name of a text encoding.
 
     Raises:
         CharlmError: there is no such encoding.
@@ -149,7 +157,7 @@ def check_encoding(name: str) -> str:
 
 
 def ignore(_: object) -> None:
-    """Do nothing: the default callback for bytes and for notes."""
+    """Do nothing: the default callback for bytes and for sentences about a file."""
 
 
 def decoded(
@@ -160,20 +168,23 @@ def decoded(
     *,
     guess: bool = False,
 ) -> Iterator[str]:
-    """The text of a file in pieces, without its byte-order mark and with its newlines as they are.
+    """Yield the text of a file in pieces.
+
+    The byte-order mark is left out, and newlines stay as they are.
 
     Args:
         source: The file.
-        encoding: Its encoding, as `check_encoding` gives it, unless the file starts with a byte-order mark.
-        on_bytes: Called with all bytes that are read, in order.
-        note: Called with a sentence if a byte-order mark overrides `encoding`, or if the file was
-            probably saved in another encoding.
-        guess: Whether to check for a probable other encoding, which takes up to 0.1 seconds.
+        encoding: The encoding of the file, as `check_encoding` gives it, unless the file starts
+            with a byte-order mark.
+        on_bytes: A function that is called with all bytes that are read, in order.
+        note: A function that is called with a sentence if a byte-order mark overrides `encoding`,
+            or if the file was probably saved in another encoding.
+        guess: Whether to check if another encoding is probable, which takes up to 0.1 seconds.
 
     Raises:
         CharlmError: the file cannot be read.
-        WrongEncodingError: it cannot be decoded, or was certainly saved in another encoding; the message has the offset
-            of the first wrong byte, and a likely encoding.
+        WrongEncodingError: the file cannot be decoded, or was certainly saved in another encoding.
+            The message has the offset of the first wrong byte or the proof, and a likely encoding.
     """
     pieces = _read(source)
     beginning = next(pieces)
@@ -215,7 +226,7 @@ def decoded(
 
 
 def _read(source: Source) -> Iterator[bytes]:
-    """The bytes of a file, decompressed, and at the end an empty piece."""
+    """Yield the bytes of a file in pieces, decompressed, and at the end an empty piece."""
     compressed = source.path.suffix.lower() == ".gz" or source.name.lower().endswith(".gz")
     try:
         with gzip.open(source.path, "rb") if compressed else source.path.open("rb") as file:

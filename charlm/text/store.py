@@ -1,9 +1,10 @@
-"""The ids of a corpus on disk: made once for each text and tokenizer, then shared by all runs on that text.
+"""The ids of a corpus on disk: made once for each text and tokenizer, then shared by all runs.
 
-1. `build` looks for the corpus in the cache, under a hash of the text and the tokenizer.
-2. If it is not there, `_encode` learns the vocabulary, encodes each split and writes the ids, as they come, to
-   `train.ids` and so on: the bare numbers, little-endian. For items, `train.starts` has where they begin (int64).
-   `streams.json` has their types, lengths and checksums, and the counts of the text.
+1. `build` looks for the ids in the cache, under a hash of the text and the tokenizer.
+2. If they are not there, `_encode` learns the vocabulary and encodes each split. It writes the ids
+   of the training split to `train.ids`, and those of other splits likewise, as bare little-endian
+   numbers. For items, `train.starts` has the positions where they begin (int64). `streams.json` has
+   the types, lengths and checksums of these files, and the counts of the text.
 3. The files are linked into the folder of the run, where `TokenStream.load` maps them into memory.
 """
 
@@ -45,16 +46,16 @@ def build(
 ) -> tuple[Tokenizer, dict[str, TokenStream]]:
     """Encode the splits of a corpus into `folder`, with a vocabulary learned from the training split.
 
-    The files are made in the cache (see `cache`) and linked from there, so that the next run on the same text starts
-    at once. A cached entry whose checksums are wrong is made again. Without a writable cache, the files are made in the
-    folder itself.
+    The files are made in the cache (see `cache`) and linked from there, so that the next run on the
+    same text starts at once. Cached files with wrong checksums are made again. Without a writable
+    cache, the files are made in the folder itself.
 
     Args:
         corpus: The text.
         config: How to learn the vocabulary.
-        folder: Where the files go; created if it does not exist.
-        tokenizer: An existing tokenizer, instead of learning one.
-        progress: Told how many characters have been read.
+        folder: The folder that gets the files; it is created if it does not exist.
+        tokenizer: An existing tokenizer, which is used instead of learning one.
+        progress: A function that is told how many characters have been read, and of how many.
 
     Returns:
         The tokenizer, and the streams of the splits that are not empty.
@@ -92,16 +93,16 @@ def encode_files(
     column: str = "",
     unit: Unit,
 ) -> TokenStream:
-    """Encode texts other than the one a tokenizer was learned from, for evaluation.
+    """Return the ids of texts for evaluation, encoded by an existing tokenizer.
 
     Args:
-        tokenizer: An existing tokenizer.
-        texts: Files, folders, globs or `-`, joined in this order.
-        encoding: Their character encoding.
-        newlines: Whether the line ends of Windows become LF; take the value with which the
-            tokenizer was learned.
+        tokenizer: The tokenizer.
+        texts: Files, folders, globs or `-` for standard input, joined in this order.
+        encoding: The character encoding of the texts.
+        newlines: Whether the line ends of Windows become LF (lf) or stay (keep); take the value
+            with which the tokenizer was learned.
         column: The column to read if the texts are tables; empty for plain texts.
-        unit: What they consist of; the tokenizer was learned for the same unit.
+        unit: What the texts consist of; the tokenizer was learned for the same unit.
 
     Raises:
         CharlmError: a text is missing, cannot be read or decoded, or is empty.
@@ -121,7 +122,10 @@ def encode_files(
 
 
 def token_checksums(folder: Path) -> dict[str, int]:
-    """The checksums of the files in a folder that `build` filled, by name; empty if unreadable."""
+    """Return the checksums, by file name, of the files in a folder that `build` filled.
+
+    The result is empty if `streams.json` cannot be read.
+    """
     try:
         facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))
         return {**facts["checksums"], "streams.json": checksum(folder / "streams.json")}
@@ -130,13 +134,19 @@ def token_checksums(folder: Path) -> dict[str, int]:
 
 
 def token_files(folder: Path, split: str) -> list[str]:
-    """The names of the files that a split is loaded from."""
+    """Return the names of the files that hold the ids of a split."""
     starts = f"{split}.starts"
     return ["streams.json", f"{split}.ids", *([starts] if (folder / starts).exists() else [])]
 
 
 def check_ids(stream: TokenStream, vocab_size: int, path: Path) -> None:
-    """Raise CharlmError, naming the file `path`, if a stream cannot come from its tokenizer."""
+    """Raise CharlmError if a stream cannot have been made by its tokenizer.
+
+    Args:
+        stream: The stream.
+        vocab_size: Number of tokens of the tokenizer.
+        path: The file that the message names.
+    """
     ids, starts = stream.ids, stream.starts
     fits = ids.dtype.kind == "u" and all(
         ids[start : start + CHECKED].max() < vocab_size for start in range(0, len(ids), CHECKED)
@@ -159,7 +169,11 @@ def check_ids(stream: TokenStream, vocab_size: int, path: Path) -> None:
 def _ensure_entry(
     entry: Path, corpus: Corpus, config: TokenizerConfig, tokenizer: Tokenizer | None, progress: Progress
 ) -> bool:
-    """Make an entry of the cache, unless it exists and is complete; False if it cannot be written."""
+    """Make a folder of the cache with the files of a corpus, unless it exists and is complete.
+
+    Returns:
+        Whether the folder is complete; False if it cannot be written.
+    """
     if _is_complete(entry):
         cache.touch(entry)
         return True
@@ -183,7 +197,7 @@ def _ensure_entry(
 def _encode(
     corpus: Corpus, config: TokenizerConfig, tokenizer: Tokenizer | None, folder: Path, progress: Progress
 ) -> Tokenizer:
-    """Write the ids of all splits and `streams.json` into a folder; return the tokenizer."""
+    """Write the ids of all splits and `streams.json` into a folder, and return the tokenizer."""
     if tokenizer is None:
         blocks = _with_progress(corpus.blocks("train"), "learning the vocabulary", corpus, "train", progress)
         tokenizer = learn(config, blocks, unit=corpus.unit)
@@ -207,7 +221,10 @@ def _encode(
 
 
 def _with_progress(texts: Iterable[str], what: str, corpus: Corpus, split: str, progress: Progress) -> Iterator[str]:
-    """The texts of a split; each one is reported as done when the next is requested."""
+    """Yield the texts of a split, and report the progress.
+
+    A text is reported as done when the next one is requested.
+    """
     done, total = 0, corpus.characters[split]
     for text in texts:
         yield text
@@ -217,7 +234,7 @@ def _with_progress(texts: Iterable[str], what: str, corpus: Corpus, split: str, 
 
 
 def _is_complete(entry: Path) -> bool:
-    """Whether an entry of the cache is complete and undamaged."""
+    """Return whether a folder of the cache has all its files, undamaged."""
     try:
         facts = json.loads((entry / "streams.json").read_text(encoding="utf-8"))
         Tokenizer.load(entry / "tokenizer.json")

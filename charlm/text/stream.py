@@ -1,7 +1,9 @@
 """The ids of a text, on disk or in memory, and exact counts of the text that they encode.
 
-1. `Encoding` takes a text in blocks or items and gives its ids in pieces, while it counts characters, bytes and words.
-2. `encode_text` joins the pieces in memory; `store` writes them to files, which `TokenStream.load` maps into memory.
+1. `Encoding` takes a text in blocks or items and yields its ids in pieces. Meanwhile it counts
+   characters, bytes and words.
+2. `encode_text` joins these pieces in memory; `store` writes them to files, which
+   `TokenStream.load` maps into memory.
 """
 
 from __future__ import annotations
@@ -58,20 +60,20 @@ class Counts:
 class TokenStream:
     """The ids of a text, memory-mapped if they come from a file, and counts of that text.
 
-    In a text of items, the boundary token B stands between items and at both ends: `B x x B y y y
-    B`.
+    In a text of items, the boundary token B stands between items and at both ends, for example
+    `B x x B y y y B`.
 
     Attributes:
-        ids: `(tokens,)`, the smallest unsigned type that holds the vocabulary.
+        ids: The token ids, `(tokens,)`, of the smallest unsigned type that holds the vocabulary.
         starts: `(items,)` int64: the position in `ids` of the boundary before each item; None for a
             text that is one stream.
         counts: Counts of the whole text.
-        predicted: Counts of the text that the targets `ids[1:]` encode; bits per character are
-            nats / ln 2 / predicted.characters.
-        unknown: The most frequent pieces that are not in the vocabulary, with how often each occurs.
-        unknown_tokens: How many tokens of the text are not in the vocabulary.
-        ends: `(items,)` the last token of each item, if it is not the boundary before the next item (see
-            `separate.encode_separately`); None: it is.
+        predicted: Counts of the part of the text that is predicted, which `ids[1:]` encodes; bits
+            per character are nats / ln 2 / predicted.characters.
+        unknown: The most frequent pieces of text that are not in the vocabulary, with their counts.
+        unknown_tokens: How many pieces of the text are not in the vocabulary.
+        ends: `(items,)` int64: the position in `ids` of the last token of each item (see
+            `separate.encode_lines`); None: an item ends at the boundary before the next item.
     """
 
     ids: np.ndarray
@@ -87,12 +89,15 @@ class TokenStream:
 
     @property
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
-        """The positions of the first and the last token of each item, `(items,)` int64 each; a stream is one item."""
+        """The positions of the first and of the last token of each item, `(items,)` int64 each.
+
+        A text that is one stream counts as one item.
+        """
         first = np.zeros(1, np.int64) if self.starts is None else np.asarray(self.starts, np.int64)
         return first, np.append(first[1:], len(self) - 1) if self.ends is None else self.ends
 
     def token_counts(self, vocab_size: int) -> np.ndarray:
-        """How often each token of the vocabulary occurs, `(vocab_size,)` int64."""
+        """Return how often each token of the vocabulary occurs, `(vocab_size,)` int64."""
         counts = np.zeros(vocab_size, np.int64)
         for start in range(0, len(self), COUNTED_AT_ONCE):
             counts += np.bincount(self.ids[start : start + COUNTED_AT_ONCE], minlength=vocab_size)
@@ -100,10 +105,10 @@ class TokenStream:
         return counts
 
     def release(self) -> None:
-        """Give back the memory of the pages that were read; they are read again from the file when needed.
+        """Give back the memory of all pages that were read from a memory-mapped file.
 
-        Pages of a memory-mapped file count as resident memory of the process, so code that reads a large stream calls
-        this now and then.
+        The pages are read again from the file when they are needed. They count as resident memory
+        of the process, so code that reads a large stream calls this method now and then.
         """
         for array in (self.ids, self.starts):
             if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -111,12 +116,15 @@ class TokenStream:
 
     @staticmethod
     def exists(folder: Path, split: str) -> bool:
-        """Whether the folder that `store.build` filled has this split, maybe damaged."""
+        """Return whether a folder that `store.build` filled has the ids of a split.
+
+        The ids may be damaged.
+        """
         return (folder / f"{split}.ids").exists()
 
     @classmethod
     def load(cls, folder: Path, split: str) -> TokenStream:
-        """Map a split from the folder that `store.build` filled.
+        """Map the ids of a split into memory, from a folder that `store.build` filled.
 
         Raises:
             CharlmError: the split is missing or damaged.
@@ -135,7 +143,11 @@ class TokenStream:
 
 
 def _map(path: Path, dtype: np.dtype[Any], length: int) -> np.ndarray:
-    """The numbers of a file, `(length,)`, memory-mapped."""
+    """Return the numbers of a file, `(length,)`, memory-mapped.
+
+    Raises:
+        ValueError: the file has another length.
+    """
     if path.stat().st_size != length * dtype.itemsize:
         raise ValueError("wrong length")
     return np.memmap(path, dtype, "r") if length else np.empty(0, dtype)  # an empty file cannot be mapped
@@ -154,17 +166,20 @@ def encode_text(tokenizer: Tokenizer, text: str, unit: Unit = "stream") -> Token
 
 
 def id_type(vocab_size: int) -> np.dtype[Any]:
-    """The smallest unsigned type, little-endian, that holds the ids of a vocabulary of this size."""
+    """Return the smallest unsigned integer type that holds the ids of a vocabulary of this size.
+
+    The type is little-endian.
+    """
     return np.min_scalar_type(max(vocab_size - 1, 0)).newbyteorder("<")
 
 
 class Encoding:
-    """One pass over a text, in which it is encoded piece by piece and counted.
+    """One pass over a text, which encodes the text piece by piece and counts it.
 
     Attributes:
         dtype: Type of the ids.
-        counts: Counts of the text so far.
-        items: Items so far; None for a stream.
+        counts: Counts of the text that has been encoded so far.
+        items: Number of items that have been encoded so far; None for a text that is one stream.
     """
 
     def __init__(self, tokenizer: Tokenizer, unit: Unit) -> None:
@@ -185,7 +200,8 @@ class Encoding:
             pieces: The blocks of a text that is one stream, or the items of a text.
 
         Yields:
-            Pairs (ids, starts); concatenated, they are the ids and starts of a `TokenStream`.
+            Pairs (ids, starts) of arrays. All ids together are `TokenStream.ids`, and all starts
+            together are `TokenStream.starts`.
         """
         no_starts = np.empty(0, STARTS)
         if self.unit == "stream":
@@ -233,14 +249,20 @@ class Encoding:
                 self._unknown = Counter(dict(self._unknown.most_common(COUNTED // 2)))
 
     def _count_first_token(self, text: str) -> Counts:
-        """Counts of the part of a text that its first token encodes."""
+        """Return the counts of that part of a text which its first token encodes.
+
+        This part is not predicted.
+        """
         characters, length = self.tokenizer.first(text)
         rest = text[characters : characters + CHUNK]
         with_it, without = _words(text[:characters] + rest), _words(rest)
         return Counts(1, characters, length, with_it - without)
 
     def facts(self) -> dict[str, Any]:
-        """The attributes of the `TokenStream` except its arrays, once the whole text is encoded."""
+        """Return all attributes of a `TokenStream` except its arrays, by name.
+
+        They are final once the whole text is encoded.
+        """
         return {
             "counts": self.counts,
             "predicted": self.counts - self._first_token,
@@ -250,7 +272,10 @@ class Encoding:
 
 
 def _classes(text: str) -> tuple[np.ndarray, int]:
-    """The class of each character, `(characters,)`, and how many bytes of UTF-8 the text has."""
+    """Return the class of each character, and the size of the text in bytes of UTF-8.
+
+    The classes are an array `(characters,)` of `LINE_END`, `SPACE` and `WORD`.
+    """
     if text.isascii():
         return np.frombuffer(text.encode("ascii").translate(ASCII_CLASSES), np.uint8), len(text)
     try:

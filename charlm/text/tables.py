@@ -16,15 +16,15 @@ SHOWN = 200  # most characters of column names in a message
 
 
 def column(pieces: Iterable[str], name: str, file: str) -> Iterator[str]:
-    """The values of a column, without the empty ones.
+    """Yield the texts in one column of a table, without the empty ones.
 
-    A file that starts with `{` is JSON Lines, in which each line is an object and `name` one of its keys. In any other
-    file, the first row has the names of the columns, separated by commas, tabs, semicolons or
-    vertical bars.
+    A file that starts with `{` is JSON Lines: each line is an object, and the column is one of its
+    keys. In any other file the first row has the names of the columns, separated by commas, tabs,
+    semicolons or vertical bars.
 
     Args:
-        pieces: The text of the file.
-        name: The column.
+        pieces: The text of the file in pieces.
+        name: Name of the column.
         file: Name of the file in messages.
 
     Raises:
@@ -86,7 +86,7 @@ def _missing(file: str, name: str, names: list[str]) -> CharlmError:
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text, each with its line end."""
+    """Yield the lines of a text, each with its line end."""
     rest = ""
     for piece in pieces:
         rest += piece

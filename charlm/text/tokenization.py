@@ -1,16 +1,17 @@
 """Convert text to token ids and back.
 
 1. `learn` makes a vocabulary from the training text and returns a `Tokenizer`.
-2. `Tokenizer.encode` turns text into ids; `decode`, or a `Decoder` one id at a time, turns them back into text.
-3. `save` and `load` keep a `Tokenizer` as one `tokenizer.json`, the format of the `tokenizers`
-   library.
+2. `Tokenizer.encode` turns text into ids; `decode` turns ids back into text, and so does a
+   `Decoder`, one id at a time.
+3. `save` and `load` keep a `Tokenizer` as one file, `tokenizer.json`, in the format of the
+   `tokenizers` library.
 
-A `Tokenizer` wraps a tokenizer of that library. `tokenizer.json` has no field for the kind of
-tokenizer, which is recognised by its entries `model` and `pre_tokenizer`, and none for the boundary
-token between items, which is read from its entry `post_processor`.
+A `Tokenizer` wraps a tokenizer of that library. The format of `tokenizer.json` has no field for the
+class of the tokenizer; `load` recognises it by the entries `model` and `pre_tokenizer`. Nor does it
+have a field for the boundary token between items, which is in the entry `post_processor`.
 
-To add a kind, write a subclass of `Tokenizer` in a new file of the package `charlm.text.tokenizers`,
-and register it with `@tokenizer_kinds.register(NAME)`.
+To add a tokenizer, write a subclass of `Tokenizer` in a new file of the package
+`charlm.text.tokenizers`, and register it with `@tokenizer_kinds.register(NAME)`.
 """
 
 from __future__ import annotations
@@ -44,31 +45,38 @@ tokenizer_kinds: Registry[type[Tokenizer]]
 
 
 class Decoder:
-    """Turns ids into text one at a time, so that text can be shown while it is generated."""
+    """A converter of ids into text, one id at a time, for text that is shown as it is generated."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokens = tokenizer.tokens
 
     def push(self, id: int) -> str:
-        """The text that this id completes; empty while a character is still incomplete."""
+        """Return the text that this id completes; empty while a character is still incomplete."""
         return self.tokens[id]
 
     def flush(self) -> str:
-        """The rest at the end: U+FFFD for bytes that did not become a character, otherwise nothing."""
+        """Return the rest of the text after the last id.
+
+        It is U+FFFD for bytes that did not become a character, and otherwise empty.
+        """
         return ""
 
 
 class Tokenizer:
-    """Turns text into ids and back; made by `learn` or `Tokenizer.load`.
+    """A converter of text into ids and back, made by `learn` or `Tokenizer.load`.
 
     Attributes:
-        kind: Name in the registry.
+        kind: Name of the class in the registry `tokenizer_kinds`, such as char.
         reversible: Whether `decode(encode(text)) == text` for every text that the vocabulary covers.
-        default_size: Largest vocabulary if `tokenizer.size` is 0; None: no limit.
-        default_min_frequency: How often a token must occur if `tokenizer.min_frequency` is 0.
+        default_size: Most tokens of the vocabulary if the setting `tokenizer.size` is 0; None: no
+            limit.
+        default_min_frequency: How often a token must occur in the training text if the setting
+            `tokenizer.min_frequency` is 0.
         smallest_size: The smallest value of `tokenizer.size` except 0.
-        tokens: The text of each id (a byte that is not a character by itself is written `\\xe4`).
-        unknown: Id of every piece that is not in the vocabulary; None for kinds that can encode everything.
+        tokens: The text of each id (a byte that is not a character by itself is written like
+            `\\xe4`).
+        unknown: Id of every piece of text that is not in the vocabulary; None for a tokenizer that
+            can encode every text.
         boundary: Id of the token before and after each item; None for a text that is one stream.
         lowercase: Whether text is converted to lower case before it is encoded.
     """
@@ -83,7 +91,10 @@ class Tokenizer:
     smallest_size: ClassVar[int] = 1
 
     def __init__(self, definition: str) -> None:
-        """Make a tokenizer from the library's JSON; `from_definition` finds the class for it."""
+        """Make a tokenizer from the text of a `tokenizer.json` that fits this class.
+
+        `from_definition` finds the class for such a text.
+        """
         self._definition = definition
         state = json.loads(definition)
         names = _vocabulary(state["model"])
@@ -97,41 +108,44 @@ class Tokenizer:
 
     @classmethod
     def empty(cls) -> Library:
-        """The library's tokenizer of this kind without a vocabulary: how text is split and joined."""
+        """Return the library's tokenizer of this class without a vocabulary.
+
+        It only says how text is split into tokens and how tokens are joined.
+        """
         raise NotImplementedError
 
     @classmethod
     def train(cls, blocks: Iterator[str], size: int | None, min_frequency: int, lowercase: bool) -> Library:
-        """The library's tokenizer of this kind with a vocabulary learned from a text.
+        """Return the library's tokenizer of this class with a vocabulary learned from a text.
 
         Args:
-            blocks: The text.
-            size: Most tokens of the vocabulary; None: no limit.
+            blocks: The text in blocks.
+            size: Largest number of tokens of the vocabulary; None: no limit.
             min_frequency: How often a token must occur in the text.
             lowercase: Whether text is converted to lower case.
         """
         raise NotImplementedError
 
     def _texts(self, names: list[str]) -> list[str]:
-        """The text of each token, from its name in the library's vocabulary."""
+        """Return the texts of tokens, given their names in the library's vocabulary."""
         return names
 
     def decoder(self) -> Decoder:
-        """A new incremental decoder."""
+        """Return a new `Decoder`, which converts one id at a time."""
         return Decoder(self)
 
     # What all kinds have in common.
 
     @cached_property
     def library(self) -> Library:
-        """The tokenizer of the `tokenizers` library behind this one."""
+        """The tokenizer of the `tokenizers` library that this tokenizer wraps."""
         return Library.from_str(self._definition)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, `(tokens,)` int32.
+        """Return the ids of a text, `(tokens,)` int32.
 
         Lines are encoded one by one, so a text can be encoded in blocks of lines with the same result.
 
@@ -141,7 +155,7 @@ class Tokenizer:
         return _concatenated(self._encode_lines(lines(text)))
 
     def encode_items(self, items: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each item as `encode` gives them, without boundaries."""
+        """Return the ids of each item as `encode` gives them, without boundary tokens."""
         parts = [lines(item) for item in items]
         encoded = self._encode_lines([line for part in parts for line in part])
         return [_concatenated(next(encoded) for _ in part) for part in parts]
@@ -154,16 +168,19 @@ class Tokenizer:
                 raise CharlmError(SURROGATE) from error
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of a sequence of ids."""
+        """Return the text of a sequence of ids."""
         decoder = self.decoder()
         return "".join("".join(map(decoder.push, block)) for block in _in_blocks(ids)) + decoder.flush()
 
     def unknowns(self, text: str) -> Counter[str]:
-        """The pieces of a text that are not in the vocabulary, and how often each occurs."""
+        """Return the pieces of a text that are not in the vocabulary, with their counts."""
         return Counter(self.unknown_pieces(text))
 
     def unknown_pieces(self, text: str) -> Iterator[str]:
-        """The pieces of a text that are not in the vocabulary, one for each unknown token, in their order."""
+        """Yield the pieces of a text that are not in the vocabulary, in their order.
+
+        A piece that occurs several times is yielded each time.
+        """
         if self.unknown is None:
             return
         part = self.library.pre_tokenizer.pre_tokenize_str
@@ -171,11 +188,12 @@ class Tokenizer:
             yield from (piece for piece, _ in part(self._normalise(line)) if piece not in self._ids_by_name)
 
     def spelled(self, ids: Iterable[int], text: str) -> list[str]:
-        """What each token of a text spells: an unknown token spells the piece that it stands for.
+        """Return the text of each token; for an unknown token, the piece of text that it encodes.
 
         Args:
-            ids: The ids of the text.
-            text: The text; if it has another number of unknown pieces than the ids, each is shown as U+FFFD.
+            ids: The ids of a text.
+            text: The text itself. If the number of its unknown pieces is not the number of unknown
+                ids, the unknown tokens cannot be assigned and have their own text, such as U+FFFD.
         """
         found, pieces = list(ids), list(self.unknown_pieces(text))
         if self.unknown is None or len(pieces) != found.count(self.unknown):
@@ -184,7 +202,9 @@ class Tokenizer:
         return [next(unknown) if id == self.unknown else self.tokens[id] for id in found]
 
     def replace_unknowns(self, text: str, replacements: Mapping[str, str]) -> str:
-        """A text, normalised as for encoding, in which each piece that is not in the vocabulary is replaced.
+        """Return a text in which each piece that is not in the vocabulary is replaced.
+
+        The text is also normalised as for encoding, for example converted to lower case.
 
         Args:
             text: The text.
@@ -210,13 +230,17 @@ class Tokenizer:
             raise CharlmError(SURROGATE) from error
 
     def prompt(self, text: str) -> str:
-        """Adapt a prompt to the vocabulary; unchanged unless words include spaces."""
+        """Adapt a prompt to the vocabulary.
+
+        Only tokenizers whose words include spaces change the prompt.
+        """
         return text
 
     def start(self) -> int:
-        """The id from which a text without a prompt is generated.
+        """Return the id that the network reads first when it generates a text without a prompt.
 
-        It is the boundary, else a line end, else the first token that is not the unknown token.
+        It is the boundary token, else a line end, else the first token that is not the unknown
+        token.
         """
         if self.boundary is not None:
             return self.boundary
@@ -224,12 +248,12 @@ class Tokenizer:
         return self._ids_by_name.get(self.line_end, first)
 
     def first(self, text: str) -> tuple[int, int]:
-        """How many characters and bytes of a text its first token encodes."""
+        """Return how many characters and how many bytes of a text its first token encodes."""
         end: int = self.library.encode(lines(text)[0], add_special_tokens=False).offsets[0][1]
         return end, len(text[:end].encode())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the `tokenizer.json` that `load` and the `tokenizers` library read."""
+        """Write the file `tokenizer.json`, which `load` and the `tokenizers` library can read."""
         with atomic(path) as file:
             file.write(self._definition)
 
@@ -238,7 +262,7 @@ class Tokenizer:
         """Read a `tokenizer.json` written by `save`.
 
         Raises:
-            CharlmError: the file is missing, damaged, or of no registered kind.
+            CharlmError: the file is missing or damaged, or fits no registered class.
         """
         try:
             return from_definition(Path(path).read_text(encoding="utf-8"))
@@ -248,15 +272,15 @@ class Tokenizer:
             raise CharlmError(f"{path} is damaged or was not written by charlm; copy it again from its run") from error
 
     def definition(self) -> str:
-        """The text of `tokenizer.json`."""
+        """Return the text of `tokenizer.json`."""
         return self._definition
 
 
 def from_definition(definition: str) -> Tokenizer:
-    """The tokenizer that the text of a `tokenizer.json` defines.
+    """Return the tokenizer that the text of a `tokenizer.json` defines.
 
     Raises:
-        ValueError, KeyError: the text defines none of the registered kinds.
+        ValueError, KeyError: the text fits none of the registered classes.
     """
     state = json.loads(definition)
     for kind in tokenizer_kinds.values():
@@ -268,15 +292,18 @@ def from_definition(definition: str) -> Tokenizer:
 
 
 def learn(config: TokenizerConfig, blocks: Iterable[str], *, unit: Unit = "stream") -> Tokenizer:
-    """Learn a vocabulary from a text.
+    """Learn a vocabulary from a text and return its tokenizer.
 
     Args:
-        config: The kind of tokenizer and the limits of the vocabulary; 0 is the default of the kind.
+        config: The name of the tokenizer's class and the limits of the vocabulary; a limit of 0 is
+            the default of the class.
         blocks: The training text, cut as `items.blocks` cuts it.
-        unit: What the text consists of; for lines and documents the vocabulary has a boundary token.
+        unit: What the text consists of; for lines and documents the vocabulary has a boundary
+            token.
 
     Raises:
-        CharlmError: the kind does not exist, the size is out of range, or the text has fewer than two tokens.
+        CharlmError: the class does not exist, the size is out of range, or the text has fewer than
+            two different tokens.
     """
     kind = tokenizer_kinds[config.kind]
     size = kind.default_size if config.size == 0 else config.size
@@ -306,7 +333,11 @@ def learn(config: TokenizerConfig, blocks: Iterable[str], *, unit: Unit = "strea
 
 
 def _vocabulary(model: dict[str, Any]) -> list[str]:
-    """The names of the tokens in the order of their ids."""
+    """Return the names of the tokens in the order of their ids.
+
+    Args:
+        model: The entry `model` of a `tokenizer.json`.
+    """
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):  # unigram: pairs of name and log probability
         return [name for name, _ in vocabulary]
@@ -319,7 +350,11 @@ def _vocabulary(model: dict[str, Any]) -> list[str]:
 def _add_boundary(state: dict[str, Any], name: str) -> None:
     """Add the boundary token to the vocabulary, if it is missing, and to the post-processor.
 
-    If it encodes with special tokens, the library then puts the boundary at both ends of an item.
+    With it in the post-processor, the library can put a boundary token at both ends of an item.
+
+    Args:
+        state: The content of a `tokenizer.json`, which is changed in place.
+        name: The name of the boundary token in the vocabulary.
     """
     vocabulary = state["model"]["vocab"]
     names = _vocabulary(state["model"])
@@ -346,7 +381,10 @@ def _boundary(state: dict[str, Any]) -> int | None:
 
 
 def _in_blocks(ids: Iterable[int]) -> Iterator[list[int]]:
-    """Ids as lists; an array is split, because one list would need many times its memory."""
+    """Yield ids as lists.
+
+    An array is split into several lists, because one list would need many times its memory.
+    """
     if isinstance(ids, np.ndarray):
         for start in range(0, len(ids), DECODED):
             yield ids[start : start + DECODED].tolist()
@@ -359,9 +397,9 @@ def _concatenated(parts: Iterable[list[int]]) -> np.ndarray:
 
 
 def lowercase_normalizer(lowercase: bool) -> list[normalizers.Normalizer]:
-    """A list with the lower-case normaliser, or an empty list.
+    """Return the library's lower-case normaliser in a list, which is empty if `lowercase` is false.
 
-    It converts each character by itself; `str.lower` treats a final sigma differently.
+    The normaliser converts each character by itself; `str.lower` treats a final sigma differently.
     """
     return [normalizers.Lowercase()] if lowercase else []
 

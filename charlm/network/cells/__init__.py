@@ -1,12 +1,12 @@
-"""The equations of one time step of one layer, written once for training, generation and tests.
+"""Cells: the equations of one time step of one layer, written once for torch and numpy.
 
 A cell writes its equations with two namespaces: `f` has the functions (torch's or numpy's), `w` the
-cell's own parameters. To add a cell, add a file to this package with a class decorated with
-`@cells.register("name")`; the command line, the numpy stepper and the tests find it there.
+parameters of the cell. To add a cell, add a file to this package with a class decorated with
+`@cells.register("name")`; the command line, the generation by numpy and the tests find it there.
 
 In the docstrings x is the layer's input (m features), h its output and c its memory (n hidden units
-each); a prime marks the next time step; products of vectors are element by element. W x + b is the
-projection of the input for all gates together; it has `gates` times n rows.
+each). A prime marks the value after the time step. Vectors are multiplied element by element. The
+projection W x + b of the input has `gates` times n rows: it serves all gates together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ scripts/benchmark_cells.py): the LSTM's is oneDNN's, the others are loops of tor
 
 
 class Arithmetic(Protocol):
-    """What torch tensors and numpy arrays have in common: slices, and operators that work element by element."""
+    """The operations that torch and numpy arrays share: slices and element-wise operators."""
 
     @property
     def shape(self) -> Sequence[int]: ...
@@ -50,7 +50,7 @@ Array = TypeVar("Array", bound=Arithmetic)
 
 
 class Functions(Protocol[Array]):
-    """The functions of a cell's equations, for one kind of array: the argument `f` of a step."""
+    """The functions of a cell's equations for one array type: the argument `f` of `Cell.step`."""
 
     def tanh(self, x: Array, /) -> Array: ...
     def sigmoid(self, x: Array, /) -> Array: ...
@@ -80,30 +80,32 @@ class Functions(Protocol[Array]):
         ...
 
     def attention(self, q: Array, keys: Array, values: Array, count: Array, heads: int, /) -> Array:
-        """Causal attention of several heads over a sliding window of W tokens, with a linear bias.
+        """Compute causal attention of several heads to the last W tokens, with a linear bias.
 
-        (Vaswani et al. 2017; the bias is ALiBi, Press et al. 2022.) Each query q_t sees the keys
-        k_s of the last W tokens, its own included:
+        (Vaswani et al. 2017; the bias is ALiBi, Press et al. 2022.) Each query q_t is compared with
+        the keys k_s of the last W tokens, its own included:
         y_t = sum over s of p_ts v_s, where p_t = softmax over s of (q_t k_s / sqrt(d) - m (t - s)).
-        Head i of H heads has d = n / H units of each vector and the slope m = 2^(-8 i / H).
+        Head i of H heads uses d = n / H units of each vector, and the slope m = 2^(-8 i / H).
 
         Args:
-            q: (time, ..., n).
-            keys, values: (W - 1 + time, ..., n): those of the W - 1 tokens before the window come first.
-            count: (...): how many of these W - 1 tokens exist; near the start of a text the others
-                do not, and are not seen.
+            q: The queries, (time, ..., n).
+            keys, values: (W - 1 + time, ..., n): first those of the W - 1 tokens before the first
+                query, then those of the `time` tokens of the queries.
+            count: (...): how many of these W - 1 earlier tokens exist. Near the start of a text
+                there are fewer; the places of the missing ones are masked.
             heads: Number of heads, a divisor of n.
 
         Returns:
-            (time, ..., n).
+            The outputs y, (time, ..., n).
         """
         ...
 
 
 class Weights(Protocol):
-    """The parameters of a cell under the cell's own names: the argument `w` of a step.
+    """The parameters of a cell under the cell's own names: the argument `w` of `Cell.step`.
 
-    Every product is a function (`w.U(h)` is h times the transpose of U), every vector is an array.
+    Every matrix is a function that multiplies by it (`w.U(h)` is h times the transpose of U); every
+    vector is an array.
     """
 
     def __getattribute__(self, name: str, /) -> Any: ...
@@ -114,10 +116,13 @@ Step = Callable[..., tuple[Any, ...]]
 
 
 class Cell:
-    """One time step of one layer; it holds no parameters and imports neither torch nor numpy.
+    """The equations of one time step of one layer, without the parameters.
+
+    A cell imports neither torch nor numpy.
 
     Args:
-        config: The settings of the network, for a cell whose state or parameters depend on them; None: the defaults.
+        config: The settings of the network, for a cell whose state or parameters depend on them;
+            None: the default settings.
     """
 
     gates: int = 1
@@ -174,39 +179,42 @@ class Cell:
         pass
 
     def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
-        """The state one time step later; no argument is changed in place.
+        """Return the state one time step later; no argument is changed in place.
 
         Args:
-            f: The functions.
+            f: The functions that the equations use.
             w: The cell's parameters.
-            x: (..., gates * hidden), the input's projection W x + b.
-            state: `states` arrays (..., hidden); the first is the layer's last output.
+            x: The projected input W x + b, (..., gates * hidden); for a cell with `gates` 0 the
+                input itself, (..., hidden).
+            state: The old state: `states` arrays (..., hidden), the first of which is the layer's
+                last output.
 
         Returns:
-            The new state, as many arrays; the first is the layer's output.
+            The new state: `states` arrays (..., hidden), the first of which is the layer's output.
         """
         raise NotImplementedError
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """The fastest way to compute a window on a device ("cpu", "cuda", ...) with `hidden` units.
+        """Return the name of the fastest way to compute a window with `hidden` units on a device.
 
-        "fused": torch's kernel; "scan": all coefficients of a linear recurrence at once, then the
-        recurrence; "parallel": all time steps at once; "stepped": the cell's own step for each
-        token.
+        The names are "fused": torch's kernel; "scan": all coefficients of a linear recurrence at
+        once, then the recurrence; "parallel": all time steps at once; "stepped": one call of the
+        cell's own step for each token. The device is "cpu", "cuda" and so on.
         """
         fused = cls.fused is not None and (device != "cpu" or hidden <= FUSED_ON_CPU.get(cls.fused, 0))
         return "fused" if fused else "stepped"
 
     @classmethod
     def sizes(cls) -> dict[str, tuple[int, int]]:
-        """Rows and columns of each product in units of hidden."""
+        """Return the rows and columns of each matrix in `products`, in units of hidden."""
         return {name: size if isinstance(size, tuple) else (size, 1) for name, size in cls.products.items()}
 
     def parameters(self, features: int, hidden: int) -> int:
-        """Number of parameters of a layer of n = hidden units with m = features inputs.
+        """Return the number of parameters of a layer with n = hidden units and m = features inputs.
 
-        4 (n m + n^2 + n) for an LSTM, 3 (n m + n^2 + n) + n for the reset-after GRU, n m + n^2 + n for an RNN.
+        It is 4 (n m + n^2 + n) for an LSTM, 3 (n m + n^2 + n) + n for the GRU of torch, and
+        n m + n^2 + n for a simple recurrent network.
         """
         return sum(
             count * {"nm": features * hidden, "n^2": hidden * hidden, "n": hidden}[letter]
@@ -214,11 +222,12 @@ class Cell:
         )
 
     def operations(self, features: int, hidden: int) -> int:
-        """Multiplications with an addition for one token in a layer of n = hidden units with m = features inputs.
+        """Return how many multiply-add operations one token takes in a layer.
 
-        Each weight of a matrix takes part once: gates n m + products n^2. Attention adds the product of the query with
-        the keys and of the probabilities with the values of `context` tokens: 2 `context` n. Products of vectors
-        element by element are left out.
+        The layer has n = hidden units and m = features inputs. Each weight of a matrix takes part
+        in one operation. Attention adds 2 `context` n: the products of the query with the keys of
+        `context` tokens, and of the probabilities with their values. Element-wise products of
+        vectors are not counted.
         """
         matrices = sum(
             count * (features if letter == "nm" else hidden) * hidden
@@ -228,11 +237,11 @@ class Cell:
         return matrices + (2 * self.context * hidden if self.attends else 0)
 
     def formula(self) -> str:
-        """The number of parameters in letters: "4 nm + 4 n^2 + 4 n" for an LSTM."""
+        """Return the number of parameters as a formula: "4 nm + 4 n^2 + 4 n" for an LSTM."""
         return " + ".join(f"{count} {letter}" if count > 1 else letter for count, letter in self._terms() if count)
 
     def _terms(self) -> list[tuple[int, str]]:
-        """The terms of the number of parameters: each a count and its letters."""
+        """Return the terms of `formula`, each as a coefficient and its letters: (4, "nm")."""
         return [
             (self.gates, "nm"),
             (sum(rows * columns for rows, columns in self.sizes().values()), "n^2"),
@@ -241,7 +250,7 @@ class Cell:
 
 
 class LinearCell(Cell):
-    """A linear recurrence h' = a h + b, where a and b depend on the input alone, not on h.
+    """A cell with a linear recurrence h' = a h + b; a and b depend on the input alone, not on h.
 
     All a and b of a window are computed at once. What is left for each time step is one
     multiplication and one addition per unit; a parallel scan does that for the whole window in
@@ -249,7 +258,7 @@ class LinearCell(Cell):
     """
 
     def coefficients(self, f: Functions[Array], w: Weights, x: Array) -> tuple[Array, Array]:
-        """a and b, (..., hidden) each, from the input's projection x (..., gates * hidden)."""
+        """Return a and b, (..., hidden) each, for a projected input x (..., gates * hidden)."""
         raise NotImplementedError
 
     def step(self, f: Functions[Array], w: Weights, x: Array, *state: Array) -> tuple[Array, ...]:
@@ -258,7 +267,7 @@ class LinearCell(Cell):
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """Always "scan": all time steps of a window by a scan, on every device and for every width."""
+        """Return "scan" for every device and width: a scan computes all time steps of a window."""
         return "scan"
 
 
@@ -266,8 +275,8 @@ class ParallelCell(Cell):
     """A cell that is not recurrent: its output depends on the last `context` tokens alone.
 
     All time steps of a window are computed at once, and `step` computes a window of one token. The
-    state holds what the next `context` - 1 tokens need of the tokens before them; before the first
-    token of a text it is zero.
+    state holds what the next tokens need of the last `context` - 1 tokens; before the first token
+    of a text the state is zero.
 
     Args:
         config: The settings of the network; a `context` of 0 means the cell's default.
@@ -279,16 +288,17 @@ class ParallelCell(Cell):
             self.context = config.context or self.context
 
     def whole(self, f: Functions[Array], w: Weights, x: Array, state: Array) -> tuple[Array, Array]:
-        """The outputs of a window and the state after it; no argument is changed in place.
+        """Return the outputs of a window and the state after it; no argument is changed in place.
 
         Args:
-            f: The functions.
+            f: The functions that the equations use.
             w: The cell's parameters.
-            x: (time, ..., gates * hidden), the input's projection W x + b, or the input itself.
-            state: (states, ..., hidden); the first is the layer's last output.
+            x: The projected input W x + b, (time, ..., gates * hidden); for a cell with `gates` 0
+                the input itself, (time, ..., hidden).
+            state: (states, ..., hidden); its first array is the layer's last output.
 
         Returns:
-            (time, ..., hidden) and (states, ..., hidden).
+            The outputs (time, ..., hidden) and the new state (states, ..., hidden).
         """
         raise NotImplementedError
 
@@ -298,7 +308,7 @@ class ParallelCell(Cell):
 
     @classmethod
     def path(cls, device: str, hidden: int) -> WindowPath:
-        """Always "parallel": all time steps of a window at once."""
+        """Return "parallel" for every device and width: all time steps of a window at once."""
         return "parallel"
 
 
@@ -306,13 +316,13 @@ cells: Registry[type[Cell]] = Registry("cell", "charlm.network.cells")
 
 
 def with_zoneout(step: Step, update_mask: Callable[[], Any]) -> Step:
-    """Wrap a step so that some units keep their old state (zoneout; Krueger et al. 2017).
+    """Return a step in which some units keep their old state (zoneout; Krueger et al. 2017).
 
     Args:
         step: A cell's step.
-        update_mask: Called for each array of the state; returns 1 where a unit takes its new value
-            and 0 where it keeps the old one. Outside training it returns the probability of a 1,
-            which gives the expected state.
+        update_mask: A function that is called for each array of the state. In training it returns
+            1 for each unit that takes its new value and 0 for each that keeps the old one. Outside
+            training it returns the probability of a 1, which gives the expected state.
     """
 
     def zoneout_step(f: Any, w: Any, x: Any, *state: Any) -> tuple[Any, ...]:

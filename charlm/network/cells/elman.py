@@ -1,4 +1,7 @@
-"""Simple recurrent networks (Elman 1990, "Finding structure in time")."""
+"""Simple recurrent networks (Elman 1990, "Finding structure in time").
+
+x is the input of the layer and h its output; a prime marks the value after the time step.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 @cells.register("rnn")
 class RNN(Cell):
-    """The simple recurrent network (Elman 1990): a layer of units that reads its own last output.
+    """The simple recurrent network (Elman 1990): units read the input and the last output.
 
     h' = tanh(W x + b + U h)
     """
@@ -27,8 +30,8 @@ class ReluRNN(Cell):
 
     h' = max(0, W x + b + U h)
 
-    U starts as the identity: without input a unit keeps its value, so that gradients reach far back. Nothing bounds
-    the values, which is why W starts small.
+    U starts as the identity matrix, with which a unit without input keeps its value: gradients
+    then reach far back. W starts small, because nothing bounds the values of the units.
     """
 
     gates, states, products = 1, 1, {"U": 1}

@@ -1,4 +1,8 @@
-"""Gated recurrent units (Cho et al. 2014): a single state is both memory and output."""
+"""Gated recurrent units (Cho et al. 2014): the state h is both memory and output.
+
+x is the input of the layer; a prime marks the value after the time step; vectors are multiplied
+element by element.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,15 @@ from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 @cells.register("gru")
 class GRU(Cell):
-    """The gated recurrent unit (Cho et al. 2014) as in cuDNN and torch: reset after the recurrent product.
+    """The gated recurrent unit (Cho et al. 2014) of torch: reset after the recurrent product.
 
     r = sigmoid(W_r x + b_r + U_r h)
     z = sigmoid(W_z x + b_z + U_z h)
     g = tanh(W_g x + b_g + r (U_g h + b_u))
     h' = z h + (1 - z) g
 
-    z: update gate, which keeps the past; r: reset gate, which lets the candidate g read the past; b_u: second bias of
-    the candidate.
+    cuDNN computes the same. z: update gate, which keeps the past; r: reset gate, which lets the
+    candidate g read the past; b_u: second bias of the candidate.
     """
 
     gates, states, products, vectors = 3, 1, {"U": 3}, {"b_u": 1}
@@ -41,6 +45,8 @@ class ChoGRU(Cell):
     z = sigmoid(W_z x + b_z + U_z h)
     g = tanh(W_g x + b_g + V (r h))
     h' = z h + (1 - z) g
+
+    z: update gate, which keeps the past; r: reset gate, which lets the candidate g read the past.
     """
 
     gates, states, products = 3, 1, {"U": 2, "V": 1}

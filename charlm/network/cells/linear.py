@@ -1,4 +1,9 @@
-"""Linear recurrences: the gates depend on the input alone, so that no time step needs a matrix product."""
+"""Cells with a linear recurrence: their gates depend on the input alone.
+
+The only matrix product, W x, is therefore computed for a whole window at once. x is the input of
+the layer and h its output; a prime marks the value after the time step; vectors are multiplied
+element by element.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +33,12 @@ class MinGRU(LinearCell):
 
 @cells.register("min_lstm")
 class MinLSTM(LinearCell):
-    """Long short-term memory without recurrent weights (Feng et al. 2024); the two gates are scaled to a sum of 1.
+    """Long short-term memory without recurrent weights (Feng et al. 2024).
 
     i, j, g = W x + b
     h' = (sigmoid(j) h + sigmoid(i) g) / (sigmoid(j) + sigmoid(i))
+
+    i: input gate; j: forget gate, which keeps the past. The two gates are scaled to a sum of 1.
     """
 
     gates, states = 3, 1
@@ -55,7 +62,7 @@ class RealGatedLRU(LinearCell):
     h' = a h + sqrt(1 - a^2) sigmoid(i) g
 
     r: recurrence gate; i: input gate. Each unit has a parameter `decay` and keeps at least
-    sigmoid(decay)^8 of its state per step; the gate r can only make it keep more. The square root
+    sigmoid(decay)^8 of its state per step; the gate r can only raise this share. The square root
     keeps the variance of h at that of sigmoid(i) g. In Griffin all units start with slow decay,
     because a convolution before them reads the last tokens. Here there is no convolution, so the
     initial decays are spread: where r is 0, units keep from 1/16 to 0.9987 of their state per step.

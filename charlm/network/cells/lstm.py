@@ -1,4 +1,8 @@
-"""Long short-term memory: a memory c and an output h; gates between 0 and 1 control what c takes in and gives out."""
+"""Long short-term memory: a memory c and an output h, controlled by gates between 0 and 1.
+
+The gates decide how much the memory takes in, keeps and gives out. x is the input of the layer; a
+prime marks the value after the time step; vectors are multiplied element by element.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +41,8 @@ class OriginalLSTM(Cell):
     c' = c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(c')
 
-    Gradients flow back through c unchanged. On an endless text c can grow without bound, which is why Gers et al.
-    (2000) added the forget gate.
+    i: input gate; o: output gate; tanh(g): candidate. Gradients flow back through c unchanged. On
+    an endless text c can grow without bound; therefore Gers et al. (2000) added the forget gate.
     """
 
     gates, states, products = 3, 2, {"U": 3}
@@ -61,7 +65,8 @@ class PeepholeLSTM(Cell):
     c' = sigmoid(j + p_j c) c + sigmoid(i + p_i c) tanh(g)
     h' = sigmoid(o + p_o c') tanh(c')
 
-    Each gate reads the memory of its own unit only: p_i, p_j and p_o are vectors.
+    i: input gate; j: forget gate; o: output gate; tanh(g): candidate. Each gate reads the memory of
+    its own unit only: p_i, p_j and p_o are vectors.
     """
 
     gates, states, products, vectors = 4, 2, {"U": 4}, {"p_i": 1, "p_j": 1, "p_o": 1}
@@ -83,6 +88,8 @@ class CoupledLSTM(Cell):
     j, g, o = W x + b + U h
     c' = sigmoid(j) c + (1 - sigmoid(j)) tanh(g)
     h' = sigmoid(o) tanh(c')
+
+    j: forget gate; the input gate is 1 minus it; o: output gate; tanh(g): candidate.
     """
 
     gates, states, products = 3, 2, {"U": 3}
@@ -106,7 +113,8 @@ class LayerNormLSTM(Cell):
     c' = sigmoid(j) c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(norm(c'))
 
-    Each norm has its own gain and bias. Unlike in the paper W x is not normalised: the embedding has unit variance
+    i: input gate; j: forget gate; o: output gate; tanh(g): candidate. Each norm has its own gain
+    and bias. Unlike in the paper, W x is not normalised, because the embedding has unit variance
     already.
     """
 

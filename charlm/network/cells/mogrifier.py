@@ -14,9 +14,10 @@ class Mogrifier(Cell):
     c' = sigmoid(j) c + sigmoid(i) tanh(g)
     h' = sigmoid(o) tanh(c')
 
-    There are four rounds with full matrices (the paper finds little gain from more). The gated
-    input depends on the last output, so that no product can be computed for a whole window at once:
-    a time step takes about three times the work of one of an LSTM.
+    x: input of the layer; h: output; c: memory; a prime marks the value after the time step. There
+    are four rounds of gating with full matrices (the paper finds little gain from more). The gated
+    input depends on the last output, so no product can be computed for a whole window at once. A
+    time step takes about three times the work of a time step of an LSTM.
     """
 
     gates, states = 0, 2

@@ -20,10 +20,11 @@ class Window(ParallelCell):
     h' = tanh(W_0 x + b_0 + s_1)
     s_j' = W_j x + b_j + s_(j+1)   for j = 1, ..., K - 1, where s_K = 0
 
-    s_j: what the tokens up to now add to the output j steps ahead. So h_t is tanh of the sum over j
-    of W_j x_(t-j) + b_j: each place of the window has its own weights, a token further back than
-    K - 1 is not seen, and a place before the start of the text adds nothing. The parameters grow
-    with K. The paper's direct connections from the input to the logits are left out.
+    x: input; h: output; a prime marks the value after the time step; s_j: what the tokens up to now
+    add to the output j steps ahead. So h_t is tanh of the sum over j of W_j x_(t-j) + b_j. Each
+    distance j has its own weights, so the number of parameters grows with K. Tokens at a distance
+    of K or more are not read, and places before the start of the text add nothing. The paper's
+    direct connections from the input to the logits are left out.
     """
 
     gates = states = context = CONTEXT

@@ -15,7 +15,10 @@ from charlm.text.tokenization import SURROGATE, Decoder, Tokenizer, tokenizer_ki
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Map each character by which the library represents a byte (GPT-2's table) to that byte."""
+    """Return a mapping from characters to bytes: each byte has one character that represents it.
+
+    The `tokenizers` library writes bytes as these characters in its vocabulary (GPT-2's table).
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
@@ -66,7 +69,7 @@ class _ByteLevel(Tokenizer):
 
 @tokenizer_kinds.register("byte")
 class ByteTokenizer(_ByteLevel):
-    """One token per byte of UTF-8; its id is the value of the byte, and nothing is learned."""
+    """A tokenizer with one token per byte of UTF-8; the id is the byte, and nothing is learned."""
 
     kind = "byte"
     use_regex = False
@@ -117,10 +120,10 @@ class _Learned(_ByteLevel):
 
 @tokenizer_kinds.register("bpe")
 class BpeTokenizer(_Learned):
-    """Byte-pair encoding: the most frequent pair of adjacent tokens is merged into a new token, repeatedly.
+    """Byte-pair encoding: repeatedly, the most frequent pair of tokens is merged into a new token.
 
-    R. Sennrich, B. Haddow, A. Birch: Neural machine translation of rare words with subword units, 2016; over
-    bytes as in GPT-2 (Radford et al., 2019).
+    R. Sennrich, B. Haddow, A. Birch: Neural machine translation of rare words with subword units,
+    2016; over bytes as in GPT-2 (Radford et al., 2019).
     """
 
     kind = "bpe"
@@ -142,7 +145,7 @@ class BpeTokenizer(_Learned):
 
 @tokenizer_kinds.register("unigram")
 class UnigramTokenizer(_Learned):
-    """Unigram: split text into its most probable tokens under a model of independent tokens.
+    """Unigram: text is split into its most probable tokens under a model of independent tokens.
 
     T. Kudo: Subword regularization, 2018. Learning is not deterministic: two vocabularies learned
     from the same text may differ.

@@ -74,7 +74,7 @@ class Pieces(Tokenizer):
 
 @tokenizer_kinds.register("char")
 class CharTokenizer(Pieces):
-    """One token per Unicode code point."""
+    """A tokenizer with one token per Unicode code point."""
 
     kind = "char"
 
@@ -103,7 +103,10 @@ class CharTokenizer(Pieces):
 
     @cached_property
     def _table(self) -> np.ndarray:
-        """The id of each code point, int32; the last entry, unknown, is for all higher ones."""
+        """The id of each code point, int32.
+
+        The last entry is the id of the unknown token, and is used for all higher code points, too.
+        """
         ids = {ord(name): id for name, id in self._ids_by_name.items() if len(name) == 1}
         table = np.full(max(max(ids) + 2, 128), self.unknown, np.int32)
         table[list(ids)] = list(ids.values())
@@ -111,7 +114,10 @@ class CharTokenizer(Pieces):
 
     @cached_property
     def _ascii(self) -> bytes | None:
-        """The table of ASCII as bytes, for `bytes.translate`; None if an id does not fit into a byte."""
+        """The ids of the ASCII characters as bytes, for `bytes.translate`.
+
+        It is None if an id does not fit into a byte.
+        """
         ids = self._table[:128]
         return bytes(ids.tolist()) + bytes(128) if ids.max() < 256 else None
 
@@ -146,7 +152,10 @@ def _code_points(text: str) -> Iterator[np.ndarray]:
 
 @tokenizer_kinds.register("grapheme")
 class GraphemeTokenizer(Pieces):
-    """One token per grapheme cluster: what readers see as one character, accents included."""
+    """A tokenizer with one token per grapheme cluster.
+
+    A grapheme cluster is what readers see as one character, accents included.
+    """
 
     kind = "grapheme"
 
@@ -160,7 +169,10 @@ class GraphemeTokenizer(Pieces):
 
 @tokenizer_kinds.register("word")
 class WordTokenizer(Pieces):
-    """Words and punctuation marks, each with the space before it; other white space by itself."""
+    """A tokenizer of words and punctuation marks, each with the space before it.
+
+    Other white space is a token by itself.
+    """
 
     kind = "word"
     default_size = 50_000
@@ -177,8 +189,8 @@ class WordTokenizer(Pieces):
         """Adapt a prompt to a vocabulary in which each word includes the space before it.
 
         A space at the end of the prompt is removed, because the model generates it with the next
-        word. A space is put before a line if fewer words are then unknown: the first word may be
-        in the vocabulary only with a space.
+        word. A space is put before a line if fewer words are unknown with it, because the
+        vocabulary may have the first word of the line only with a space.
         """
         starts = (
             f" {line}" if self.unknowns(f" {line}").total() < self.unknowns(line).total() else line
@@ -200,7 +212,7 @@ class _ClassicDecoder(Decoder):
 
 @tokenizer_kinds.register("classic")
 class ClassicTokenizer(Pieces):
-    """Words separated by white space, and one token for each line end.
+    """A tokenizer of words separated by white space, and of line ends.
 
     Results on Penn Treebank (Mikolov et al., 2010) and WikiText (Merity et al., 2016) are reported with these tokens.
     A literal `<unk>` in the text is the unknown token, as in those corpora. The white space between words is not
