@@ -686,7 +686,7 @@ MUTANTS = [
     ),
     Mutant(
         "the recurrent state of diverged weights is kept", "charlm/training/recovery.py",
-        "module.state = None  # the state of diverged weights",
+        "module.state = None  # the state was computed by diverged weights",
         "pass", RECOVERY,
     ),
     Mutant(
