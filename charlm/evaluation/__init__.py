@@ -1,10 +1,12 @@
-"""How good a model and its text are, in numbers and in sentences.
+"""Measures of how good a model and its generated text are, in numbers and in sentences.
 
-1. `likelihood` computes how well a model predicts a text: nats per token, bits per character, perplexity.
-2. `text_metrics` scores generated text beside real text (the reference) and the text of n-gram models (the baselines).
-3. `text_statistics`, `overlap` and `ngram` are what these metrics are computed from: the characters and words of a
-   text, the substrings that it shares with another, and n-gram models.
-4. `comparison` compares scores with those of the reference and the baselines; `verdict` judges a run and advises what
-   to try next.
+1. `likelihood` computes how well a model predicts a text: nats per token, bits per character,
+   perplexity.
+2. `text_metrics` scores generated text. It computes the same scores for real text (the reference)
+   and for the text of n-gram models (the baselines).
+3. `text_statistics`, `overlap` and `ngram` compute what these metrics need: the characters and
+   words of a text, the substrings that it shares with another text, and n-gram models.
+4. `comparison` compares scores with those of the reference and the baselines; `verdict` judges a
+   run and advises what to try next.
 5. `speed` measures how fast each cell trains on this machine.
 """

@@ -1,7 +1,8 @@
-"""Attribution: which of several models finds a text most probable (no torch here).
+"""Attribution: which of several models finds a text most probable (this module does not use torch).
 
-With labels this is classification by language models: the class of a text is the model with the highest likelihood
-(with a uniform prior, Bayes' rule).
+If the true model of each text is known (its label), attribution is classification by language
+models: the class of a text is the model with the highest likelihood. This is Bayes' rule with a
+uniform prior.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from charlm.text.tokenization import Tokenizer
 
 
 def check_same_vocabulary(tokenizers: Mapping[str, Tokenizer]) -> None:
-    """Raise CharlmError unless all runs have the same vocabulary, so that their tokens can be compared one by one.
+    """Raise CharlmError unless all runs have the same vocabulary.
+
+    Only with the same vocabulary can the runs be compared token by token.
 
     Args:
-        tokenizers: That of each run, by its name.
+        tokenizers: The tokenizer of each run, by the name of the run.
     """
     _check_equal(
         tokenizers,
@@ -34,13 +37,14 @@ def check_same_vocabulary(tokenizers: Mapping[str, Tokenizer]) -> None:
 
 
 def check_comparable(tokenizers: Mapping[str, Tokenizer]) -> None:
-    """Raise CharlmError unless the likelihoods of a text by all runs can be compared.
+    """Raise CharlmError unless the likelihoods of a text can be compared between all runs.
 
-    The vocabularies may differ in their tokens, not in their kind: a model of words that predicts one symbol for
-    every unknown word cannot be compared with one that spells it.
+    The runs may have different tokens, but they need the same kind of tokenizer and the same choice
+    of lower case. For example, a model of words that predicts one symbol for every unknown word
+    cannot be compared with a model of characters, which spells such a word.
 
     Args:
-        tokenizers: That of each run, by its name.
+        tokenizers: The tokenizer of each run, by the name of the run.
     """
     _check_equal(
         tokenizers,
@@ -68,13 +72,14 @@ def _described(tokenizer: Tokenizer) -> str:
 
 
 def nats_of_unknown(tokenizers: Sequence[Tokenizer]) -> list[float]:
-    """What each model pays for an unknown token, besides the probability of the unknown symbol.
+    """Return the nats that an unknown token costs each model, beside those of the unknown symbol.
 
-    The symbol stands for every token of the other vocabularies that the model lacks, and for one that all of them lack;
-    its probability is shared equally among these. Else the model that knows least would win.
+    The unknown symbol of a model stands for every token that the model lacks and another vocabulary
+    has, and for one more token that no vocabulary has. The probability of the symbol is divided
+    equally among these tokens. Otherwise the model with the smallest vocabulary would win.
 
-    Returns:
-        Nats of each model.
+    Args:
+        tokenizers: The tokenizer of each model.
     """
     every = set().union(*(tokenizer.tokens for tokenizer in tokenizers))
     return [math.log(len(every) - len(set(tokenizer.tokens)) + 1) for tokenizer in tokenizers]
@@ -82,12 +87,12 @@ def nats_of_unknown(tokenizers: Sequence[Tokenizer]) -> list[float]:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The likelihoods of some texts by some models.
+    """The likelihoods of several texts under several models.
 
     Attributes:
-        models: Their names.
-        nats: (texts, models) -ln p of each text.
-        labels: The true model of each text, if known.
+        models: The names of the models.
+        nats: (texts, models) -ln p of each text under each model.
+        labels: The name of the true model of each text; None if it is not known.
     """
 
     models: Sequence[str]
@@ -110,23 +115,23 @@ class Attribution:
 
     @property
     def best(self) -> NDArray[np.int64]:
-        """(texts,) the model with the highest likelihood."""
+        """The index of the model with the highest likelihood for each text, (texts,)."""
         return self.nats.argmin(1)
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(texts, models) p(model | text), if all models are equally probable beforehand."""
+        """The probability p(model | text) with a uniform prior over the models, (texts, models)."""
         relative = np.exp(self.nats.min(1, keepdims=True) - self.nats)
         return relative / relative.sum(1, keepdims=True)
 
     @property
     def accuracy(self) -> float:
-        """The fraction of texts whose label is the best model."""
+        """The fraction of texts for which the best model is the one that the label names."""
         return sum(table[label] for label, table in self.confusion.items()) / len(self.nats)
 
     @property
     def confusion(self) -> dict[str, Counter[str]]:
-        """The confusion table: for each label that occurs, the number of its texts that go to each model."""
+        """The number of texts by label and then by best model (confusion table)."""
         assert self.labels is not None
         table: dict[str, Counter[str]] = {name: Counter() for name in self.models if name in set(self.labels)}
         for label, best in zip(self.labels, self.best.tolist(), strict=True):

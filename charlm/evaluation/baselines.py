@@ -1,6 +1,6 @@
-"""Baselines: how well n-gram models and compressors predict a text after they have read the training text.
+"""Baselines: how well n-gram models and compressors predict a text after reading the training text.
 
-They need no network and no graphics processor, so a network that is not better than they are has learned little.
+Baselines need no network and no GPU. A network that is not better than they are has learned little.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ LONG, SHORT = 8, 5
 
 
 def count_ngrams(train: TokenStream, vocab_size: int, most: int = MOST_TRAINING) -> NGramCounts:
-    """Count the n-grams of a training text, of every order up to 8 for a small vocabulary and up to 5 for a large one.
+    """Count the n-grams of a training text, of every order up to a highest one.
+
+    The highest order is 8 for a vocabulary of at most 1,000 tokens, and 5 for a larger one.
 
     Args:
-        train: The text; in a text of items no n-gram goes from one item to the next.
+        train: The training text; if it consists of items, no n-gram crosses the border of an item.
         vocab_size: Tokens of the vocabulary.
-        most: Only so many tokens of the text are read, the first ones.
+        most: Only the first `most` tokens of the text are read.
     """
     starts = None if train.starts is None else train.starts[train.starts < most]
     return NGramCounts(train.ids[:most], LONG if vocab_size <= SMALL_VOCABULARY else SHORT, vocab_size, starts)
 
 
 def describe_training(train: TokenStream, most: int = MOST_TRAINING) -> str:
-    """A phrase that says how much of a training text the baselines read."""
+    """Return a phrase that says how much of a training text the baselines read."""
     return (
         f"the first {most:,} of the {len(train):,} tokens of the training split"
         if len(train) > most
@@ -45,7 +47,10 @@ def describe_training(train: TokenStream, most: int = MOST_TRAINING) -> str:
 
 
 def tuned_model(counts: NGramCounts, validation: TokenStream) -> NGramModel:
-    """The n-gram model of these counts that predicts a validation text best; see `tune`."""
+    """Return the n-gram model of these counts that predicts a validation text best; see `tune`.
+
+    Only the first `MOST_TUNING` tokens of the validation text are read.
+    """
     ids, starts = validation.ids[:MOST_TUNING], validation.starts
     return tune(counts, list(counts.look_up(ids, None if starts is None else starts[starts < MOST_TUNING])))
 
@@ -53,13 +58,14 @@ def tuned_model(counts: NGramCounts, validation: TokenStream) -> NGramModel:
 def ngram_baselines(
     train: TokenStream, validation: TokenStream | None, text: TokenStream, vocab_size: int
 ) -> dict[str, float]:
-    """The nats of a text under n-gram models of a training text, by the name of the model.
+    """Return the nats of a text under several n-gram models, by the name of the model.
 
-    The models are those of every order with each smoothing, and finally the tuned one.
+    There is one model for every order and smoothing, and finally the model that `tuned_model`
+    finds.
 
     Args:
         train: The training text.
-        validation: The text on which the last model is tuned; None: no tuned model.
+        validation: The text for `tuned_model`; None: this model is left out.
         text: The text to predict; its first token is not predicted.
         vocab_size: Tokens of the vocabulary.
     """
@@ -80,9 +86,10 @@ class Compressor:
     """A compressor of bytes.
 
     Args:
-        limit: A phrase that says how much of the text before a byte it can use.
-        compress: From bytes to compressed bytes.
-        decompress: (compressed bytes, number of bytes) to the bytes; proves that nothing is lost.
+        limit: A phrase that says how much of the preceding text the compressor can use.
+        compress: A function from bytes to compressed bytes.
+        decompress: A function from compressed bytes and the original number of bytes to the
+            original bytes. It serves to check that compression loses nothing.
     """
 
     limit: str
@@ -91,7 +98,10 @@ class Compressor:
 
 
 def compressors() -> dict[str, Compressor]:
-    """The installed compressors by name, at their strongest level; zstd and PPMd need packages."""
+    """Return the installed compressors by name, each at its strongest level.
+
+    zstd and PPMd are missing if the packages `zstandard` and `pyppmd` are not installed.
+    """
     found = {
         "zlib": Compressor(
             "window of 32 KiB", lambda data: zlib.compress(data, 9), lambda data, _: zlib.decompress(data)
@@ -137,10 +147,16 @@ def _ppmd() -> Compressor:
 
 
 def compressor_baselines(train: bytes, text: bytes, progress: Progress = no_progress) -> dict[str, float]:
-    """The nats of a text under compressors that have read a training text, by compressor.
+    """Return the nats of a text under each compressor, by the name and the limit of the compressor.
 
-    The text costs the compressed length of the training text and the text together, less the
-    compressed length of the training text alone. Headers and checksums are in both lengths.
+    A compressor first reads the training text. So the cost of a text is the compressed length of
+    the training text and the text together, minus the compressed length of the training text alone.
+    Headers and checksums are part of both lengths.
+
+    Args:
+        train: The training text in bytes.
+        text: The text to compress, in bytes.
+        progress: Called with the number of compressors that are done.
     """
     installed, nats = compressors(), {}
     for number, (name, compressor) in enumerate(installed.items()):

@@ -30,18 +30,25 @@ held-out text by this much; short lines often coincide by chance."""
 
 
 def label(name: str) -> str:
-    """The label of a metric, for people."""
+    """Return the human-readable label of the metric `name`."""
     return metrics[name].label if name in metrics else name.replace("_", " ")
 
 
 def labelled(name: str) -> str:
-    """The label of a metric with its unit, unless its label or its numbers show the unit."""
+    """Return the label of the metric `name` with its unit.
+
+    The unit is omitted if the label contains it, and for fractions, whose scores show "%".
+    """
     unit = metrics[name].unit if name in metrics else ""
     return label(name) if unit == "fraction" or unit in label(name) else f"{label(name)}, {unit}"
 
 
 def number(name: str, score: float) -> str:
-    """A score of the metric `name` without its unit; fractions are in per cent (0.482 is 48%)."""
+    """Return a score of the metric `name` as text without its unit.
+
+    A score that is a fraction is shown in per cent (0.482 becomes 48%), an infinite one or NaN as
+    "-".
+    """
     if not math.isfinite(score):
         return "-"
     if name in metrics and metrics[name].unit == "fraction":
@@ -50,17 +57,24 @@ def number(name: str, score: float) -> str:
 
 
 def in_words(name: str, score: float) -> str:
-    """A score of the metric `name` with its unit."""
+    """Return a score of the metric `name` as text with its unit."""
     unit = metrics[name].unit if name in metrics else ""
     return f"{number(name, score)} {'' if unit == 'fraction' else unit}".strip()
 
 
 def progress(name: str, score: float, references: References) -> float:
-    """Where a score lies between the baseline (0) and the reference (1); NaN if the two differ too little.
+    """Return where a score lies between those of the baseline (0) and of the reference (1).
 
-    Below 0 the score is further from the reference than the baseline is. If the metric is
-    better the higher (or the lower) it is, a score beyond the reference counts as 1. For other
-    metrics, a distance from the reference counts alike in both directions.
+    A negative value means that the score is further from the reference than the baseline is. If
+    higher scores are better, or if lower ones are, a score better than the reference counts as 1.
+    For other metrics, a score above the reference counts like one that is equally far below it.
+
+    The result is NaN if reference or baseline has no such score, or if the two differ too little.
+
+    Args:
+        name: The metric.
+        score: The score of the generated text.
+        references: The scores of the reference and of the baselines.
     """
     reference, baseline = (references.get(which, {}).get(name, math.nan) for which in (REFERENCE, BASELINE))
     better = metrics[name].better
@@ -75,9 +89,10 @@ def progress(name: str, score: float, references: References) -> float:
 
 
 def describe_progress(scores: Scores, references: References) -> list[str]:
-    """Sentences that compare a text with the baseline.
+    """Return sentences that compare a generated text with the baseline, a text of a 5-gram model.
 
-    They say in how many metrics the text is closer to held-out text, and which metric is the worst.
+    The sentences say in how many metrics the generated text is closer to held-out text than the
+    baseline is, and which metric is the worst.
     """
     found = {name: progress(name, score, references) for name, score in scores.items() if name in metrics}
     found = {name: value for name, value in found.items() if not math.isnan(value)}
@@ -100,7 +115,10 @@ def describe_progress(scores: Scores, references: References) -> list[str]:
 
 
 def describe_copying(scores: Scores, references: References) -> list[str]:
-    """A sentence about what a text copies from the training text; none if the scores lack the metrics of copying."""
+    """Return a sentence that says how much a generated text copies from the training text.
+
+    The list is empty if `scores` has no metric of copying.
+    """
     usual = references.get(REFERENCE, {})
     lines, copied, longest = (
         scores.get(name) for name in ("lines_in_training_text", "copied_characters", "longest_copy")
@@ -121,7 +139,14 @@ def describe_copying(scores: Scores, references: References) -> list[str]:
 
 
 def describe_size(size: int) -> list[str]:
-    """A sentence about metrics that are computed from too few characters; none if there are enough, or none at all."""
+    """Return a warning if the text metrics are computed from too few characters to be reliable.
+
+    The list is empty if there are enough characters, or if `size` is 0 because there are no
+    metrics.
+
+    Args:
+        size: Characters of each text that are scored.
+    """
     if not 0 < size < RELIABLE:
         return []
     return [

@@ -1,6 +1,7 @@
-"""The facts that are worth knowing about a text before a model is trained on it.
+"""Properties of a text that matter before a model is trained on it.
 
-`diagnose` reads the text and computes them; `charlm.evaluation.findings` says which of them matter.
+`diagnose` reads the text and computes these properties; `charlm.evaluation.findings` turns the
+important ones into sentences.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from charlm.text.corpus import Corpus, Progress, no_progress, read_corpus
 from charlm.text.sources import WrongEncodingError
 
 MOST_TRAINING = 5_000_000  # characters of the training text that are read for all but the survey
-MOST_VALIDATION = 1_000_000  # the same of the validation text
-LONG_LINE = 30  # characters from which equal lines of running text are no coincidence
+MOST_VALIDATION = 1_000_000  # characters of the validation text that are read
+LONG_LINE = 30  # characters; equal lines of running text that are so long are no coincidence
 LEAST = 50  # characters of the training text below which nothing can be said
-RANDOM = 0.98  # bits of the best n-gram model over those of character frequencies from which a text is random
+RANDOM = 0.98  # a text whose n-gram models need more of the bits of character frequencies is random
 EXCERPT = 300  # characters by which the place of a jump is found in the files
 
 
@@ -41,8 +42,9 @@ class HeldOut:
     """How well n-gram models of the training text predict a text that they have not read.
 
     Attributes:
-        what: Which text that is: "validation", or "training" for the last tenth of the training text.
-        bits: Bits per character of models of order 1 to 8 (Kneser-Ney).
+        what: The text that is predicted: "validation" for the validation text, or "training" for
+            the last tenth of the training text, which the models then do not read.
+        bits: Bits per character under the models of order 1 to 8 (Kneser-Ney smoothing).
     """
 
     what: str
@@ -51,26 +53,35 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The facts about a text.
+    """The result of `diagnose`: the properties of a text, and settings for a first training.
 
     Attributes:
-        data: The settings by which it was read; its encoding is another than the one that was set if that was wrong.
-        wrong_encoding: What was wrong with the encoding that was set; "" if nothing was.
-        notes: How the text was read, as training says it.
-        characters: Characters of each split.
-        read: Characters of the training text that all but the survey is computed from.
-        survey: What the files consist of.
-        unknown: Characters of the validation text that the training text lacks, and how often they occur there.
-        copies: What of the validation text is in the training text; None without a validation text, and for lines.
-        repeats: What of the training text it has more than once; None for lines.
-        places: Where passages of `copies` and `repeats` begin in the files, by their first `SPAN` characters.
-        lines: Duplicate lines.
-        drift: Bits per character along the text; None if it is too short, and for lines, which are split at random.
-        jump_place: Where the text becomes harder or easier to predict; None if nowhere.
-        held_out: The n-gram models; None if there is nothing to hold out.
-        start: What to start with.
-        start_held_out: The n-gram models on the split that `start` uses.
-        seconds, epochs: How long `start` takes on this machine; None where that is not estimated.
+        data: The settings by which the text was read. If the encoding that the user set was wrong,
+            they hold the encoding that was used instead.
+        wrong_encoding: What was wrong with the encoding that the user set; "" if nothing was.
+        notes: Remarks on how the text was read, one sentence each; training prints the same ones.
+        characters: Number of characters of each split, by the name of the split.
+        read: Number of characters of the training text that were analysed. Only `survey` covers
+            all.
+        survey: Counts of characters, words, lines and line ends in the files.
+        unknown: Characters of the validation text that the training text lacks, with how often each
+            occurs in the validation text.
+        copies: Passages of the validation text that also occur in the training text; None if there
+            is no validation text or the text consists of separate lines.
+        repeats: Passages that occur more than once in the training text; None for separate lines.
+        places: Where the passages of `copies` and `repeats` begin in the files, by the first `SPAN`
+            characters of the passage.
+        lines: Number of duplicate lines.
+        drift: Bits per character of consecutive blocks of the text; None if the text is too short,
+            or consists of separate lines, which are assigned to the splits at random.
+        jump_place: Where the text becomes harder or easier to predict; None if there is no such
+            place.
+        held_out: Bits per character of held-out text under n-gram models; None if the held-out text
+            has fewer than two characters.
+        start: The recommended settings for a first training.
+        start_held_out: The same as `held_out`, for the splits that the settings of `start` make.
+        seconds, epochs: The estimated duration of the training that `start` describes, on the CPU
+            of this machine; None for a GPU.
     """
 
     data: DataConfig
@@ -94,12 +105,15 @@ class Diagnosis:
 
     @property
     def expected(self) -> tuple[float, float] | None:
-        """The range of bits per character to expect of the recommended run; None if they cannot be estimated."""
+        """The range of bits per character to expect of the recommended run.
+
+        It is None if it cannot be estimated, for the reason that `unexpected` names.
+        """
         return None if self.start_held_out is None or self.unexpected else expected_bits(self.start_held_out.bits)
 
     @property
     def unexpected(self) -> str:
-        """Why the bits per character of the recommended run cannot be estimated, in a few words; "" if they can."""
+        """The reason why `expected` is None, in a few words; empty if it is not None."""
         if self.start_held_out is None:
             return "there is no held-out text"
         if not self.start.is_calibrated:
@@ -112,7 +126,11 @@ class Diagnosis:
 
     @property
     def is_random(self) -> bool:
-        """Whether n-gram models predict a character no better from those before it than from its frequency alone."""
+        """Whether each character of the text seems to be independent of those before it.
+
+        N-gram models of order 2 and above then predict it no better than that of order 1, which
+        knows only the frequencies of characters.
+        """
         return self.held_out is not None and min(self.held_out.bits[1:]) > RANDOM * self.held_out.bits[0]
 
     def _rare_characters(self) -> list[dict[str, Any]]:
@@ -129,7 +147,7 @@ class Diagnosis:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The facts as plain values, for JSON."""
+        """Return the diagnosis as dictionaries, lists, numbers and strings, for JSON."""
         found, start, along = self.survey, self.start, self.drift
         copies = {"copied": self.copies, "repeated": self.repeats}
         passages = {
@@ -184,12 +202,12 @@ class Diagnosis:
 
 
 def diagnose(data: DataConfig, *, gpu: bool = False, progress: Progress = no_progress) -> Diagnosis:
-    """Read a text and compute the facts about it.
+    """Read a text, compute its properties, and recommend settings for a first training.
 
     Args:
-        data: Which text, and how it is read and split.
+        data: Which text to read, and how to read and split it.
         gpu: Whether a model will be trained on a GPU.
-        progress: Told what is being done.
+        progress: Called at the start of each step of the analysis.
 
     Raises:
         CharlmError: the text cannot be read, or is too short or too uniform to predict anything.
@@ -253,13 +271,22 @@ def _check_enough(text: str) -> None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _read(data: DataConfig, progress: Progress) -> tuple[Corpus, DataConfig, str]:
-    """The corpus, the settings with the encoding in which it can be read, and what was wrong with the one set."""
+    """Read a corpus; if its encoding is wrong, read it again with the most likely one.
+
+    Returns:
+        The corpus; the settings by which it was read; and what was wrong with the encoding in
+        `data`, "" if nothing was.
+
+    Raises:
+        WrongEncodingError: the encoding is wrong, and no other one is likely or the text is
+            standard input, which cannot be read again.
+    """
     try:
         return read_corpus(data, progress), data, ""
     except WrongEncodingError as error:
@@ -273,9 +300,11 @@ def _read(data: DataConfig, progress: Progress) -> tuple[Corpus, DataConfig, str
 
 
 def samples(corpus: Corpus) -> tuple[list[str], list[str]]:
-    """The training and the validation text in consecutive blocks, about `BLOCKS` in all; of long texts, parts of them.
+    """Return the training text and the validation text, each as a list of consecutive blocks.
 
-    Of a text that is longer than what is read, each block is the first part of a longer one.
+    Both lists together have about `BLOCKS` blocks. A text longer than `MOST_TRAINING` or
+    `MOST_VALIDATION` characters is not read as a whole: it is divided into equal parts, and each
+    block is only the beginning of its part.
     """
     sizes = corpus.characters["train"], corpus.characters["val"]
     validation = min(BLOCKS // 2, max(1, round(BLOCKS * sizes[1] / sum(sizes)))) if sizes[1] else 0
@@ -291,7 +320,13 @@ def _blocks(corpus: Corpus, split: str, count: int, most: int) -> list[str]:
 
 
 def _beginnings(blocks: Iterator[str], starts: list[int], length: int) -> Iterator[str]:
-    """The `length` characters of a text from each of some ascending positions, which are at least as far apart."""
+    """Yield `length` characters of a text from each of several positions.
+
+    Args:
+        blocks: The text in consecutive blocks.
+        starts: The positions in ascending order, at least `length` apart.
+        length: Characters from each position.
+    """
     position, text = 0, ""
     for start in starts:
         while position + len(text) < start + length and (block := next(blocks, "")):
@@ -301,7 +336,11 @@ def _beginnings(blocks: Iterator[str], starts: list[int], length: int) -> Iterat
 
 
 def _held_out(text: str, validation: str) -> HeldOut | None:
-    """N-gram models on the validation text, or without one on the last tenth of the training text."""
+    """Return how well n-gram models of the training text predict held-out text.
+
+    The held-out text is `validation`. If this is empty, it is the last tenth of `text`, and the
+    models read only the rest. Returns None if the held-out text has fewer than two characters.
+    """
     what = "validation" if validation else "training"
     if not validation:
         text, validation = text[: -(len(text) // 10)], text[-(len(text) // 10) :]
@@ -311,7 +350,11 @@ def _held_out(text: str, validation: str) -> HeldOut | None:
 
 
 def _held_out_of_start(data: DataConfig, start: Recommendation, held_out: HeldOut | None) -> HeldOut | None:
-    """The n-gram models on the split that the recommended run uses."""
+    """Return what `_held_out` returns for the splits that the recommended settings make.
+
+    These splits can differ from those of `data`; then the text is read again. If it is standard
+    input, which cannot be read again, `held_out` is returned.
+    """
     used = start.config.data
     if (used.unit, used.val_fraction) == (data.unit, data.val_fraction) or "-" in data.text:
         return held_out

@@ -1,8 +1,9 @@
-"""How well n-gram models predict a text along its length: whether one part of it is harder than the others.
+"""How hard a text is to predict along its length: whether some parts are harder than others.
 
-The training text is cut into blocks. The blocks with an even number are predicted by a model of those with an odd
-number and the other way round, and the validation blocks by both models. So no model has read what it predicts, and all
-blocks are predicted by models of equally much text.
+The training text is cut into numbered blocks. One n-gram model reads the blocks with even numbers
+and predicts those with odd numbers; another model does the reverse. The validation blocks are
+predicted by both models. So no model has read the blocks that it predicts, and all blocks are
+predicted by models of equally much text.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from numpy.typing import NDArray
 from charlm.evaluation.ngram import NGramCounts, NGramModel, total_nats
 from charlm.evaluation.text_statistics import Alphabet
 
-ORDER = 5  # of the models along the text
+ORDER = 5  # order of the n-gram models in `drift`
 ORDERS = 8  # tokens of the longest n-gram in `held_out_bits`
-BLOCKS = 40  # of training and validation text together
-SMALLEST = 500  # characters of a block: its bits vary too much if it is shorter
-EXPLAINED = 0.5  # part of the variance of the blocks that a jump must explain
+BLOCKS = 40  # blocks of training and validation text together
+SMALLEST = 500  # characters of a block; the bits per character of shorter blocks vary too much
+EXPLAINED = 0.5  # fraction of the variance of the blocks that a jump must explain
 JUMP = 0.05  # smallest relative difference between the blocks before and after a jump
 
 
 @dataclass(frozen=True)
 class Jump:
-    """A place from which on a text is harder or easier to predict.
+    """A place in a text after which the text is harder or easier to predict than before.
 
     Attributes:
-        block: The first block after it.
-        before, after: Mean bits per character of the blocks before it and from it on.
+        block: The number of the first block after the place, from 0.
+        before, after: Mean bits per character of the blocks before and after the place.
     """
 
     block: int
@@ -43,10 +44,10 @@ class Jump:
 
 @dataclass(frozen=True)
 class Drift:
-    """Bits per character of consecutive blocks of a text by a model that has not read them.
+    """Bits per character of consecutive blocks of a text, under models that have not read them.
 
     Attributes:
-        training, validation: Those of each block.
+        training, validation: Bits per character of each block of the training and validation text.
     """
 
     training: list[float]
@@ -54,20 +55,25 @@ class Drift:
 
     @property
     def difference(self) -> float:
-        """How much harder the validation text is than the training text, relative to it; NaN without one."""
+        """The relative difference in mean bits per character between validation and training text.
+
+        It is positive if the validation text is harder to predict, and NaN without a validation
+        text.
+        """
         return float(np.mean(self.validation) / np.mean(self.training) - 1) if self.validation else math.nan
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the training blocks, relative to their mean."""
+        """The variation of the training blocks: standard deviation divided by mean."""
         return float(np.std(self.training) / np.mean(self.training))
 
     @property
     def jump(self) -> Jump | None:
-        """The place that divides the blocks into two parts with the smallest variance within the parts, if it is clear.
+        """The place where the text clearly gets harder or easier to predict; None if there is none.
 
-        It is clear if the division explains more than half of the variance of all blocks, and the means of the parts
-        differ by more than 5 %.
+        The place divides all blocks into two parts such that the variance within the parts is
+        smallest. It is clear if the division explains more than half of the variance of all blocks,
+        and if the means of the two parts differ by more than 5 %.
         """
         bits = np.array([*self.training, *self.validation])
         if len(bits) < 4 or not np.var(bits):
@@ -80,7 +86,15 @@ class Drift:
 
 
 def drift(training: Sequence[str], validation: Sequence[str], alphabet: Alphabet) -> Drift | None:
-    """The bits per character of the blocks of a text; None for fewer than two blocks of training text."""
+    """Compute the bits per character of each block of a text by n-gram models.
+
+    Returns None if there are fewer than two blocks of training text.
+
+    Args:
+        training: The blocks of the training text.
+        validation: The blocks of the validation text; it may be empty.
+        alphabet: The ids of all characters of the blocks.
+    """
     if len(training) < 2:
         return None
     halves = (alphabet.encode("".join(training[parity::2])) for parity in (0, 1))
@@ -94,14 +108,20 @@ def _bits(model: NGramModel, ids: NDArray[Any]) -> float:
 
 
 def cut(text: str, count: int) -> list[str]:
-    """A text in at most `count` blocks of about equal length, none shorter than `SMALLEST` but for a single one."""
+    """Cut a text into at most `count` blocks of about equal length.
+
+    Each block has about `SMALLEST` characters or more; a shorter text becomes a single block.
+    """
     count = max(1, min(count, len(text) // SMALLEST))
     bounds = [round(number * len(text) / count) for number in range(count + 1)]
     return [text[start:end] for start, end in itertools.pairwise(bounds) if end > start]
 
 
 def held_out_bits(training: str, held_out: str, alphabet: Alphabet) -> list[float]:
-    """Bits per character of a held-out text by n-gram models (Kneser-Ney) of a training text, of order 1, 2, ... 8."""
+    """Return the bits per character of a held-out text under n-gram models of a training text.
+
+    There is one value for each order from 1 to 8. All models use Kneser-Ney smoothing.
+    """
     counts = NGramCounts(alphabet.encode(training), ORDERS, len(alphabet))
     models = [NGramModel(counts, order) for order in range(1, ORDERS + 1)]
     nats = total_nats(models, counts.look_up(alphabet.encode(held_out)))

@@ -1,12 +1,15 @@
-"""Dynamic evaluation: the weights are trained on a text while it is read (Krause, Kahembwe, Murray and Renals 2018).
+"""Dynamic evaluation: the weights are trained on a text while the model predicts it.
 
-After each segment the weights W move against the gradient g of its mean loss and back towards the trained weights W0:
+The text is read in segments. After each segment, the weights W move against the gradient g of the
+mean loss of the segment, and back towards the weights W0 that training had found:
 
     W <- W - rate * g / (r + epsilon) + min(decay * r / mean r, 1) (W0 - W)
 
-where r is the root mean square of the gradient of each weight over the training text (their equations 5 to 7, "RMS with
-RMS decay"), and epsilon is a tenth of mean r: with their smaller constant, one occurrence of a token that the training
-text never has would move its weights too far. Every token is predicted before the weights have been trained on it.
+Here r is the root mean square of the gradient of each weight over the training text. These are
+equations 5 to 7 ("RMS with RMS decay") of Krause, Kahembwe, Murray and Renals (2018). The value of
+epsilon is a tenth of mean r. The authors use a smaller one; but then a single occurrence of a token
+that the training text lacks would move the weights of this token too far. Every token is predicted
+before the weights are trained on it.
 """
 
 from __future__ import annotations
@@ -30,12 +33,14 @@ LANES, BATCHES = 32, 200
 
 
 def gradient_sizes(model: LanguageModel, train: TokenStream, segment: int) -> list[Tensor]:
-    """The root mean square over batches of the gradient of each weight, in the order of `model.parameters()`.
+    """Return the root mean square of the gradient of each weight over batches of the training text.
+
+    The tensors have the shapes and the order of `model.parameters()`.
 
     Args:
         model: The model, in evaluation mode.
         train: The training text.
-        segment: Tokens of a row of a batch.
+        segment: Tokens of each lane of a batch.
     """
     parameters = list(model.parameters())
     sums, count = [torch.zeros_like(parameter) for parameter in parameters], 0
@@ -51,12 +56,12 @@ def gradient_sizes(model: LanguageModel, train: TokenStream, segment: int) -> li
 
 
 class DynamicWeights:
-    """The weights of a model while they are trained on a text that is read.
+    """The weights of a model that are trained on a text while the model predicts it.
 
     Args:
-        model: The model, in evaluation mode; its weights are changed.
-        sizes: As `gradient_sizes` returns them.
-        rate, decay: See the module.
+        model: The model, in evaluation mode; its weights are changed in place.
+        sizes: The sizes of the gradients, as `gradient_sizes` returns them.
+        rate, decay: The constants of the equation at the top of this module.
     """
 
     def __init__(self, model: LanguageModel, sizes: Iterable[Tensor], rate: float, decay: float) -> None:
@@ -68,15 +73,16 @@ class DynamicWeights:
         self._rates = [rate / (size + EPSILON * mean) for size in sizes]
 
     def learn(self, inputs: Tensor, targets: Tensor, state: Tensor, predict: Callable[[Tensor], object]) -> Tensor:
-        """Train on one segment.
+        """Predict one segment of a text, then train the weights on it.
 
         Args:
-            inputs, targets: (1, time).
-            state: The state before the segment.
-            predict: Called with the features (time, hidden) before the weights change.
+            inputs, targets: Token ids, (1, time) each.
+            state: The recurrent state before the segment.
+            predict: A function that is called with the features, (time, hidden), before the weights
+                change.
 
         Returns:
-            The state after the segment, by the weights before the change.
+            The recurrent state after the segment, computed with the weights before the change.
         """
         gradients, features, state = _gradients(self.model, inputs, targets, state)
         predict(features)
@@ -90,7 +96,12 @@ class DynamicWeights:
 def _gradients(
     model: LanguageModel, inputs: Tensor, targets: Tensor, state: Tensor | None
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """The gradient of the mean loss of a window for each weight, the features (tokens, hidden), and the next state."""
+    """Compute the gradient of the mean loss of a window of tokens with respect to each weight.
+
+    Returns:
+        The gradients in the order of `model.parameters()`, the features of the tokens (tokens,
+        hidden), and the recurrent state after the window.
+    """
     device = next(model.parameters()).device
     targets = targets.to(device)
     with torch.enable_grad():

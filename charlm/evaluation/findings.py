@@ -1,4 +1,4 @@
-"""Which facts about a text matter for a training, in plain sentences, the most important first."""
+"""Sentences about the properties of a text that matter for training, the most important first."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from charlm.evaluation.survey import Place
 from charlm.evaluation.text_metrics import SPAN
 
 SMALL = 20_000  # characters of training text below which a network learns little more than frequent words
-DIFFERENT = 0.05  # relative difference between validation and training text that matters
-REPEATED = 0.2  # part of the training text that is repeated that matters
-MANY_UNKNOWN = 0.001  # part of the validation text in characters that the training text lacks that matters
-MUCH_RARE = 0.1  # part of the different characters that is rare that matters
+DIFFERENT = 0.05  # smallest relative difference of validation and training text that is reported
+REPEATED = 0.2  # smallest repeated fraction of the training text that is reported
+MANY_UNKNOWN = 0.001  # fraction of the validation text; more unknown characters are reported
+MUCH_RARE = 0.1  # fraction of the different characters; if more of them are rare, this is reported
 
 
 def findings(diagnosis: Diagnosis) -> list[str]:
-    """A sentence or two for each fact that matters; empty if none does."""
+    """Return a sentence or two for each property of a text that deserves attention before training.
+
+    The list is empty if there is no such property.
+    """
     parts = (_encoding, _random, _size, _copies, _difference, _signs, _unknown, _rare, _repeats)
     return [sentence for part in parts for sentence in part(diagnosis)]
 
@@ -164,12 +167,12 @@ def _places(diagnosis: Diagnosis, passage: Passage) -> str:
 
 
 def places_in_words(places: list[Place]) -> str:
-    """Places, separated by commas."""
+    """Return places in files as text, separated by commas."""
     return ", ".join(map(str, places)) or "in no single place of a file"
 
 
 def percent(fraction: float) -> str:
-    """A fraction in per cent, with a digit after the point below 10 %."""
+    """Return a fraction in per cent as text, with one digit after the point below 10 %."""
     if 0 < fraction < 0.0005:
         return "less than 0.1 %"
     return f"{100 * fraction:.1f} %" if 0 < fraction < 0.1 else f"{100 * fraction:.0f} %"

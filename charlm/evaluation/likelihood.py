@@ -1,7 +1,8 @@
 """How well a model predicts a text: nats per token, bits per character, perplexity.
 
-Nats and characters are summed separately and divided once at the end. Bits per character of models with different
-tokenizers can be compared; their losses per token cannot, because their tokens differ in length.
+The nats and the characters of a text are summed separately and divided once at the end. Models with
+different tokenizers can be compared by their bits per character. Their losses per token cannot be
+compared, because their tokens differ in length.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from charlm.text.stream import Counts, TokenStream
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a model predicted a text.
+    """The result of an evaluation: how well a model predicted a text.
 
     Args:
         nats: Sum over all predicted tokens of -ln p(token | the tokens before it).
-        predicted: Numbers of predicted tokens, and of their characters, bytes and words.
-        unknown: Tokens of the text that are not in the vocabulary.
+        predicted: How many tokens were predicted, and how many characters, bytes and words they
+            make.
+        unknown: Number of tokens of the text that are not in the vocabulary.
         protocol: How the text was read.
     """
 
@@ -47,39 +49,43 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """Nats per token."""
+        """The mean loss in nats per token."""
         return self.nats / self.predicted.tokens
 
     @property
     def bits_per_token(self) -> float:
-        """Bits per token."""
+        """The mean loss in bits per token."""
         return self.loss / math.log(2)
 
     @property
     def bits_per_character(self) -> float:
-        """Bits per character (a Unicode code point)."""
+        """The mean loss in bits per character (Unicode code point)."""
         return self.nats / math.log(2) / self.predicted.characters
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per byte of the text in UTF-8."""
+        """The mean loss in bits per byte of the text in UTF-8."""
         return self.nats / math.log(2) / self.predicted.bytes
 
     @property
     def perplexity(self) -> float:
-        """Perplexity per token: exp(nats per token)."""
+        """The perplexity per token: exp(nats per token)."""
         return _exp(self.loss)
 
     @property
     def word_perplexity(self) -> float:
-        """Perplexity per word: exp(nats per word).
+        """The perplexity per word: exp(nats per word).
 
-        White space separates words, and each line end counts as a word (as in Mikolov's RNNLM toolkit).
+        White space separates words, and each line end counts as a word (as in Mikolov's RNNLM
+        toolkit).
         """
         return _exp(self.nats / max(1, self.predicted.words))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, for JSON; None for infinite ones."""
+        """Return all measures by name, with the protocol, as a dictionary for JSON.
+
+        Infinite values, which JSON cannot hold, become None.
+        """
         values = {
             "nats_per_token": self.loss,
             "bits_per_token": self.bits_per_token,
@@ -126,15 +132,16 @@ def evaluate(
     """Compute how well a model predicts a text.
 
     Args:
-        model: The model; it is in evaluation mode meanwhile.
-        stream: The text; its first token is not predicted. Each item of a stream of items starts from the zero state.
-        protocol: How the text is read; by default the state is carried from the first token to the last. All of its
-            settings are tuned (see `tuning.tuned`).
-        train: The training text, for dynamic evaluation only.
-        lanes: Most lanes in which the text is read; the result depends on it by rounding only.
-            Dynamic evaluation and the neural cache read in one lane.
-        window: Tokens of a lane per call of the model; the result depends on it by rounding only.
-        look: Told every prediction.
+        model: The model; it is in evaluation mode during the call.
+        stream: The text; its first token is not predicted. If the text consists of items, each item
+            starts from the zero state.
+        protocol: How the text is read; by default the state is carried from the first token to the
+            last. The protocol must have a value for each of its settings (see `tuning.tuned`).
+        train: The training text; only dynamic evaluation needs it.
+        lanes: The largest number of lanes in which the text is read. It changes the result only by
+            rounding. Dynamic evaluation and the neural cache always read in one lane.
+        window: Tokens of a lane per call of the model. It changes the result only by rounding.
+        look: Called with the positions and the log-probabilities of predicted tokens; see `Look`.
         progress: Called with the number of tokens read.
 
     Raises:
@@ -157,7 +164,10 @@ def evaluate(
 
 
 class _Reading:
-    """One pass over a text by one of the protocols; each method returns the sum of nats.
+    """One pass over a text by an evaluation protocol.
+
+    The methods `carried`, `from_zero`, `cached` and `dynamic` each implement one way to read the
+    text. They return the sum of the nats of all predicted tokens.
 
     Args: as for `evaluate`.
     """
@@ -180,7 +190,10 @@ class _Reading:
         self._resident = self._read = 0
 
     def carried(self) -> float:
-        """The state is carried through a stream, which is read in lanes."""
+        """Read a text that is one stream; the state is carried from the first token to the last.
+
+        The text is read in several lanes at once, with the same result (see `run_in_lanes`).
+        """
         sums = np.zeros(-(-self.targets // self.window))
 
         def read(starts: list[int], size: int, state: Tensor) -> Tensor:
@@ -196,7 +209,10 @@ class _Reading:
         return float(sums.sum())
 
     def from_zero(self) -> float:
-        """Each span starts from the zero state; spans of similar length are read together, one in each lane."""
+        """Read a text in spans that each start from the zero state (see `spans`).
+
+        Spans of similar length are read together, one in each lane.
+        """
         begin, skip, end = spans(self.protocol, *self.stream.ranges)
         total = 0.0
         for pool in range(0, len(begin), self.lanes * POOL):
@@ -220,7 +236,7 @@ class _Reading:
         return total
 
     def cached(self) -> float:
-        """A neural cache changes the predictions."""
+        """Read a text in one lane; a neural cache of its last tokens changes the predictions."""
         config, cache = self.protocol.cache, NeuralCache(self.protocol.cache.size, self.model.vocab_size)
         total, state = 0.0, self.model.initial_state(1)
         for start, ids, first in self._segments(self.window):
@@ -239,7 +255,13 @@ class _Reading:
         return total
 
     def dynamic(self, train: TokenStream) -> float:
-        """The weights are trained on the text."""
+        """Read a text in one lane; each segment is first predicted and then used for training.
+
+        A copy of the model is trained, so the model itself does not change.
+
+        Args:
+            train: The training text, from which the sizes of the gradients are computed.
+        """
         config = self.protocol.dynamic
         trained, self.model = self.model, copy.deepcopy(self.model)
         weights = DynamicWeights(
@@ -261,7 +283,13 @@ class _Reading:
         return math.fsum(total)
 
     def _segments(self, size: int) -> Iterator[tuple[int, Tensor, bool]]:
-        """The text in one lane: position, ids (1, time + 1), and whether the state before it is zero."""
+        """Yield the text in consecutive segments of at most `size` targets, none across two items.
+
+        Yields:
+            The position of the first input; the ids of the inputs and of one more target, (1, time
+            + 1); and whether the segment is the first of its item, so that it starts from the zero
+            state.
+        """
         begin, end = self.stream.ranges
         for first, last in zip(begin.tolist(), end.tolist(), strict=True):
             for start in range(first, last, size):
@@ -269,7 +297,7 @@ class _Reading:
                 yield start, self._gather([start], min(size, last - start)), start == first
 
     def _gather(self, starts: Sequence[int], size: int) -> Tensor:
-        """The ids from each start on, (rows, size + 1)."""
+        """Return the `size + 1` ids from each of the positions `starts` on, (starts, size + 1)."""
         self._resident += len(starts) * PAGE
         if self._resident > RESIDENT:  # pages that were read count as memory
             self._resident = 0
@@ -282,13 +310,14 @@ class _Reading:
     def _nats(
         self, starts: np.ndarray, targets: Tensor, features: Tensor, distribution: Distribution | None = None
     ) -> np.ndarray:
-        """Nats of each target, (rows, size) float64; 0 for those that do not count.
+        """Return the nats of each target, (rows, size) float64; 0 for targets that are `IGNORED`.
 
         Args:
-            starts: (rows,) position of the first input of each row.
-            targets: (rows, size).
-            features: (rows, size, hidden), or (rows * size, hidden).
-            distribution: Instead of the softmax of the logits.
+            starts: (rows,) position in the text of the first input of each row.
+            targets: (rows, size) ids of the tokens to predict.
+            features: (rows, size, hidden) or (rows * size, hidden), the features of the inputs.
+            distribution: A function that computes the log-probabilities; None: the softmax of the
+                logits.
         """
         flat, features = targets.flatten(), features.reshape(targets.numel(), -1)
         counted = flat != IGNORED
@@ -311,10 +340,12 @@ def evaluate_lanes(
     window: int = 512,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Compute what `evaluate` computes, in lanes that all start from the zero state.
+    """Compute how well a model predicts a text, in lanes that all start from the zero state.
 
-    Validation during training uses it. The result is exact for a stream of items. For other streams
-    it is approximate, because all lanes but the first start without the text before them.
+    Training uses this for validation. For a text of items the result is the same as that of
+    `evaluate` with its default protocol, since each item starts from the zero state anyway. For one
+    continuous text the result is approximate, because all lanes but the first start without the
+    text before them.
     """
     _check_length(stream)
     if stream.starts is None:
@@ -337,7 +368,7 @@ def _reported(windows: Lanes | ItemBatches, progress: Progress) -> Iterator[Batc
 
 @torch.no_grad()
 def total_nats(model: LanguageModel, windows: Iterable[Batch]) -> float:
-    """The summed cross-entropy of consecutive windows in nats."""
+    """Return the cross-entropy of a model in nats, summed over consecutive windows of a text."""
     device = next(model.parameters()).device
     total = torch.zeros((), dtype=torch.float64)
     state = None

@@ -1,10 +1,14 @@
-"""A neural cache: tokens that followed similar features a short time ago become more probable (Grave et al. 2017).
+"""A neural cache: tokens that recently followed similar features become more probable.
 
-With the features h_1 ... h_t of a text and its tokens x_1 ... x_t, the cache predicts
+The method is that of Grave et al. (2017). Let x_i be the tokens of a text, and h_i the features of
+the model when it has read x_i. After x_t, the cache gives a token w the probability
 
     p_cache(w) ~ sum over i of [x_(i+1) = w] exp(flatness h_t . h_i)
 
-for the last `size` places i before t, and is mixed with the model: p = (1 - weight) p_model + weight p_cache.
+up to a constant factor. Here i runs over the last `size` positions before t, and [...] is 1 if the
+equation in it holds and otherwise 0. The cache is mixed with the prediction of the model:
+
+    p(w) = (1 - weight) p_model(w) + weight p_cache(w)
 """
 
 from __future__ import annotations
@@ -18,10 +22,10 @@ from charlm.config.protocols import CacheConfig
 
 
 class NeuralCache:
-    """The features of the last tokens, and the token that followed each.
+    """A cache of the features of the last tokens of a text, with the token that followed each.
 
     Args:
-        size: Most tokens that the cache holds.
+        size: The largest number of tokens that the cache holds.
         vocab_size: Tokens of the vocabulary.
     """
 
@@ -31,20 +35,22 @@ class NeuralCache:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, as before the first token of an item."""
+        """Empty the cache, as is necessary before the first token of an item."""
         self._keys: Tensor | None = None  # (kept, hidden)
         self._next = torch.zeros(0, dtype=torch.long)  # (kept,)
 
     def similarities(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Read a part of a text.
+        """Compare the features of some tokens with those in the cache, then add them to the cache.
 
         Args:
-            features: (time, hidden).
-            targets: (time,), the token after each.
+            features: (time, hidden) the features of the next tokens of the text.
+            targets: (time,) for each of these tokens, the token that follows it.
 
         Returns:
-            The dot products of each of the features with those of the tokens before it, (time, places), -inf for places
-            that are not in the cache; and the token that followed each place, (places,).
+            The dot products of the features of each token with those of the tokens before it,
+            (time, places), and the token that followed at each place, (places,). A place is the
+            position of an earlier token; the dot product is -inf if the cache does not hold this
+            place for the token.
         """
         time = len(features)
         keys = features if self._keys is None else torch.cat([self._keys, features])
@@ -57,12 +63,17 @@ class NeuralCache:
         return products, following
 
     def mixed(self, log_probabilities: Tensor, products: Tensor, following: Tensor, config: CacheConfig) -> Tensor:
-        """The log-probabilities of the model (time, vocab_size) mixed with those of the cache.
+        """Mix the predictions of the model with those of the cache.
+
+        While the cache is empty, the predictions are those of the model.
 
         Args:
-            log_probabilities: Those of the model.
-            products, following: As `similarities` returns them.
-            config: Flatness and weight. While the cache is empty, the model predicts alone.
+            log_probabilities: (time, vocab_size) the predictions of the model.
+            products, following: What `similarities` returned for the same tokens.
+            config: The flatness and the weight of the cache.
+
+        Returns:
+            The log-probabilities of the mixture, (time, vocab_size).
         """
         flatness, weight = config.flatness, config.weight
         shares = cache_shares(products, flatness)
@@ -73,6 +84,13 @@ class NeuralCache:
 
 
 def cache_shares(products: Tensor, flatness: float) -> Tensor:
-    """The weight of each place in the cache, (time, places), which add up to 1; all 0 for an empty cache."""
+    """Return how much each place in the cache contributes to each prediction, (time, places).
+
+    The contributions to a prediction add up to 1; they are all 0 if the cache is empty.
+
+    Args:
+        products: (time, places) the dot products that `NeuralCache.similarities` returns.
+        flatness: The factor of the dot products.
+    """
     scaled = torch.where(products.isinf(), products, products * flatness)  # 0 * inf is not a number
     return torch.nan_to_num(torch.softmax(scaled, 1), nan=0.0)

@@ -1,10 +1,14 @@
-"""N-gram models: they predict a token from the few tokens before it, are fitted in seconds, and serve as baselines.
+"""N-gram models, which predict a token from the few tokens before it.
 
-1. `NGramCounts` counts the n-grams of a text of every length up to an order.
-2. An `NGramModel` smooths these counts: Kneser-Ney or Witten-Bell, of any order up to that of the counts.
-3. `total_nats` scores a text by several models of the same counts at once, and `tune` finds the best model for a text.
+They are fitted in seconds and serve as baselines for networks.
 
-Equations and sources are in the docstrings of the two smoothings, `_kneser_ney` and `_witten_bell`.
+1. `NGramCounts` counts the n-grams of a text, of every length up to a largest one (the order).
+2. An `NGramModel` computes probabilities from these counts with Kneser-Ney or Witten-Bell
+   smoothing. Its order may be lower than that of the counts.
+3. `total_nats` scores a text by several models of the same counts at once; `tune` finds the model
+   that predicts a text best.
+
+Equations and sources are in the docstrings of `_kneser_ney` and `_witten_bell`.
 """
 
 from __future__ import annotations
@@ -28,21 +32,22 @@ SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
 DISCOUNTS = np.array([0, 0.5, 1, 1.5])  # of counts 0, 1, 2, 3 and more, if there are too few counts to estimate them
 CHUNK = 1 << 15  # tokens that are looked up at once: few enough to stay in the processor's cache
 DENSE = 64  # keys are stored as a bitmap if their range is below this times their number
-LARGEST_BITMAP = 1 << 28  # and below this
+LARGEST_BITMAP = 1 << 28  # and their range is below this
 BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")  # (256, 8)
 ABSENT = -128
 RANK_IN_BYTE = np.where(BITS, BITS.cumsum(axis=1) - 1, ABSENT).astype(np.int8).ravel()  # (256 * 8,)
 
 
 class _KeySet:
-    """A set of keys in ascending order, with fast look-up of the rank (index) of a key.
+    """A set of integer keys in ascending order, with fast look-up of the rank (index) of a key.
 
-    The look-up uses a bitmap if the keys are dense, with the number of keys before each byte of it;
-    else binary search.
+    If the keys are dense, the look-up uses a bitmap and, for each byte of it, the number of keys
+    before this byte. Otherwise it is a binary search.
 
     Args:
-        keys: (keys,), ascending.
-        present: (size,) whether each number is a key, to make the bitmap; None: binary search.
+        keys: (keys,) the keys, ascending.
+        present: (size,) whether each number from 0 on is a key, for the bitmap; None: binary
+            search.
     """
 
     def __init__(self, keys: Ids, present: NDArray[np.bool_] | None = None) -> None:
@@ -54,7 +59,7 @@ class _KeySet:
 
     @classmethod
     def of(cls, keys: Ids, size: int) -> tuple[_KeySet, Ranks]:
-        """The set of some keys from 0 to `size - 1`, and the rank of each of them, (keys,)."""
+        """Return the set of some keys from 0 to `size - 1`, and the rank of each key, (keys,)."""
         if size >= min(DENSE * len(keys), LARGEST_BITMAP):
             different, rank = np.unique(keys, return_inverse=True)
             return cls(different), rank
@@ -68,7 +73,10 @@ class _KeySet:
         return len(self.keys)
 
     def ranks(self, wanted: Ids) -> Ranks:
-        """The rank of each key, (wanted,); -1 for a key that is not in the set, or is negative."""
+        """Return the rank of each wanted key, (wanted,).
+
+        The rank is -1 if the key is negative or not in the set.
+        """
         if self._bitmap is None:
             return ranks(self.keys, wanted)
         byte = np.maximum(wanted, 0) >> 3
@@ -77,20 +85,22 @@ class _KeySet:
 
 
 class _Level:
-    """The n-grams of one length (contexts), and the n-grams one token longer that begin with them (pairs).
+    """The n-grams of one length, called contexts, and those one token longer, called pairs.
 
-    A context is represented by its rank among all n-grams of its length, and a pair by the number
-    `rank of the context * vocabulary size + token`. So the ranks of the pairs are the contexts of the next level.
+    A pair consists of a context and the token after it. A context is represented by its rank among
+    all contexts of the level, and a pair by the number `rank of the context * vocabulary size +
+    token`. The pairs are the contexts of the next level, where each is represented by its rank
+    among the pairs.
 
     Args:
         pairs: The numbers of the pairs.
-        vocabulary_size: Number of tokens.
+        vocabulary_size: Number of different tokens.
         contexts: Number of contexts.
-        occurrences: (pairs,) how often each occurs.
+        occurrences: (pairs,) how often each pair occurs.
 
     Attributes:
-        predecessors: (pairs,) how many different tokens precede each, plus how often it stands at
-            the start of an item; None at the last level.
+        predecessors: (pairs,) how many different tokens precede each pair, plus how often the pair
+            stands at the start of an item; None at the last level.
     """
 
     def __init__(self, pairs: _KeySet, vocabulary_size: int, contexts: int, occurrences: Ranks) -> None:
@@ -102,19 +112,21 @@ class _Level:
 
     @property
     def context_of_pair(self) -> Ranks:
-        """(pairs,) the context that each begins with."""
+        """The rank of the context with which each pair begins, (pairs,)."""
         return self.pairs.keys // self.vocabulary_size
 
 
 class NGramCounts:
-    """How often every n-gram of a text occurs, up to a length.
+    """Counts of all n-grams of a text up to a largest length.
 
     Args:
-        ids: The text, (tokens,), at least one.
+        ids: (tokens,) the text, at least one token.
         order: Tokens of the longest n-gram.
-        vocabulary_size: Number of token ids, from 0.
-        starts: (items,) positions of the first token of each item, for a text of items; no n-gram crosses such a token,
-            which is also the last token of the item before (see `TokenStream.starts`). None: the text is one item.
+        vocabulary_size: Number of different token ids; they start at 0.
+        starts: (items,) for a text of items, the position of the boundary token at the start of
+            each item, which is also the last token of the item before (see `TokenStream.starts`).
+            An n-gram may begin or end with this token but does not cross it. None: the text is one
+            item.
     """
 
     def __init__(self, ids: ArrayLike, order: int, vocabulary_size: int, starts: ArrayLike | None = None) -> None:
@@ -127,7 +139,7 @@ class NGramCounts:
         contexts, count = np.zeros(len(tokens), np.int64), 1
         shorter = np.empty(0, np.int64)  # the pairs of the level before, by the position of their last token
         for length in range(order):
-            inside = contexts >= 0  # the others would reach beyond the start of their item
+            inside = contexts >= 0  # other contexts would begin before their item
             pairs, found = _KeySet.of((contexts * vocabulary_size + tokens)[inside], count * vocabulary_size)
             self.levels.append(_Level(pairs, vocabulary_size, count, np.bincount(found)))
             rank = np.full(len(tokens), -1)
@@ -144,11 +156,12 @@ class NGramCounts:
             contexts = _next_contexts(rank, first, length, -1)
 
     def look_up(self, ids: ArrayLike, starts: ArrayLike | None = None) -> Iterator[LookedUp]:
-        """Find the n-grams of another text, and yield them in chunks of tokens.
+        """Find the counted n-grams in another text, and yield them in chunks of tokens.
 
         Yields:
-            For each length of the context from 0 on: the rank of the context before each token, and the rank of the
-            n-gram that both form, (chunk,) each; -1 if it was not counted.
+            A list with two arrays, (chunk,) each, for each length of the context from 0 on: the
+            rank of the context before each token, and the rank of the n-gram that this context and
+            the token form. The rank is -1 if the n-gram was not counted.
         """
         tokens, first = _items(ids, starts, self.vocabulary_size)
         before = [-1] * self.order  # for each level, the context of the first token of the chunk
@@ -166,7 +179,7 @@ class NGramCounts:
 def _items(
     ids: ArrayLike, starts: ArrayLike | None, vocabulary_size: int
 ) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
-    """The tokens of a text, (tokens,), and whether each is the first of an item."""
+    """Return the tokens of a text and whether each is the first of an item, both (tokens,)."""
     tokens = np.asarray(ids)
     if not len(tokens):
         raise ValueError("a text of no tokens cannot be counted")
@@ -178,14 +191,17 @@ def _items(
 
 
 def _next_contexts(pairs: Ranks, first: NDArray[np.bool_], length: int, before: int) -> Ranks:
-    """The context of `length + 1` tokens of each token: the pair that ends at the token before it.
+    """Return the context of `length + 1` tokens before each token.
+
+    This context is the pair that ends at the token before; it is -1 if it was not counted, or if it
+    would begin before the item of the token.
 
     Args:
-        pairs: (tokens,) the pair that ends at each token.
-        first: (tokens,) whether a token is the first of an item; the token after it has no longer
-            context than this one token.
+        pairs: (tokens,) the pair of a context of `length` tokens and one more token that ends at
+            each token.
+        first: (tokens,) whether each token is the first of an item.
         length: Tokens of the context of a pair.
-        before: The context of the first of these tokens.
+        before: The context to return for the first token.
     """
     contexts = np.empty_like(pairs)
     contexts[0] = before
@@ -196,13 +212,16 @@ def _next_contexts(pairs: Ranks, first: NDArray[np.bool_], length: int, before: 
 
 
 class _Smoothed(NamedTuple):
-    """The smoothed probabilities of a level.
+    """The parts from which the smoothed probabilities of one level are computed.
+
+    The probability of a token after a context is `kept` of the pair that both form, plus `rest` of
+    the context times the probability of the token after the next shorter context.
 
     Args:
-        kept: (pairs + 1,) the part of the probability of a pair's token that its own count gives;
-            the last is 0, for a pair that was not seen.
-        rest: (contexts + 1,) the probability that a context passes to the next shorter one; the
-            last is 1, for a context that was not seen.
+        kept: (pairs + 1,) the part of the probability that comes from the count of the pair itself.
+            The last entry is 0, for a pair that was not counted.
+        rest: (contexts + 1,) the probability that a context passes to the next shorter one. The
+            last entry is 1, for a context that was not counted.
     """
 
     kept: Numbers
@@ -210,19 +229,32 @@ class _Smoothed(NamedTuple):
 
     @classmethod
     def of(cls, kept: NDArray[Any], passed: NDArray[Any], totals: NDArray[Any]) -> _Smoothed:
-        """Make it from `kept` and the fraction `passed / totals` that each context passes on."""
+        """Make the smoothed probabilities of a level.
+
+        Args:
+            kept: (pairs,) the part of the probability that comes from the count of each pair.
+            passed: (contexts,) how much of its total count each context passes to the next shorter
+                one.
+            totals: (contexts,) the total count of each context.
+        """
         rest = np.divide(passed, totals, out=np.ones(len(totals)), where=totals > 0)
         return cls(np.append(kept, 0), np.append(rest, 1))
 
 
 def _kneser_ney(level: _Level, strength: float, longest: bool) -> _Smoothed:
-    """Interpolated Kneser-Ney smoothing with three discounts.
+    """Compute probabilities by interpolated Kneser-Ney smoothing with three discounts D.
 
-    A token that followed a context c times gets the probability (c - D(c)) / (sum of the counts of the context). The
-    probability that the discounts D leave is distributed by the next shorter context. Its count of
-    a token is the number of different tokens that precede context and token (Kneser and Ney, 1995;
-    interpolated, with discounts for counts of 1, 2, and 3 or more: Chen and Goodman, 1998).
-    `strength` multiplies the estimated discounts.
+    If a token followed a context c times, its count gives it the probability (c - D(c)) / (sum of
+    the counts of the context). The probability that the discounts leave over is distributed in
+    proportion to the probabilities after the next shorter context. For shorter contexts, c is not
+    the number of occurrences, but the number of different tokens that precede context and token
+    (Kneser and Ney, 1995; interpolated, with discounts for counts of 1, 2, and 3 or more: Chen and
+    Goodman, 1998).
+
+    Args:
+        level: The counts.
+        strength: A factor of the estimated discounts.
+        longest: Whether the contexts of the level are the longest ones of the model.
     """
     counts = level.occurrences if longest or level.predecessors is None else level.predecessors
     contexts = level.context_of_pair
@@ -233,11 +265,17 @@ def _kneser_ney(level: _Level, strength: float, longest: bool) -> _Smoothed:
 
 
 def _witten_bell(level: _Level, strength: float, longest: bool) -> _Smoothed:
-    """Interpolated Witten-Bell smoothing.
+    """Compute probabilities by interpolated Witten-Bell smoothing.
 
-    A token that followed a context c times gets the probability c / (n + k), where n tokens of k different kinds
-    followed the context; k / (n + k) is distributed by the next shorter context (Witten and Bell, 1991, method C;
-    interpolated: Chen and Goodman, 1998). `strength` multiplies k.
+    Suppose that n tokens followed a context, k different ones. If a token is c of them, its count
+    gives it the probability c / (n + k). The remaining k / (n + k) is distributed in proportion to
+    the probabilities after the next shorter context (Witten and Bell, 1991, method C; interpolated:
+    Chen and Goodman, 1998).
+
+    Args:
+        level: The counts.
+        strength: A factor of k.
+        longest: Not used; `_kneser_ney` needs it.
     """
     counts, contexts = level.occurrences, level.context_of_pair
     passed = strength * np.bincount(contexts, minlength=level.contexts)
@@ -252,16 +290,18 @@ _SMOOTHINGS: dict[Smoothing, Callable[[_Level, float, bool], _Smoothed]] = {
 
 
 class NGramModel:
-    """Predicts a token from the `order - 1` tokens before it.
+    """An n-gram model, which predicts a token from the `order - 1` tokens before it.
 
     The probability of a token is interpolated over this context and all shorter ones. The empty
-    context passes its rest to a uniform distribution, so that no token is impossible.
+    context is interpolated with a uniform distribution, so every token is possible.
 
     Args:
-        counts: The n-grams of the text that the model is fitted to.
-        order: Tokens of the longest n-gram; a model of order 1 has only token frequencies. None: that of the counts.
-        smoothing: How the probabilities of contexts of different length are combined.
-        strength: How much of its probability a context passes to shorter ones, relative to the smoothing's estimate.
+        counts: The n-grams of the text to which the model is fitted.
+        order: Tokens of the longest n-gram; a model of order 1 uses only token frequencies. None:
+            the order of the counts.
+        smoothing: How the probabilities after contexts of different length are combined.
+        strength: A factor of the probability that a context passes to the next shorter one; 1: as
+            the smoothing estimates it.
     """
 
     def __init__(
@@ -285,28 +325,36 @@ class NGramModel:
 
     @property
     def name(self) -> str:
-        """Its order and smoothing in words; the strength is named where it is not 1."""
+        """The order and the smoothing of the model in words, and its strength if this is not 1."""
         smoothing = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}[self.smoothing]
         strength = "" if self.strength == 1 else f", strength {self.strength:.2f}"
         return f"{self.order}-gram, {smoothing}{strength}"
 
     def log_probabilities(self, ids: ArrayLike, starts: ArrayLike | None = None) -> Numbers:
-        """ln p(token | the tokens before it in its item) of each token of a text, (tokens,)."""
+        """Return ln p(token | tokens before it in its item) for each token of a text, (tokens,)."""
         return np.concatenate([np.log(self.probabilities(found)) for found in self.counts.look_up(ids, starts)])
 
     def probabilities(self, found: LookedUp) -> Numbers:
-        """The probability of each token of a chunk of `NGramCounts.look_up`, (chunk,)."""
+        """Return the probability of each token of a chunk, (chunk,).
+
+        Args:
+            found: The chunk, as `NGramCounts.look_up` yields it.
+        """
         probabilities = np.full(len(found[0][0]), 1 / self.vocabulary_size)
         for level, (contexts, pairs) in zip(self._levels, found, strict=False):  # the counts may have more levels
             probabilities = level.kept[pairs] + level.rest[contexts] * probabilities
         return probabilities
 
     def cross_entropy(self, ids: ArrayLike) -> float:
-        """Nats per token of a text of at least one token."""
+        """Return the mean loss of all tokens of a text in nats per token.
+
+        Args:
+            ids: The text, at least one token.
+        """
         return float(-self.log_probabilities(ids).mean())
 
     def sample(self, length: int, seed: int) -> NDArray[np.int32]:
-        """Sample `length` tokens from the start of a text; the same seed gives the same tokens."""
+        """Generate a text of `length` tokens; the same seed gives the same tokens."""
         contexts = [0] + [-1] * (self.order - 1)
         tokens = np.empty(length, np.int32)
         for index, number in enumerate(np.random.default_rng(seed).random(length).tolist()):
@@ -317,7 +365,12 @@ class NGramModel:
         return tokens
 
     def _draw(self, contexts: list[int], number: float) -> int:
-        """The token that a uniform `number` from 0 to below 1 selects by the inverse cumulative distribution."""
+        """Return the token that a random number selects by the inverse cumulative distribution.
+
+        Args:
+            contexts: The rank of the context of each length, from 0 on; -1 if it was not counted.
+            number: A uniform random number, at least 0 and below 1.
+        """
         size = self.vocabulary_size
         for length in reversed(range(self.order)):
             context, rest = contexts[length], self._levels[length].rest
@@ -333,18 +386,19 @@ class NGramModel:
 
     @cached_property
     def _cumulative(self) -> list[Numbers]:
-        """(pairs + 1,) of each level: the sum of `kept` before each pair."""
+        """For each level, the sum of `kept` over all pairs before each pair, (pairs + 1,)."""
         return [np.concatenate([[0], np.cumsum(level.kept[:-1])]) for level in self._levels]
 
 
 def total_nats(models: Sequence[NGramModel], looked_up: Iterable[LookedUp]) -> list[float]:
-    """The summed cross-entropy in nats of a text by several models of the same counts, in one pass.
+    """Return the summed cross-entropy in nats of a text under each of several models.
 
-    The first token is not predicted: it is only context, as for a network (see `TokenStream.predicted`).
+    The first token of the text is not predicted, just as for a network (see
+    `TokenStream.predicted`).
 
     Args:
-        models: The models.
-        looked_up: What `NGramCounts.look_up` found of the text.
+        models: Models of the same counts.
+        looked_up: What `NGramCounts.look_up` yields for the text; it is read once.
     """
     nats = [0.0] * len(models)
     for number, found in enumerate(looked_up):
@@ -354,15 +408,17 @@ def total_nats(models: Sequence[NGramModel], looked_up: Iterable[LookedUp]) -> l
 
 
 def tune(counts: NGramCounts, looked_up: Sequence[LookedUp]) -> NGramModel:
-    """Find the order, smoothing and strength with which a model of these counts predicts best.
+    """Find the order, smoothing and strength with which these counts predict a text best.
 
-    For each smoothing, the search starts at the best order with a strength of 1. It goes to a better neighbour as long
-    as there is one. A neighbour has an order one higher or lower, or a strength multiplied or
-    divided by `2**step`, where `step` is 1, then 1/2, 1/4 and 1/8.
+    For each smoothing, the search starts at the best order with a strength of 1. Again and again it
+    moves to the best neighbour, until no neighbour is better. A neighbour has an order that is one
+    higher or lower, or a strength that is multiplied or divided by `2**step`. The search is done
+    with a `step` of 1, then of 1/2, 1/4 and 1/8.
 
     Args:
         counts: The n-grams of the training text.
-        looked_up: What `NGramCounts.look_up` found of the text, which must not be the training text.
+        looked_up: What `NGramCounts.look_up` yields for the text to predict, which must not be the
+            training text.
     """
     best: list[tuple[float, NGramModel]] = []
     for smoothing in SMOOTHINGS:
@@ -384,7 +440,10 @@ def tune(counts: NGramCounts, looked_up: Sequence[LookedUp]) -> NGramModel:
 
 
 def ranks(known: NDArray[Any], wanted: NDArray[Any]) -> Ranks:
-    """The index of each of `wanted` in the ascending `known`, (wanted,); -1 if it is not there."""
+    """Return the index in `known`, which is ascending, of each value of `wanted`, (wanted,).
+
+    The index is -1 if `known` does not hold the value.
+    """
     if not len(known):
         return np.full(len(wanted), -1)
     index = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
@@ -392,16 +451,17 @@ def ranks(known: NDArray[Any], wanted: NDArray[Any]) -> Ranks:
 
 
 def _rank(known: Ids, wanted: int) -> int:
-    """`ranks` for a single value."""
+    """Return the index of a single value in `known`, which is ascending; -1 if it is not there."""
     index = int(known.searchsorted(wanted))
     return index if index < len(known) and known[index] == wanted else -1
 
 
 def _discounts(counts: Ranks) -> Numbers:
-    """The discounts of counts 0, 1, 2, 3 and more, (4,), estimated from how many are 1, 2, 3 and 4.
+    """Estimate the Kneser-Ney discounts of the counts 0, 1, 2, and 3 or more, (4,).
 
-    The estimate assumes that most n-grams are rare. For a small vocabulary it can be negative or
-    undefined; then the fixed discounts of KenLM (Heafield et al., 2013) are used.
+    They are computed from how many of the counts are 1, 2, 3 and 4, which assumes that most n-grams
+    are rare. For a small vocabulary the estimate can be negative or undefined; then the fixed
+    discounts of KenLM (Heafield et al., 2013) are returned.
     """
     ones, twos, threes, fours = (int(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
     if not (ones and twos and threes):

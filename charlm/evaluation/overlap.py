@@ -1,4 +1,7 @@
-"""Find the substrings of a text that occur in another text, or in it once more, all of one length at once."""
+"""Find which substrings of a text occur in another text, or more than once in the text itself.
+
+All substrings of one length are looked up at once.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,18 @@ ROW = 1 << 14  # ids whose hashes are computed together
 
 
 class SubstringIndex:
-    """An index of a text that finds which substrings of another text occur in it.
+    """An index of a text, by which substrings of other texts are found in it.
 
-    The suffixes of the text are sorted (a suffix array: Manber and Myers, 1993) by as many ids as fit into one 64-bit
-    number: 8 of a vocabulary of 65, 4 of a vocabulary of 5,000. Substrings up to that length are looked up directly.
-    For a longer one the index gives the few positions where it may occur, and hashes are compared there (Karp and
-    Rabin, 1987). The hashes have 64 bits: if 10,000 substrings of one length are looked up in a
-    text of 10 million characters, a false match has a probability below 1e-8.
+    The suffixes of the text are sorted by their first `depth` ids (a suffix array: Manber and
+    Myers, 1993). These are as many ids as fit into one 64-bit number: 8 for a vocabulary of 65, 4
+    for one of 5,000. Substrings of at most this length are looked up directly. For longer
+    substrings, the index gives the few positions where they may occur, and hashes are compared
+    there (Karp and Rabin, 1987). The hashes have 64 bits. If 10,000 substrings of one length are
+    looked up in a text of 10 million characters, a false match has a probability below 1e-8.
 
     Args:
         ids: (n,) the text.
-        size: Number of different ids, from 0, of this text and of the texts that are looked up.
+        size: Number of different ids in this text and in the texts to look up; ids start at 0.
     """
 
     def __init__(self, ids: NDArray[Any], size: int) -> None:
@@ -43,9 +47,14 @@ class SubstringIndex:
         self._hashes = _Hashes(ids)
 
     def codes(self, ids: NDArray[Any], length: int) -> Integers:
-        """A number for each suffix, (n,), whose digits are the first `length` ids of the suffix.
+        """Encode the first `length` ids of each suffix of a text as one number, (n,).
 
-        An id is the digit id + 1, and 0 is past the end. `length` is at most `depth`.
+        The ids are the digits of the number: an id is the digit id + 1, and a place after the end
+        of the text is the digit 0.
+
+        Args:
+            ids: (n,) the text.
+            length: Number of ids to encode, at most `depth`.
         """
         codes = np.zeros(len(ids), np.int64)
         for offset in range(length):
@@ -56,12 +65,24 @@ class SubstringIndex:
         return codes
 
     def interval(self, codes: Integers, length: int) -> tuple[Integers, Integers]:
-        """The range (first, end) of sorted suffixes that begin with each code of `length` ids."""
+        """Return the first and the end index of the sorted suffixes that begin with each substring.
+
+        Args:
+            codes: The substrings, as numbers that `codes` returned.
+            length: Number of ids of each substring.
+        """
         rest = self.bits * (self.depth - length)
         return np.searchsorted(self._codes, codes << rest), np.searchsorted(self._codes, (codes + 1) << rest)
 
     def positions(self, ids: NDArray[Any]) -> Integers:
-        """The positions in the text where some substring of `ids` of length `depth` occurs, ascending."""
+        """Return where any substring of `depth` ids of another text occurs in the indexed text.
+
+        Args:
+            ids: The other text.
+
+        Returns:
+            The positions in the indexed text, ascending.
+        """
         codes = np.unique(self.codes(ids, self.depth)[: max(0, len(ids) - self.depth + 1)])
         first, last = self.interval(codes, self.depth)
         counts = last - first
@@ -70,10 +91,15 @@ class SubstringIndex:
         return np.sort(positions).astype(np.int64)  # ascending positions are read faster
 
     def equal(self, positions: Integers, hashes: Hashes, length: int) -> tuple[Flags, Integers]:
-        """Compare hashes with those of the substrings of `length` ids at some positions.
+        """Find which substrings occur at any of some positions of the text, by their hashes.
+
+        Args:
+            positions: The positions.
+            hashes: The hash of each substring.
+            length: Number of ids of each substring.
 
         Returns:
-            Whether each of `hashes` has a match, (hashes,), and the positions that match.
+            Whether each substring occurs, (hashes,), and the positions at which one of them occurs.
         """
         positions = positions[positions <= len(self._hashes) - length]
         own = self._hashes.of(positions, length)
@@ -86,11 +112,11 @@ class SubstringIndex:
 
 
 class Overlap:
-    """The substrings of a text that occur in another.
+    """The substrings of a text that also occur in another text.
 
     Args:
         index: The index of the other text.
-        ids: (n,) this text.
+        ids: (n,) the text itself.
     """
 
     def __init__(self, index: SubstringIndex, ids: NDArray[Any]) -> None:
@@ -103,7 +129,10 @@ class Overlap:
         return _Hashes(self.ids)
 
     def substrings(self, length: int) -> Flags:
-        """Whether each substring of `length` ids (at least 1) occurs in the other text, (n - length + 1,)."""
+        """Return whether each substring of `length` ids (at least 1) occurs in the other text.
+
+        The result has the shape (n - length + 1,).
+        """
         starts = np.arange(max(0, len(self.ids) - length + 1))
         if length <= self.index.depth:
             first, last = self.index.interval(self.index.codes(self.ids, length)[starts], length)
@@ -116,7 +145,10 @@ class Overlap:
         return occurs
 
     def characters(self, length: int) -> Flags:
-        """Whether each id is in a substring of at least `length` ids that occurs in the other text, (n,)."""
+        """Return for each id whether it is part of a copied substring, (n,).
+
+        A copied substring has at least `length` ids and occurs in the other text.
+        """
         steps = np.zeros(len(self.ids) + 1, np.int64)
         starts = np.flatnonzero(self.substrings(length))
         steps[starts] += 1
@@ -124,7 +156,7 @@ class Overlap:
         return np.cumsum(steps[:-1]) > 0
 
     def longest(self) -> int:
-        """The length of the longest substring that occurs in the other text, in ids."""
+        """Return the number of ids of the longest substring that occurs in the other text."""
         longest, absent = 0, len(self.ids) + 1
         while absent - longest > 1:
             length = min(max(1, 2 * longest), (longest + absent) // 2)
@@ -136,9 +168,10 @@ class Overlap:
 
 
 def repeated(ids: NDArray[Any], length: int) -> Flags:
-    """Whether each substring of `length` ids (at least 1) of a text occurs in it more than once, (n - length + 1,).
+    """Return whether each substring of `length` ids (at least 1) of a text occurs more than once.
 
-    Substrings are compared by hashes of 64 bits, as in `SubstringIndex`.
+    The result has the shape (n - length + 1,). Substrings are compared by hashes of 64 bits, as in
+    `SubstringIndex`.
     """
     starts = np.arange(max(0, len(ids) - length + 1))
     found = np.zeros(len(starts), bool)
@@ -152,7 +185,7 @@ def repeated(ids: NDArray[Any], length: int) -> Flags:
 
 
 class _Hashes:
-    """Polynomial hashes of all substrings of a text, computed from prefix sums."""
+    """Polynomial hashes of all substrings of a text, which are computed from prefix sums."""
 
     def __init__(self, ids: NDArray[Any]) -> None:
         self._sums = np.zeros(len(ids) + 1, np.uint64)
@@ -169,16 +202,19 @@ class _Hashes:
         return len(self._sums) - 1
 
     def of(self, starts: Integers, length: int) -> Hashes:
-        """The hash of the substring of `length` ids at each start, (starts,)."""
+        """Return the hash of the substring of `length` ids from each of `starts` on, (starts,)."""
         return (self._sums[starts + length] - self._sums[starts]) * self._inverse.of(starts)
 
 
 class _Powers:
-    """Powers of a number modulo 2 ** 64, each computed as a product of entries of two short tables.
+    """The powers of a number modulo 2 ** 64, for fast access.
+
+    Each power is the product of one entry of a table of small powers and one of a table of large
+    powers.
 
     Args:
         base: The number.
-        count: The exponents are below it.
+        count: All exponents are smaller than this.
     """
 
     def __init__(self, base: int, count: int) -> None:
@@ -186,17 +222,17 @@ class _Powers:
         self._large = _powers(pow(base, ROW, 1 << 64), count // ROW + 1)
 
     def of(self, exponents: Integers) -> Hashes:
-        """base ** exponent for each exponent, (exponents,)."""
+        """Return base ** exponent modulo 2 ** 64 for each exponent, (exponents,)."""
         return self._large[exponents // ROW] * self._small[exponents % ROW]
 
 
 def _powers(base: int, count: int) -> Hashes:
-    """1, base, base ** 2, ... modulo 2 ** 64, (count,)."""
+    """Return the powers 1, base, base ** 2, ... modulo 2 ** 64, (count,)."""
     powers = np.full(count, base, np.uint64)
     powers[:1] = 1
     return np.cumprod(powers, out=powers)
 
 
 def _top(hashes: Hashes) -> Integers:
-    """The first 20 bits of each hash."""
+    """Return the 20 highest bits of each hash."""
     return (hashes >> np.uint64(44)).astype(np.int64)

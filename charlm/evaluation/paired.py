@@ -1,7 +1,8 @@
-"""Scores of several networks over the same seeds: paired differences with their intervals, and a verdict in words.
+"""Comparison of several networks that were each trained with the same seeds.
 
-A score is better the smaller it is, such as bits per character. Two networks are compared seed by seed: what a seed
-changes for both cancels in the difference.
+The comparison consists of paired differences with confidence intervals and of a verdict in words. A
+score is a number that is better the smaller it is, such as bits per character. Two networks are
+compared seed by seed, so an effect of the seed that is the same for both cancels in the difference.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Score:
 
     Args:
         loss: Nats per token; infinite if the training diverged before its first validation.
-        bits: Bits per character.
+        bits: Bits per character; infinite in the same case.
     """
 
     loss: float
@@ -46,19 +47,23 @@ class Score:
 
     @classmethod
     def of(cls, values: dict[str, float | None]) -> Score:
-        """A score from plain values; None stands for infinity, which JSON lacks."""
+        """Return the score that a JSON object holds; None stands for infinity, which JSON lacks.
+
+        Args:
+            values: The values of `loss` and `bits` by name.
+        """
         loss, bits = (math.inf if values[name] is None else values[name] for name in ("loss", "bits"))
         return msgspec.convert({"loss": loss, "bits": bits}, cls)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the scores of one network are above those of the best, on average over the seeds.
+    """How much higher the scores of a network are than those of the best one, averaged over seeds.
 
     Args:
         mean: The mean difference.
-        low, high: The ends of its interval; infinite for a single seed.
-        relative: The mean difference divided by the mean score of the best.
+        low, high: The ends of the confidence interval of the mean; infinite for a single seed.
+        relative: The mean difference divided by the mean score of the best network.
     """
 
     mean: float
@@ -68,21 +73,21 @@ class Difference:
 
     @property
     def decision(self) -> Decision:
-        """What the interval says about the best in comparison with the other."""
+        """What the difference shows: how the best network compares with the other one."""
         if self.low <= 0:
             return "cannot be told apart"
         return "better by little" if self.relative < LITTLE else "clearly better"
 
 
 def paired_difference(best: Sequence[float], other: Sequence[float]) -> Difference:
-    """How far the scores of a network are above those of the best with the same seeds.
+    """Return how much higher the scores of a network are than those of the best one.
 
-    The interval is that of Student's t for paired samples: mean +- t s / sqrt(n), where s is the sample standard
-    deviation of the n differences and t the quantile of n - 1 degrees of freedom (Student 1908, "The probable error of
-    a mean").
+    The confidence interval is that of Student's t for paired samples: mean +- t s / sqrt(n), where
+    s is the sample standard deviation of the n differences and t the quantile of n - 1 degrees of
+    freedom (Student 1908, "The probable error of a mean").
 
     Args:
-        best, other: The scores, in the order of the seeds.
+        best, other: The scores of both networks, in the same order of the seeds.
     """
     differences = [theirs - ours for ours, theirs in zip(best, other, strict=True)]
     mean, count = statistics.fmean(differences), len(differences)
@@ -96,7 +101,14 @@ def paired_difference(best: Sequence[float], other: Sequence[float]) -> Differen
 
 
 def t_quantile(probability: float, degrees: int) -> float:
-    """The value that Student's t with so many degrees of freedom stays below with a probability from 0.5 to 1."""
+    """Return the quantile of Student's t distribution for a probability from 0.5 to 1.
+
+    This is the value below which a variable with this distribution lies with this probability.
+
+    Args:
+        probability: The probability.
+        degrees: Degrees of freedom.
+    """
     low, high = 0.0, 1.0
     while t_distribution(high, degrees) < probability:
         high *= 2
@@ -107,9 +119,13 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def t_distribution(value: float, degrees: int) -> float:
-    """The probability that Student's t with a whole number of degrees of freedom stays below a value.
+    """Return the probability that a variable with Student's t distribution lies below a value.
 
-    The finite series of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4.
+    Source: the finite series of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4.
+
+    Args:
+        value: The value.
+        degrees: Degrees of freedom, a whole number.
     """
     angle = math.atan(value / math.sqrt(degrees))
     term = total = math.cos(angle) if degrees % 2 else 1.0
@@ -124,12 +140,15 @@ def t_distribution(value: float, degrees: int) -> float:
 
 
 def mean(scores: Sequence[float]) -> float:
-    """The mean over the seeds; infinite if a training diverged."""
+    """Return the mean score over the seeds; infinite if the training with one of them diverged."""
     return statistics.fmean(scores)
 
 
 def deviation(scores: Sequence[float]) -> float:
-    """The sample standard deviation over the seeds; NaN for a single seed, or if a training diverged."""
+    """Return the sample standard deviation of the scores over the seeds.
+
+    It is NaN for a single seed, or if the training with one of the seeds diverged.
+    """
     finite = len(scores) > 1 and all(map(math.isfinite, scores))
     return statistics.stdev(scores) if finite else math.nan
 
@@ -137,12 +156,12 @@ def deviation(scores: Sequence[float]) -> float:
 def describe_choice(
     scores: Mapping[str, Sequence[float]], speeds: Mapping[str, float], test: Mapping[str, Sequence[float]]
 ) -> list[str]:
-    """The verdict on several networks in sentences: which to pick, and how sure that is.
+    """Return sentences that say which of several networks to pick, and how sure this choice is.
 
     Args:
-        scores: Bits per character of the validation split by network, in the order of the seeds.
-        speeds: Tokens per second of training.
-        test: Bits per character of the test split; empty if there is none.
+        scores: Bits per character of the validation split: for each network, one value per seed.
+        speeds: Tokens per second in training, by network.
+        test: The same as `scores` for the test split; empty if there is none.
     """
     best, *others = sorted(scores, key=lambda name: mean(scores[name]))
     if not math.isfinite(mean(scores[best])):
@@ -167,7 +186,7 @@ def describe_choice(
 
 
 def describe_difference(difference: Difference) -> str:
-    """A difference in bits per character with its interval, in words."""
+    """Describe a difference in bits per character and its confidence interval in words."""
     if not math.isfinite(difference.mean):
         return "which diverged"
     by = f"by {difference.mean:.3f} bits per character"
@@ -177,11 +196,11 @@ def describe_difference(difference: Difference) -> str:
 
 
 def describe_seeds(seeds: int, others: int) -> list[str]:
-    """What the number of seeds says about the intervals of the differences, in sentences.
+    """Return sentences that say how reliable the confidence intervals are with so many seeds.
 
     Args:
-        seeds: Trials of each network.
-        others: Networks that are compared with the best.
+        seeds: Number of seeds with which each network was trained.
+        others: Number of networks that are compared with the best one.
     """
     if seeds < 2:
         return ["With one seed nothing shows how much another seed would change; more `seeds` show it."]
@@ -201,7 +220,13 @@ def describe_seeds(seeds: int, others: int) -> list[str]:
 def _pick(
     best: str, equals: Sequence[str], scores: Mapping[str, Sequence[float]], speeds: Mapping[str, float]
 ) -> list[str]:
-    """Sentences that name the network to pick."""
+    """Return sentences that name the network to pick.
+
+    Args:
+        best: The network with the lowest mean score.
+        equals: Networks that cannot be told apart from the best one.
+        scores, speeds: As for `describe_choice`.
+    """
     reached = f"{mean(scores[best]):.3f} bits per character of the validation split"
     if not equals:
         return [f"Pick {best} for this text: {reached}."]

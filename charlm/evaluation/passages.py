@@ -1,4 +1,4 @@
-"""Passages and lines that a text has in common with another one, or has more than once."""
+"""Passages and lines that two texts have in common, or that one text has more than once."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from charlm.evaluation.text_statistics import TextStatistics
 
 Flags = NDArray[np.bool_]
 
-COPIED = 0.05  # part of a validation text that is copied from which its loss is no measure
-MOST = 3  # passages or lines that are shown
-CANDIDATES = 20  # runs of copied substrings that are searched for the longest passages: the longest runs
-SEARCHED = 400  # passages that are looked for in these runs: each search reads the source
+COPIED = 0.05  # fraction of the validation text; if more of it is copied, its loss looks too good
+MOST = 3  # longest passages, or most frequent lines, that are returned
+CANDIDATES = 20  # sequences of copied substrings, the longest ones, that are searched for passages
+SEARCHED = 400  # most passages that are looked for; each search reads the source
 COMPARED = 1 << 12  # characters that are compared at once
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage that occurs in two places.
+    """A passage of a text that also occurs at another place.
 
     Attributes:
         text: The passage.
-        start: Where it begins in its text.
-        other: Where it begins in the other text, or once more in its own.
+        start: The position in the text at which the passage begins.
+        other: The position of the other place, in another text or in the same one.
     """
 
     text: str
@@ -39,11 +39,12 @@ class Passage:
 
 @dataclass(frozen=True)
 class Copies:
-    """What of a text occurs elsewhere in passages of at least `SPAN` characters.
+    """The passages of at least `SPAN` characters of a text that also occur at another place.
 
     Attributes:
-        fraction: The part of its characters that are in such passages.
-        longest: The longest of these passages, at most `MOST`; a text that is in several of them is listed once.
+        fraction: The fraction of the characters of the text that are in such passages.
+        longest: The longest of these passages, at most `MOST`. A passage that is contained in a
+            longer one is left out.
     """
 
     fraction: float
@@ -51,23 +52,24 @@ class Copies:
 
 
 def copied_passages(text: TextStatistics, source: TextStatistics) -> Copies:
-    """The passages of a text that occur in another."""
+    """Find the passages of a text that also occur in another text, the source."""
     flags = text.overlap(source).substrings(SPAN)
     return _copies(flags, text.text, source.text, same=False)
 
 
 def repeated_passages(text: TextStatistics) -> Copies:
-    """The passages that a text has more than once."""
+    """Find the passages that occur more than once in a text."""
     return _copies(repeated(text.characters, SPAN), text.text, text.text, same=True)
 
 
 def _copies(flags: Flags, text: str, source: str, *, same: bool) -> Copies:
-    """The passages of a text whose substrings of `SPAN` characters are found in a source.
+    """Find the passages of a text that also occur in a source.
 
     Args:
-        flags: Whether each substring of `SPAN` characters occurs in the source.
+        flags: (characters - SPAN + 1,) whether the substring of `SPAN` characters at each position
+            of the text occurs in the source.
         text, source: The two texts.
-        same: Whether they are one text, in which each substring occurs at its own place as well.
+        same: Whether both are the same text, in which a substring must occur at a second place.
     """
     if not flags.any():
         return Copies(0.0, [])
@@ -80,7 +82,7 @@ def _copies(flags: Flags, text: str, source: str, *, same: bool) -> Copies:
     found: list[Passage] = []
     for run in np.argsort(firsts - ends, kind="stable")[:CANDIDATES]:
         position, end = int(firsts[run]), int(ends[run])
-        while position < end and len(found) < SEARCHED:  # a run may be several passages that overlap
+        while position < end and len(found) < SEARCHED:  # passages may overlap
             passage = _passage(text, source, position, same=same)
             if passage is None:
                 break
@@ -96,7 +98,19 @@ def _copies(flags: Flags, text: str, source: str, *, same: bool) -> Copies:
 
 
 def _passage(text: str, source: str, start: int, *, same: bool) -> Passage | None:
-    """The passage around a position of a text, as far as the first other place of the substring there has it."""
+    """Return the longest passage around a position of a text that also occurs at another place.
+
+    The other place is the first one in the source that has the same `SPAN` characters as the text
+    from `start` on. From there the passage is extended in both directions as far as the two places
+    agree.
+
+    Returns None if there is no such place.
+
+    Args:
+        text, source: The two texts.
+        start: The position in the text.
+        same: Whether both are the same text, in which the position itself does not count.
+    """
     substring = text[start : start + SPAN]
     other = source.find(substring)
     if same and other == start:
@@ -112,27 +126,30 @@ def _passage(text: str, source: str, start: int, *, same: bool) -> Passage | Non
 
 
 def _common(a: str, b: str) -> int:
-    """How many characters two texts have in common from their beginning."""
+    """Return how many characters two texts have in common from their beginning."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((index for index, (one, other) in pairs if one != other), min(len(a), len(b)))
 
 
 def _before(text: str, position: int) -> str:
-    """The characters before a position, the nearest first."""
+    """Return up to `COMPARED` characters before a position in reverse order."""
     return text[max(0, position - COMPARED) : position][::-1]
 
 
 @dataclass(frozen=True)
 class CommonLines:
-    """How many lines are duplicates.
+    """Numbers of duplicate lines in a training text and a validation text.
+
+    Lines with fewer than `shortest` characters are ignored, because they are often equal by chance.
 
     Attributes:
-        shortest: Characters from which a line counts; shorter ones are often equal by chance.
-        training: Lines of the training text that count.
-        duplicates: Those of them that occurred before.
-        validation: Lines of the validation text that count.
-        shared: Those of them that the training text has as well.
-        frequent: The most frequent lines of the training text that occur more than once, and how often.
+        shortest: Characters of the shortest line that counts.
+        training: Number of lines of the training text.
+        duplicates: How many of them have occurred before in the training text.
+        validation: Number of lines of the validation text.
+        shared: How many of them also occur in the training text.
+        frequent: The most frequent lines of the training text that occur more than once, with how
+            often each occurs.
     """
 
     shortest: int
@@ -144,7 +161,12 @@ class CommonLines:
 
 
 def common_lines(training: Sequence[str], validation: Sequence[str], shortest: int) -> CommonLines:
-    """Count the duplicates among the lines of a training text and a validation text."""
+    """Count the duplicate lines in a training text and a validation text.
+
+    Args:
+        training, validation: The lines of both texts.
+        shortest: Lines with fewer characters are ignored.
+    """
     counts = Counter(line for line in training if len(line) >= shortest)
     held_out = [line for line in validation if len(line) >= shortest]
     frequent = sorted(((line, count) for line, count in counts.items() if count > 1), key=lambda one: (-one[1], one[0]))

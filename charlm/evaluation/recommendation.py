@@ -1,7 +1,8 @@
-"""What to start with on a text: unit, tokenizer, preset, network, time, and the loss to expect.
+"""Recommended settings for a first training on a text, with the expected time and loss.
 
-The rules for the network are those of `charlm.config.resolve` and of the presets, which training uses. This module
-decides only what `charlm train` does not decide by itself: the unit, the tokenizer and the preset.
+The network is chosen by the same rules as in training: those of `charlm.config.resolve` and of the
+presets. This module decides only what `charlm train` does not decide by itself: the unit (one
+stream, lines or documents), the tokenizer and the preset.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from charlm.network.summary import parameter_count
 from charlm.text.items import Unit, blocks, items
 from charlm.text.tokenization import Tokenizer, learn
 
-LINES = 100  # items from which a text is taken for a list of items
+LINES = 100  # smallest number of lines or documents in a text that is taken for a list of items
 SHORT_LINE, SHORT_WORDS = 40, 4  # characters and words that nearly every line of a list has at most
-MOST = 0.95  # "nearly every"
-SAME_BEGINNING = 0.8  # of documents that begin with the same characters
+MOST = 0.95  # fraction of the lines that must be so short
+SAME_BEGINNING = 0.8  # fraction of the documents that must begin with the same characters
 LONGEST_DOCUMENT = 4_000  # characters; longer ones are not separate items for a network
 
 WORDS_FROM = 4_000_000  # characters of training text from which words are seen often enough to be tokens
-MOST_UNKNOWN = 0.05  # of the validation text's tokens
+MOST_UNKNOWN = 0.05  # largest fraction of unknown words with which words are recommended as tokens
 ENCODED = 1_000_000  # characters that are encoded to learn how many tokens a text has
 
 CHAR_FROM, CHAR_TO = 600_000, 6_000_000  # tokens of a text that the preset `char` is made for
-EXPECTED_ORDER = 5  # of the n-gram model that the expected loss is derived from
-EXPECTED = (0.93, 1.02)  # bits of a network over those of that model: see docs/guide/doctor.md
-TRAINING_SPEED = 1.5  # operations per second of training over those of `product_speed`: see docs/guide/doctor.md
-MOST_CORES = 4  # more do not make the training of small networks faster
+EXPECTED_ORDER = 5  # order of the n-gram model from which the expected loss is derived
+EXPECTED = (0.93, 1.02)  # bits of a network / bits of that model: see docs/guide/doctor.md
+TRAINING_SPEED = 1.5  # speed of training / `product_speed`: see docs/guide/doctor.md
+MOST_CORES = 4  # more cores do not make the training of small networks faster
 
 
 @dataclass(frozen=True)
 class Reasoned:
-    """A recommended value, and why."""
+    """A recommended value and the reason for it."""
 
     value: str
     reason: str
@@ -55,15 +56,16 @@ class Reasoned:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to start with.
+    """The recommended settings for a first training on a text.
 
     Attributes:
-        unit, tokenizer, preset: What to set, and why; the preset may be "" (none).
-        config: The settings that training will choose then, all of them resolved.
-        choices: Which of them `resolve` chose, with the reasons.
+        unit, tokenizer, preset: The recommended values and the reasons; the preset is "" if none
+            fits.
+        config: All settings with which the training will then run.
+        choices: Those of the settings that `resolve` chose, with the reasons.
         tokens: Tokens of the training text; an estimate where the tokens are not characters.
         vocab_size: Tokens of the vocabulary.
-        command: The command, for a shell.
+        command: The shell command that starts the training.
     """
 
     unit: Reasoned
@@ -77,21 +79,32 @@ class Recommendation:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the network."""
+        """The number of parameters of the network."""
         return parameter_count(self.config.model, self.vocab_size)
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether `expected_bits` was measured on such tokens: characters, fewer than 1,000 different ones."""
+        """Whether `expected_bits` was calibrated for this kind of tokens.
+
+        It was calibrated for characters, with fewer than 1,000 different ones.
+        """
         return self.tokenizer.value == "char" and self.vocab_size < WORD_LEVEL
 
     def parameters_of(self, tokens: int) -> int:
-        """Parameters that the network has for some tokens of its vocabulary."""
+        """Return how many parameters of the network belong to `tokens` tokens of its vocabulary."""
         return self.parameters - parameter_count(self.config.model, self.vocab_size - tokens)
 
 
 def recommend_unit(data: DataConfig, text: str) -> Reasoned:
-    """The unit of a text: lines for a list of short items, documents for items with a common form, else a stream."""
+    """Recommend the unit of a text: "line", "document" or "stream".
+
+    If the user has set lines or documents, this is the recommendation. Otherwise it is "line" for a
+    list of short items, "document" for items of a common form, and "stream" for any other text.
+
+    Args:
+        data: The settings of the user.
+        text: The training text, or a sample of it.
+    """
     if data.unit != "stream":
         return Reasoned(data.unit, "as set")
     lines = [line for line in text.split("\n") if line.strip()]
@@ -110,7 +123,7 @@ def recommend_unit(data: DataConfig, text: str) -> Reasoned:
 
 
 def recommend_tokenizer(text: str, held_out: str, characters: int) -> tuple[Reasoned, Tokenizer]:
-    """The kind of tokens for a text, and a tokenizer of that kind learned from it.
+    """Recommend a kind of tokens for a text, and learn a tokenizer of this kind.
 
     Args:
         text: The training text, or a sample of it.
@@ -142,7 +155,15 @@ def _learned(kind: str, text: str) -> Tokenizer:
 
 
 def recommend_preset(unit: str, tokenizer: str, tokens: int, vocab_size: int, gpu: bool) -> Reasoned:
-    """The preset that is made for such a text; "" where `charlm train` chooses by itself."""
+    """Recommend a preset; "" if none fits, so that `charlm train` chooses the settings by itself.
+
+    Args:
+        unit: The unit of the text.
+        tokenizer: The kind of tokens.
+        tokens: Tokens of the training text.
+        vocab_size: Tokens of the vocabulary.
+        gpu: Whether a model will be trained on a GPU.
+    """
     if gpu:
         return Reasoned("", "the presets are made for a CPU; the settings are chosen by the size of the text")
     if unit == "line":
@@ -157,15 +178,16 @@ def recommend_preset(unit: str, tokenizer: str, tokens: int, vocab_size: int, gp
 def recommend(
     data: DataConfig, text: str, held_out: str, characters: int, unit: Reasoned, *, gpu: bool = False
 ) -> Recommendation:
-    """What to start with on a text.
+    """Recommend settings for a first training on a text.
 
     Args:
-        data: How the text is read, as the user set it; what differs from the defaults is part of the command.
+        data: The settings of the user for reading the text. Those that differ from the defaults
+            become part of the recommended command.
         text: The training text, or a sample of it.
         held_out: The validation text, or a sample of it; it may be empty.
         characters: Characters of the whole training text.
-        unit: From `recommend_unit`.
-        gpu: Whether it will be trained on a GPU.
+        unit: The unit that `recommend_unit` recommended.
+        gpu: Whether the model will be trained on a GPU.
     """
     kind, tokenizer = recommend_tokenizer(text, held_out, characters)
     sample = text[:ENCODED]
@@ -191,7 +213,7 @@ def recommend(
 
 
 def _named(data: DataConfig) -> dict[str, Any]:
-    """The settings of the text that differ from the defaults, without the text itself."""
+    """Return all settings of `data` that differ from the defaults, except the text itself."""
     default = DataConfig()
     return {
         one.name: getattr(data, one.name)
@@ -224,12 +246,14 @@ def _items(text: str, unit: Unit) -> Iterator[str]:
 
 
 def product_speed(rounds: int = 50) -> float:
-    """Floating-point operations per second of numpy's products of small float32 matrices, on one core of this machine.
+    """Measure how fast one processor core multiplies small float32 matrices with numpy.
 
-    Processor time counts, and the fastest round, so that other programs that run at the same time matter little.
+    The result is in floating-point operations per second. It is taken from the fastest round and
+    from the processor time of this thread, so other programs that run at the same time change it
+    little.
 
     Args:
-        rounds: Measurements, of a few hundred microseconds each.
+        rounds: Number of measurements, each of a few hundred microseconds.
     """
     size, products = 64, 20  # larger products would run on several threads
     matrix = np.random.default_rng(1).standard_normal((size, size), np.float32)
@@ -244,15 +268,15 @@ def product_speed(rounds: int = 50) -> float:
 
 
 def training_time(start: Recommendation, speed: float, cores: int) -> tuple[float, float]:
-    """Seconds and epochs of a training on a CPU.
+    """Estimate the duration of a training on a CPU, in seconds and in epochs.
 
-    A token takes six operations per weight: two for the prediction and four for the gradients. A run that a time limits
-    takes that time.
+    The estimate assumes six operations per weight for each token: two for the prediction and four
+    for the gradients. If the training has a time limit, the duration in seconds is this limit.
 
     Args:
-        start: What is trained.
-        speed: From `product_speed`.
-        cores: Processor cores that will train.
+        start: The settings of the training.
+        speed: The result of `product_speed`.
+        cores: Number of processor cores for the training.
     """
     rows = 0 if start.config.model.tie else start.vocab_size * start.config.model.embedding  # looked up, no product
     rate = TRAINING_SPEED * speed * min(cores, MOST_CORES) / (6 * (start.parameters - rows))  # tokens per second
@@ -264,10 +288,10 @@ def training_time(start: Recommendation, speed: float, cores: int) -> tuple[floa
 
 
 def expected_bits(ngram_bits: Sequence[float]) -> tuple[float, float]:
-    """The range of bits per character to expect of the recommended run.
+    """Return the lowest and the highest bits per character to expect of the recommended run.
 
     Args:
-        ngram_bits: Those of n-gram models of order 1, 2, ... on the same split.
+        ngram_bits: Bits per character of n-gram models of order 1, 2, ... on the same split.
     """
     low, high = EXPECTED
     bits = ngram_bits[EXPECTED_ORDER - 1]

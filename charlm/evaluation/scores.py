@@ -1,4 +1,4 @@
-"""Scores: how probable a model finds every token of a text, and which tokens it would have preferred."""
+"""Scores of the tokens of a text: how probable a model finds each, and which it would prefer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from charlm.text.stream import TokenStream
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What a model says of each token of a text.
+    """The scores that a model gives to each token of a text.
 
     Attributes:
         stream: The text.
-        nats: (tokens,) -ln p of each token; 0 for the first one of each item, which is not predicted.
-        ranks: (tokens,) how many tokens of the vocabulary were more probable.
-        preferred: (tokens, preferred) ids of the most probable tokens, the most probable first.
-        preferred_nats: (tokens, preferred) their -ln p.
+        nats: (tokens,) -ln p of each token; 0 for the first one of each item, which is not
+            predicted.
+        ranks: (tokens,) how many tokens of the vocabulary the model found more probable than the
+            token of the text. It is computed only if preferred tokens are kept, otherwise 0.
+        preferred: (tokens, preferred) ids of the tokens that the model found most probable at each
+            place, the most probable one first.
+        preferred_nats: (tokens, preferred) -ln p of these tokens.
         protocol: How the text was read.
     """
 
@@ -39,21 +42,25 @@ class TokenScores:
 
     @property
     def evaluation(self) -> Evaluation:
-        """The scores added up."""
+        """The evaluation of the whole text, from the sum of the scores."""
         return Evaluation(float(self.nats.sum()), self.stream.predicted, self.stream.unknown_tokens, self.protocol)
 
     @property
     def bits(self) -> NDArray[np.float64]:
-        """(tokens,) -log2 p of each token."""
+        """The bits of each token, -log2 p, (tokens,)."""
         return self.nats / math.log(2)
 
     @property
     def item_nats(self) -> NDArray[np.float64]:
-        """(items,) nats of each item."""
+        """The nats of each item, summed over its predicted tokens, (items,)."""
         return self._item_sums(self.nats)
 
     def item_unknown(self, unknown: int | None) -> NDArray[np.int64]:
-        """(items,) how often each item has the unknown token."""
+        """Return how often the unknown token occurs in each item, (items,).
+
+        Args:
+            unknown: The id of the unknown token; None if the vocabulary has none.
+        """
         return self._item_sums(np.asarray(self.stream.ids) == (-1 if unknown is None else unknown)).astype(np.int64)
 
     def _item_sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -63,7 +70,10 @@ class TokenScores:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """(predicted,) positions of the tokens that are predicted: all but the first one of each item."""
+        """The positions of all tokens that are predicted, (predicted,).
+
+        These are all tokens but the first one of each item.
+        """
         begin, end = self.stream.ranges
         inside = np.zeros(len(self.stream) + 1, np.int64)
         np.add.at(inside, begin + 1, 1)
@@ -74,13 +84,13 @@ class TokenScores:
 def score(
     model: LanguageModel, stream: TokenStream, protocol: Protocol = CARRIED, *, preferred: int = 0, **options: Any
 ) -> TokenScores:
-    """Score every token of a text.
+    """Compute the scores of every token of a text.
 
     Args:
         model: The model.
         stream: The text.
-        protocol: How it is read.
-        preferred: How many of the most probable tokens are kept for each place.
+        protocol: How the text is read.
+        preferred: How many of the most probable tokens to keep for each token of the text.
         options: Further arguments of `likelihood.evaluate`.
     """
     count, ids = min(preferred, model.vocab_size), np.asarray(stream.ids)

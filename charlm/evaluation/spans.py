@@ -1,4 +1,4 @@
-"""The parts of a text that an evaluation protocol reads from the zero state."""
+"""The spans of a text that an evaluation protocol reads from the zero state."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from charlm.config.protocols import Protocol
 
 
 class Spans(NamedTuple):
-    """Parts of a text that are read from the zero state, each array (spans,) int64.
+    """Spans of a text that are each read from the zero state; each array is (spans,) int64.
 
-    The model reads the ids `[begin, end)` and predicts the ids `(begin + skip, end]`.
+    For each span, the model reads the ids at the positions `[begin, end)` and predicts those at
+    `(begin + skip, end]`.
     """
 
     begin: NDArray[np.int64]
@@ -22,13 +23,15 @@ class Spans(NamedTuple):
 
 
 def spans(protocol: Protocol, begin: NDArray[np.int64], end: NDArray[np.int64]) -> Spans:
-    """What the protocols window and last_half, and texts of items, read from the zero state.
+    """Cut the items of a text into the spans that a protocol reads from the zero state.
 
-    Every token of an item but the first is predicted exactly once.
+    The protocols window and last_half cut each item into windows; for the others, an item is one
+    span. Every token of an item but the first is predicted exactly once.
 
     Args:
         protocol: The protocol.
-        begin, end: (items,) positions of the first and the last token of each item.
+        begin, end: (items,) positions of the first and the last token of each item; a text that
+            does not consist of items counts as one item.
     """
     if protocol.name not in ("window", "last_half"):
         return Spans(begin, np.zeros_like(begin), end)

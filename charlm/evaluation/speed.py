@@ -1,4 +1,4 @@
-"""How fast each cell trains on this machine."""
+"""Measurements of how fast networks train on this machine."""
 
 from __future__ import annotations
 
@@ -25,17 +25,22 @@ def training_speed(
     device: str = "cpu",
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, float]:
-    """Measure tokens per second, forward and backward, of a one-layer network of each cell.
+    """Measure how many tokens per second a one-layer network of each cell reads in training.
 
-    The precision is that of training. The cells take turns, so that a change of the machine's load
-    affects all of them. The result is the median over the rounds.
+    A measurement covers the forward and the backward pass, with the precision that training uses.
+    The cells take turns, so a change of the machine's load affects all of them. The result for a
+    cell is the median over the rounds.
 
     Args:
-        names: Names of cells.
-        hidden: Units of the layer, and width of the embedding.
-        rounds: Measurements of each cell, after one to warm up.
-        device: "cpu" or a torch device.
-        progress: Called with the task, what is done of it, and the total.
+        names: Names of the cells.
+        hidden: Units of the layer, which is also the width of the embedding.
+        rounds: Number of measurements of each cell, after one that is not counted.
+        device: "cpu" or the name of another torch device.
+        progress: Called with the name of the task, how much of it is done, and how much there is to
+            do.
+
+    Returns:
+        Tokens per second by the name of the cell.
     """
     models = {name: LanguageModel(ModelConfig(name, 1, hidden, hidden, 0.0, tie=False), VOCABULARY) for name in names}
     return model_speed(models, LANES, WINDOW, rounds=rounds, device=device, progress=progress)
@@ -50,7 +55,17 @@ def model_speed(
     device: str = "cpu",
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, float]:
-    """The same of whole networks by name, on batches of so many lanes and tokens of each."""
+    """Measure how many tokens per second each network reads in training, as `training_speed` does.
+
+    Args:
+        models: The networks by name.
+        lanes: Lanes of a batch.
+        window: Tokens of each lane.
+        rounds, device, progress: As for `training_speed`.
+
+    Returns:
+        Tokens per second by the name of the network.
+    """
     bf16 = choose_precision("auto", device != "cpu")[0] == "bf16-mixed"
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device != "cpu" else matmul_precision())

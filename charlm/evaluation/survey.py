@@ -1,9 +1,9 @@
-"""What the files of a text consist of: line ends, long lines, control characters, rare characters and their places.
+"""What the files of a text contain: line ends, long lines, control characters and rare characters.
 
-1. `survey` reads all files twice: once to count, once to find the places of the rare characters.
-2. `find_passages` finds the places where some passages begin.
+1. `survey` reads all files twice: first it counts, then it finds the places of rare characters.
+2. `find_passages` finds the places where given passages begin.
 
-Both hold no more than a block of the text in memory.
+Neither function holds more than a block of the text in memory.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ NAMES |= {"\x1a": "SUBSTITUTE (end of file in DOS)", "\x1b": "ESCAPE", "\x7f": "
 
 
 class Place(NamedTuple):
-    """Where something stands in a file; line and column count from 1, lines end with a line feed.
+    """A place in a file; line and column are counted from 1, and a line feed ends a line.
 
-    In a table, the lines are the rows of its column.
+    In a table, only one column of which is read, the line is the number of the row.
     """
 
     file: str
@@ -53,16 +53,16 @@ class Place(NamedTuple):
 
 @dataclass
 class Survey:
-    """What the files of a text consist of.
+    """The result of `survey`: counts of what the files of a text contain.
 
     Attributes:
-        files, bytes, characters, words, lines: How many; words are separated by white space.
-        marks: How many files begin with the byte-order mark of each encoding.
-        line_ends: How many lines end in LF, CR LF, and how many CR stand alone.
-        longest_line: Characters of the longest line.
-        longest_place: Where it begins; None if the text is empty.
-        counts: How often each character occurs, by character.
-        places: Where each rare character occurs, the first `MOST_PLACES` places.
+        files, bytes, characters, words, lines: Their numbers; words are separated by white space.
+        marks: Number of files that begin with a byte-order mark, by the encoding of the mark.
+        line_ends: Number of line ends LF and CR LF, and of CR characters that no LF follows.
+        longest_line: Number of characters of the longest line.
+        longest_place: Where the longest line begins; None if the text is empty.
+        counts: Number of occurrences of each character.
+        places: For each rare character, its first `MOST_PLACES` places in the files.
     """
 
     files: int = 0
@@ -79,13 +79,13 @@ class Survey:
 
     @property
     def rare(self) -> list[str]:
-        """The rare characters: those that are not text first, then the rarest, then by code point."""
+        """The rare characters: suspicious ones first, then by frequency, then by code point."""
         rare = [character for character, count in self.counts.items() if count < RARE]
         return sorted(rare, key=lambda one: (not is_suspicious(one), self.counts[one], one))
 
     @property
     def controls(self) -> dict[str, int]:
-        """How often each control character occurs that no text needs: all but line ends and tabs."""
+        """The number of occurrences of each control character, except line ends and tabs."""
         return {
             character: count
             for character, count in self.counts.items()
@@ -94,32 +94,43 @@ class Survey:
 
 
 def is_suspicious(character: str) -> bool:
-    """Whether a character is none of a text: a control or format character, U+FFFD, or not assigned."""
+    """Return whether a character is unusual in a text.
+
+    Such are control and format characters, U+FFFD, and code points to which no character is
+    assigned.
+    """
     return character == "\ufffd" or unicodedata.category(character)[0] == "C"
 
 
 def character_name(character: str) -> str:
-    """The name of a character in Unicode; control characters have none there."""
+    """Return the Unicode name of a character.
+
+    Unicode gives control characters no names, so common ones have a name in `NAMES`.
+    """
     fallback = NAMES.get(character, "control character" if unicodedata.category(character) == "Cc" else "no name")
     return unicodedata.name(character, fallback)
 
 
 class _File:
-    """Reads one file block by block and tells the line and the column of positions in the block.
+    """A file that is read block by block, in which positions are converted to line and column.
 
     Args:
-        name: Its name in places.
+        name: The name of the file.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.line = 1  # of the first character of the block
+        self.line = 1  # line of the first character of the block
         self.column = 1
         self._ends: Integers = np.empty(0, np.int64)
         self._size = 0
 
     def read(self, points: NDArray[Any]) -> Integers:
-        """Go to the next block; the positions of its line feeds."""
+        """Go to the next block of the file, and return the positions of the line feeds in it.
+
+        Args:
+            points: The code points of the block.
+        """
         if len(self._ends):
             self.line += len(self._ends)
             self.column = self._size - int(self._ends[-1])
@@ -129,14 +140,14 @@ class _File:
         return self._ends
 
     def place(self, position: int) -> Place:
-        """The place of a position in the block."""
+        """Return the place in the file of a position in the current block."""
         before = int(np.searchsorted(self._ends, position))
         column = position - int(self._ends[before - 1]) if before else self.column + position
         return Place(self.name, self.line + before, column)
 
 
 def survey(corpus: Corpus) -> Survey:
-    """Count what the files of a text consist of, and find the places of its rare characters."""
+    """Count what the files of a text contain, and find the places of its rare characters."""
     found = Survey()
     totals = np.zeros(CODE_POINTS, np.int64)
     first: list[bytes] = []  # the beginning of the file that is being read
@@ -161,8 +172,15 @@ def survey(corpus: Corpus) -> Survey:
 
 
 def _count(name: str, pieces: Iterator[str], found: Survey, totals: Integers) -> None:
-    """Add one file to what is counted."""
-    file, last, start = _File(name), " ", 0  # start: of the line that is being read, before the block if negative
+    """Add the counts of one file to those of the files before it.
+
+    Args:
+        name: The name of the file.
+        pieces: The text of the file in pieces.
+        found: The result, in which line ends, words, lines and the longest line are updated.
+        totals: (code points,) number of occurrences of each character; updated as well.
+    """
+    file, last, start = _File(name), " ", 0  # start of the current line, negative before the block
     length = 0
     for block in blocks(pieces, BLOCK):
         points = code_points(block)
@@ -185,17 +203,23 @@ def _count(name: str, pieces: Iterator[str], found: Survey, totals: Integers) ->
 
 
 def _note_line(found: Survey, length: int, end: Place) -> None:
-    """A line that is longer than the others of its block, and the place of its end."""
+    """Record a line in `found` if it is the longest one so far.
+
+    Args:
+        found: The result.
+        length: Characters of the line.
+        end: The place of the end of the line.
+    """
     if length > found.longest_line or found.longest_place is None:
         found.longest_line, found.longest_place = length, end._replace(column=1)
 
 
 def _places(corpus: Corpus, wanted: NDArray[np.bool_]) -> dict[str, list[Place]]:
-    """The first places of some characters.
+    """Find the first `MOST_PLACES` places of each of some characters.
 
     Args:
         corpus: The text.
-        wanted: (code points,) which ones.
+        wanted: (code points,) whether to find each character.
     """
     places: dict[str, list[Place]] = {}
     for name, pieces in corpus.files():
@@ -211,7 +235,11 @@ def _places(corpus: Corpus, wanted: NDArray[np.bool_]) -> dict[str, list[Place]]
 
 
 def find_passages(corpus: Corpus, passages: Sequence[str]) -> list[list[Place]]:
-    """Where each of some passages begins in the files, the first `MOST_PLACES` places; CR LF counts as LF."""
+    """Find the places in the files where each of some passages begins.
+
+    Only the first `MOST_PLACES` places of each passage are returned. A line end CR LF in a file
+    counts as LF.
+    """
     places: list[list[Place]] = [[] for _ in passages]
     longest = max(map(len, passages), default=0)
     for name, pieces in corpus.files() if longest else ():
@@ -234,7 +262,7 @@ def find_passages(corpus: Corpus, passages: Sequence[str]) -> list[list[Place]]:
 
 
 def _after(start: Place, text: str) -> Place:
-    """The place after a text that begins at a place."""
+    """Return the place at the end of a text that begins at the place `start`."""
     ends = text.count("\n")
     column = len(text) - text.rfind("\n") if ends else start.column + len(text)
     return Place(start.file, start.line + ends, column)

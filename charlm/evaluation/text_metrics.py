@@ -1,9 +1,11 @@
-"""Metrics of a generated text, compared with those of real text and of n-gram text.
+"""Metrics of a generated text, compared with those of real text and of text by n-gram models.
 
-A metric is a function of a text and of the corpus, registered here; a new one appears by itself
-wherever metrics are printed, drawn or tested. No single metric shows that a text is good: a text
-that repeats one sentence has only valid words, and a text that copies the training text looks real
-by most metrics. All metrics together are hard to satisfy.
+A metric is a function of a text and of a corpus that is registered in this module. A metric that is
+added here appears wherever metrics are printed, drawn or tested, without further changes.
+
+No single metric shows that a text is good. A text that repeats one sentence has only valid words,
+and a text that copies the training text looks real by most metrics. But it is hard to satisfy all
+metrics together.
 """
 
 from __future__ import annotations
@@ -59,16 +61,18 @@ BASELINE_ORDERS = {WEAK_BASELINE: 1, BASELINE: 5}  # orders of the n-gram models
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that describes one aspect of a generated text.
+    """A metric: a number that describes one aspect of a generated text.
 
     Args:
-        name: Its name in files.
-        label: Its name for people.
-        better: Which values are good. For most metrics a good value is neither high nor low, but that of real text.
+        name: The name of the metric in files.
+        label: The name of the metric for people.
+        better: Which values are good. For most metrics a good value is neither high nor low, but
+            near that of real text.
         unit: "fraction", "bits", "characters" or "".
-        needs: What the corpus must have.
-        description: Its definition and its source.
-        function: (text, corpus) to the number; None for a text to which the metric does not apply.
+        needs: What the corpus must have for the metric to make sense.
+        description: The definition of the metric and its source.
+        function: A function of (text, corpus) that computes the number; None for a text to which
+            the metric does not apply.
     """
 
     name: str
@@ -93,10 +97,11 @@ def metric(
     needs: tuple[Need, ...] = (),
     sizes: Sequence[int] = (),
 ) -> Callable[[Callable[..., float | None]], Callable[..., float | None]]:
-    """A decorator that registers a function of (text, corpus) as a metric, with its docstring as the description.
+    """Return a decorator that registers a function of (text, corpus) as a metric.
 
-    With `sizes`, a function of (text, corpus, size) becomes one metric for each size. The size is appended to the name
-    and replaces `{}` in the label and in the docstring.
+    The docstring of the function becomes the description of the metric. With `sizes`, a function of
+    (text, corpus, size) becomes one metric for each size: the size is appended to the name of the
+    function, and replaces `{}` in the label and in the docstring.
     """
 
     def enter(function: Callable[..., float | None]) -> Callable[..., float | None]:
@@ -115,7 +120,7 @@ def metric(
 
 @metric("words that occur in the training text", "higher", "fraction", ("words",))
 def words_in_training_text(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """Fraction of words that occur in the training text (%-IN-TEST-1 of words: Press et al., 2017)."""
+    """Fraction of words that occur in the training text (like %-IN-TEST-1: Press et al., 2017)."""
     return _fraction([word in corpus.training.vocabulary for word in text.words])
 
 
@@ -127,17 +132,18 @@ def words_in_held_out_text(text: TextStatistics, corpus: TextMetrics) -> float |
 
 @metric("word {}-grams that occur in held-out text", "higher", "fraction", ("words", "held-out text"), sizes=(2, 3, 4))
 def word_ngrams_in_held_out_text(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
-    """Fraction of sequences of {} words that occur in the held-out text (%-IN-TEST-{}: Press et al., 2017)."""
+    """Fraction of {}-grams of words that occur in held-out text (%-IN-TEST-{}: Press et al., 2017)."""
     known = corpus.held_out.word_ngrams(size)
     return _fraction([ngram in known for ngram in ngrams(text.words, size)])
 
 
 @metric("divergence of character {}-grams", "lower", "bits", ("held-out text",), sizes=(1, 2, 3, 4))
 def character_divergence(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
-    """Jensen-Shannon divergence between the character {}-grams of the text and of the held-out text.
+    """Jensen-Shannon divergence between the character {}-grams of the text and of held-out text.
 
-    0 bits if all are equally frequent in both texts, 1 bit if no n-gram occurs in both (Lin, 1991; of generated text:
-    Gulrajani et al., 2017). It falls with the length of the texts, so compare only texts of equal length.
+    It is 0 bits if all are equally frequent in both texts, and 1 bit if none occurs in both (Lin,
+    1991; for generated text: Gulrajani et al., 2017). It falls with the length of the texts, so
+    compare only texts of equal length.
     """
     codes, counts = text.character_ngrams(size)
     real_codes, real_counts = corpus.held_out.character_ngrams(size)
@@ -181,9 +187,11 @@ def distinct_lines(text: TextStatistics, corpus: TextMetrics) -> float | None:
 
 @metric("bits per character by a 6-gram model", "near the held-out text", "bits")
 def ngram_bits(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """Bits per character of the text under a 6-gram model of the training text (Cífka et al., 2018, use a network).
+    """Bits per character of the text under a 6-gram model of the training text.
 
-    More bits than held-out text: the text is unlike real text. Fewer: it is more predictable than real text.
+    More bits than for held-out text mean that the text is unlike real text; fewer bits mean that it
+    is more predictable than real text (Cífka et al., 2018, who use a network instead of an n-gram
+    model).
     """
     return corpus.training.model.cross_entropy(text.characters) / math.log(2) if text.text else None
 
@@ -203,7 +211,7 @@ def reverse_ngram_bits(text: TextStatistics, corpus: TextMetrics) -> float | Non
 def distinct_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
     """Number of different {}-grams divided by the number of all {}-grams (Li et al., 2016).
 
-    They consist of words (of characters, if spaces do not separate words).
+    The n-grams consist of words, or of characters if spaces do not separate words.
     """
     runs = ngrams(corpus.tokens(text), size)
     return len(set(runs)) / len(runs) if runs else None
@@ -228,10 +236,10 @@ def compression_ratio(text: TextStatistics, corpus: TextMetrics) -> float | None
 
 @metric("Zipf's exponent", "near the held-out text", "", ("many tokens",))
 def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """The exponent s in frequency ~ rank ** -s of words.
+    """The exponent s of Zipf's law for the words of the text: frequency ~ rank ** -s.
 
-    Characters count as words if spaces do not separate words. Estimated by maximum likelihood
-    (Zipf, 1949; of texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    Characters count as words if spaces do not separate words. The exponent is estimated by maximum
+    likelihood (Zipf, 1949; for texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
     """
     frequencies = np.array(sorted(Counter(corpus.tokens(text)).values(), reverse=True))
     if len(frequencies) < 2:
@@ -248,11 +256,11 @@ def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
 
 @metric("Heaps' exponent", "near the held-out text", "", ("many tokens",))
 def heaps_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """The exponent b in vocabulary ~ n ** b of n words.
+    """The exponent b of Heaps' law: n words contain about n ** b different ones, up to a factor.
 
-    Characters count as words if spaces do not separate words. Estimated by a least-squares fit of
-    the logarithms, over the whole text and its first 1/2, 1/4, ... 1/32 (Heaps, 1978; of texts by
-    recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    Characters count as words if spaces do not separate words. The exponent is estimated by a
+    least-squares fit of the logarithms for the whole text and its first 1/2, 1/4, ... 1/32 (Heaps,
+    1978; for texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
     """
     tokens = corpus.tokens(text)
     lengths = [len(tokens) >> halvings for halvings in range(6)]
@@ -288,32 +296,39 @@ def _fraction(flags: Sequence[bool] | NDArray[np.bool_]) -> float | None:
 
 
 class TextMetrics:
-    """Scores generated texts of one corpus; what does not depend on the generated text is computed once.
+    """A corpus whose generated texts are scored by all metrics.
 
-    Every text is scored on its first `size` characters, because most metrics depend on the length. The same number of
-    characters is set aside from the held-out text and scored like generated text: this is the reference, the score of
-    a perfect model. No metric compares a text with these characters. They come from `PIECES` places
-    of the held-out text (if its items are lines, these are shuffled first). If the held-out text is
-    shorter than twice `size`, half of it is set aside and `size` is lowered to that; if it has
-    fewer than `LEAST_HELD_OUT` characters, it is not used, and the metrics that need it are left
-    out.
+    Everything that does not depend on the generated text is computed only once.
+
+    Every text is scored on its first `size` characters, because most metrics depend on the length.
+    As many characters of the held-out text are set aside and scored like generated text. This is
+    the reference: a perfect model would reach its scores. No metric compares a text with the
+    characters that are set aside. They come from `PIECES` places of the held-out text; if its items
+    are lines, the lines are shuffled first.
+
+    If the held-out text is shorter than twice `size`, half of it is set aside and `size` is lowered
+    to this length. If it has fewer than `LEAST_HELD_OUT` characters, it is not used, and the
+    metrics that need it are left out.
 
     Args:
-        train_text: What the model has learnt from. Only its first `MOST_TRAINING` characters are
-            used.
-        held_out_text: What the model has not seen. Only its first `MOST_HELD_OUT` characters are used.
-        unit: What the texts consist of; items follow one another with a separator between them.
-        seed: Seed of the baselines and of the order of lines.
+        train_text: The text on which the model was trained. Only its first `MOST_TRAINING`
+            characters are used.
+        held_out_text: Text that the model has not seen. Only its first `MOST_HELD_OUT` characters
+            are used.
+        unit: What the texts consist of: one stream, lines or documents. Between items stands a
+            separator.
+        seed: Seed for the text of the n-gram models (baselines) and for the order of lines.
         size: Characters of a text that are scored.
 
     Attributes:
         size: Characters of a text that are scored, at most half of the held-out text.
-        references: Scores by metric of the texts in `COMPARED`, all of `size` characters: the reference (empty without
-            held-out text) and the baselines.
+        references: The scores of each text in `COMPARED`, by the name of the text and of the
+            metric. The scores of the reference are empty without held-out text.
         left_out: The metrics that make no sense for this corpus, each with the reason.
-        alphabet: Ids of the characters of both texts.
-        training: The training text that generated text is compared with.
-        held_out: The held-out text that generated text is compared with, without the reference.
+        alphabet: Ids of the characters of the training text and the held-out text.
+        training: The training text with which generated text is compared.
+        held_out: The held-out text with which generated text is compared, without the characters
+            that are set aside.
     """
 
     def __init__(
@@ -352,18 +367,29 @@ class TextMetrics:
             self.references[name] = self.score(self.alphabet.decode(sample))
 
     def score(self, text: str) -> dict[str, float]:
-        """The scores of a generated text by metric, without the metrics that are left out or do not apply to it."""
+        """Return the scores of a generated text by the name of the metric.
+
+        Metrics that are left out for this corpus, or that do not apply to this text, are missing.
+        """
         statistics = TextStatistics(text[: self.size], self.alphabet)
         values = {name: metric(statistics, self) for name, metric in metrics.items() if name not in self.left_out}
         return {name: value for name, value in values.items() if value is not None}
 
     def tokens(self, text: TextStatistics) -> Sequence[str]:
-        """The tokens of a text: its words, or its characters if spaces do not separate words in the corpus."""
+        """Return the words of a text, or its characters if the corpus has no words.
+
+        A corpus has no words if spaces do not separate them, or if each line is a single word.
+        """
         return text.text if "words" in self._missing else text.words
 
 
 def _set_aside(text: str, size: int) -> tuple[str, str]:
-    """`size` characters of a text (at most half of it) from `PIECES` places, and the rest of the text."""
+    """Divide a text into two parts: `size` characters from `PIECES` places of it, and the rest.
+
+    Args:
+        text: The text.
+        size: Number of characters, at most half of the text.
+    """
     excerpt, rest = [], []
     for piece in range(PIECES):
         block = text[len(text) * piece // PIECES : len(text) * (piece + 1) // PIECES]
@@ -376,7 +402,12 @@ def _set_aside(text: str, size: int) -> tuple[str, str]:
 
 
 def _missing(training: TextStatistics, held_out: TextStatistics, unit: Unit) -> dict[Need, str]:
-    """What metrics may need and the corpus does not have, each with the reason."""
+    """Return which needs of metrics the corpus does not fulfil, each with the reason.
+
+    Args:
+        training, held_out: The two texts of the corpus.
+        unit: What the texts consist of.
+    """
     missing: dict[Need, str] = {}
     if not held_out.text:
         missing["held-out text"] = f"the held-out text has fewer than {LEAST_HELD_OUT} characters"

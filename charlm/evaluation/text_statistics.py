@@ -1,4 +1,4 @@
-"""What text metrics are computed from: the characters of a text as ids, its words, n-grams and substrings."""
+"""Properties of a text from which text metrics are computed: its characters, words and n-grams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from charlm.evaluation.ngram import NGramCounts, NGramModel
 from charlm.evaluation.overlap import Overlap, SubstringIndex
 
-ORDER = 6  # of the character n-gram model of a text
+ORDER = 6  # order of the character n-gram model of a text
 MOST_COUNTED = 3_000_000  # first characters of a text, to which its n-gram models are fitted
 BLOCK = 1 << 20  # characters converted at once, because this needs many times their memory
 
@@ -30,15 +30,18 @@ LONGEST_UNSPACED_WORDS = 4  # the same for unspaced scripts, whose texts may hav
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """The Unicode code points of a text, (characters,)."""
+    """Return the Unicode code point of each character of a text, (characters,)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 class Alphabet:
-    """Ids of characters: from 0 in the order of code points, and a last one for every unknown character.
+    """A mapping between characters and ids.
+
+    The ids start at 0 and follow the order of the code points. All characters that are not known
+    share one more id, the last one.
 
     Args:
-        texts: The texts whose characters get ids of their own.
+        texts: The texts whose characters are known.
     """
 
     def __init__(self, *texts: str) -> None:
@@ -51,23 +54,26 @@ class Alphabet:
         self._ids[self.known] = np.arange(len(self.known))
 
     def __len__(self) -> int:
-        """The number of ids, including that of unknown characters."""
+        """Return the number of ids, including the one for unknown characters."""
         return len(self.known) + 1
 
     def encode(self, text: str) -> NDArray[Any]:
-        """The id of each character, (characters,), in the smallest unsigned type that holds them."""
+        """Return the id of each character of a text, (characters,), as small unsigned integers."""
         ids = np.empty(len(text), self._ids.dtype)
         for start in range(0, len(text), BLOCK):
             ids[start : start + BLOCK] = self._ids[code_points(text[start : start + BLOCK])]
         return ids
 
     def decode(self, ids: NDArray[Any]) -> str:
-        """The text of ids, all of them of known characters."""
+        """Return the text that some ids encode; all of them must be ids of known characters."""
         return self.known[ids].astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text: runs of letters, marks and digits, with apostrophes and hyphens inside them.
+    """Return the words of a text.
+
+    A word is a sequence of letters, combining marks and digits, with apostrophes, hyphens and
+    underscores only inside it.
 
     >>> words("'Tis well-known: 3 don't.")
     ['Tis', 'well-known', '3', "don't"]
@@ -76,13 +82,13 @@ def words(text: str) -> list[str]:
 
 
 def _parts(text: str) -> list[str]:
-    """The pieces of a text between characters that cannot belong to words."""
+    """Split a text at all characters that cannot belong to a word."""
     separators = {ord(character): " " for character in set(text) if not _belongs_to_word(character)}
     return text.translate(separators).split()
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Cut a text into blocks of about `BLOCK` characters, at white space and not in words."""
+    """Cut a text into blocks of about `BLOCK` characters, only at white space, not inside words."""
     start = 0
     while len(text) - start > BLOCK:
         space = SPACE.search(text, start + BLOCK)
@@ -102,7 +108,7 @@ def _is_word(part: str) -> bool:
 
 
 def has_words(text: str) -> bool:
-    """Whether spaces separate the words of a text; in Chinese, in Thai or in a genome they do not."""
+    """Return whether spaces separate the words of a text; in Chinese or a genome they do not."""
     parts = text.split()
     if not parts:
         return False
@@ -112,11 +118,11 @@ def has_words(text: str) -> bool:
 
 
 class TextStatistics:
-    """A text and what text metrics need of it, each computed on first use.
+    """A text with the properties that text metrics need, each of which is computed on first use.
 
     Args:
         text: The text.
-        alphabet: Ids of its characters.
+        alphabet: Ids of the characters of the text.
     """
 
     def __init__(self, text: str, alphabet: Alphabet) -> None:
@@ -128,17 +134,17 @@ class TextStatistics:
 
     @cached_property
     def characters(self) -> NDArray[Any]:
-        """The ids of its characters, (characters,)."""
+        """The ids of the characters of the text, (characters,)."""
         return self.alphabet.encode(self.text)
 
     @cached_property
     def words(self) -> list[str]:
-        """Its words, in order."""
+        """The words of the text in order."""
         return words(self.text)
 
     @cached_property
     def vocabulary(self) -> set[str]:
-        """Its different words."""
+        """The different words of the text."""
         parts: set[str] = set()
         for block in _blocks(self.text):
             parts.update(_parts(block))
@@ -146,32 +152,38 @@ class TextStatistics:
 
     @cached_property
     def lines(self) -> list[str]:
-        """Its lines, without the empty ones."""
+        """The lines of the text, without empty lines."""
         return [line for line in self.text.split("\n") if line]
 
     @cached_property
     def different_lines(self) -> set[str]:
-        """Its different lines."""
+        """The different lines of the text, without the empty line."""
         return set(self.lines)
 
     @cached_property
     def model(self) -> NGramModel:
-        """An n-gram model of its characters, at most the first `MOST_COUNTED`; the text must not be empty."""
+        """An n-gram model of the characters of the text, which must not be empty.
+
+        It is fitted to at most the first `MOST_COUNTED` characters.
+        """
         return NGramModel(NGramCounts(self.characters[:MOST_COUNTED], ORDER, len(self.alphabet)))
 
     @cached_property
     def index(self) -> SubstringIndex:
-        """An index of its substrings."""
+        """An index of the substrings of the text."""
         return SubstringIndex(self.characters, len(self.alphabet))
 
     def overlap(self, source: TextStatistics) -> Overlap:
-        """The substrings of this text that occur in another."""
+        """Return the substrings of this text that also occur in another text, the source."""
         if source not in self._overlaps:
             self._overlaps[source] = Overlap(source.index, self.characters)
         return self._overlaps[source]
 
     def character_ngrams(self, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Its different character n-grams of a length, coded as ascending numbers, and how often each occurs."""
+        """Return the different n-grams of `length` characters of the text with their frequencies.
+
+        Both arrays are (n-grams,). The n-grams are encoded as numbers, in ascending order.
+        """
         if length not in self._character_ngrams:
             base = np.uint64(len(self.alphabet) | 1)  # odd: past 64 bits, different n-grams rarely share a code
             codes = np.zeros(max(0, len(self.characters) - length + 1), np.uint64)
@@ -182,14 +194,14 @@ class TextStatistics:
         return self._character_ngrams[length]
 
     def word_ngrams(self, length: int) -> set[tuple[str, ...]]:
-        """The set of its word n-grams of a length."""
+        """Return the different n-grams of `length` words of the text."""
         if length not in self._word_ngrams:
             self._word_ngrams[length] = set(ngrams(self.words, length))
         return self._word_ngrams[length]
 
 
 def ngrams(tokens: Sequence[str], length: int) -> list[tuple[str, ...]]:
-    """All n-grams of `length` tokens, in order.
+    """Return all n-grams of `length` tokens in order.
 
     >>> ngrams("abc", 2)
     [('a', 'b'), ('b', 'c')]

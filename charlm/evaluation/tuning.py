@@ -1,8 +1,9 @@
-"""The settings of an evaluation protocol that are tuned on the validation text.
+"""Tuning of the settings of an evaluation protocol on the validation text.
 
-1. The softmax temperature, for the protocol without a cache and with the trained weights.
-2. Learning rate and decay of dynamic evaluation: first the rate, then the decay at the best rate, then the rate again.
-3. Flatness and weight of the neural cache, all pairs of a grid at once.
+1. The softmax temperature is tuned without a cache and without training the weights on the text.
+2. For dynamic evaluation, the learning rate is tuned first, then the decay at the best rate, then
+   the rate again.
+3. For the neural cache, all pairs of a grid of flatness and weight are tried at once.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ def tuned(
     validation: TokenStream | None,
     progress: Progress = no_progress,
 ) -> Protocol:
-    """The protocol with a value for every setting that was left to be tuned.
+    """Return a protocol in which every setting has a value; those that are None are tuned.
 
     Args:
-        protocol: A setting that is None is tuned.
+        protocol: The protocol, in which some settings may be None.
         model: The model.
         train: The training text, for dynamic evaluation.
-        validation: The validation text of the run; None: there is none.
-        progress: Told what is tuned.
+        validation: The validation text of the run; None if there is none.
+        progress: Called with the progress of each evaluation.
 
     Raises:
-        CharlmError: there is no validation text to tune on.
+        CharlmError: a setting must be tuned and there is no validation text.
     """
     if protocol.name == "dynamic" and protocol.dynamic.segment is None:
         segment = SEGMENT if model.vocab_size <= SMALL_VOCABULARY else SHORT_SEGMENT
@@ -86,7 +87,11 @@ def _called_tuning(progress: Progress) -> Progress:
 
 
 def first_tokens(stream: TokenStream, most: int) -> TokenStream:
-    """The first tokens of a text; what is counted of it is only the number of tokens."""
+    """Return the first `most` tokens of a text.
+
+    In a shortened text, only the number of tokens is correct in the counts; those of characters,
+    bytes and words are 0.
+    """
     if len(stream) <= most:
         return stream
     starts = None if stream.starts is None else stream.starts[stream.starts < most - 1]
@@ -96,7 +101,16 @@ def first_tokens(stream: TokenStream, most: int) -> TokenStream:
 def best_temperature(
     model: LanguageModel, text: TokenStream, protocol: Protocol, progress: Progress = no_progress
 ) -> float:
-    """The softmax temperature that gives a text the smallest loss, to about a thousandth."""
+    """Return the softmax temperature with which a model has the smallest loss on a text.
+
+    The temperature is exact to about a thousandth.
+
+    Args:
+        model: The model.
+        text: The text.
+        protocol: How the text is read; its own temperature is ignored.
+        progress: Called with the number of tokens read.
+    """
     ids = torch.from_numpy(np.asarray(text.ids).astype(np.int64))
     nats = np.zeros((len(TEMPERATURES), len(text)))
 
@@ -141,7 +155,11 @@ def _tune_dynamic(
 
 
 def _tune_cache(protocol: Protocol, model: LanguageModel, text: TokenStream, progress: Progress) -> Protocol:
-    """Try all pairs of a grid: the probabilities of model and cache are found once, and mixed with each weight."""
+    """Find the best flatness and weight of the neural cache by trying all pairs of a grid.
+
+    For each flatness, the probabilities by model and by cache are computed once and then mixed with
+    every weight.
+    """
     config = protocol.cache
     flatnesses = FLATNESSES if config.flatness is None else (config.flatness,)
     weights = np.array(WEIGHTS if config.weight is None else (config.weight,))[:, None]

@@ -1,8 +1,9 @@
 """A verdict on a run: a few sentences for a beginner, computed from the numbers of the run.
 
-1. `trend`: whether the loss still falls, has converged or rises, and since which epoch.
-2. `comparison`: how close the generated text is to held-out text, and whether it was copied.
-3. `advise`: the one command that is most worth trying next.
+1. `trend` finds out whether the loss still falls, has converged or rises, and since which epoch.
+2. The functions of `comparison` describe how close the generated text is to held-out text, and
+   whether it was copied from the training text.
+3. `advise` names the one command that is most worth trying next.
 """
 
 from __future__ import annotations
@@ -57,20 +58,23 @@ NARROW = 64
 
 @dataclass(frozen=True)
 class Evidence:
-    """The numbers of a run that its verdict is computed from.
+    """The numbers of a run from which its verdict is computed.
 
     Args:
         run: Path of the run directory, for the advised command.
-        config: The resolved settings.
-        epochs, steps, seconds: How long it was trained.
+        config: The settings of the run, all of which have a value.
+        epochs, steps, seconds: How long the run was trained.
         training: Training loss in nats per token.
         validation: Validation loss in nats per token.
-        stale_validations: Validations since the best one, as the training counted them.
+        stale_validations: Number of validations since the one with the lowest loss, as the training
+            counted them.
         validation_text: Whether the run has a validation text.
-        bits_per_character: Of the validation text under the best weights; None without validation.
+        bits_per_character: The loss on the validation text with the best weights, in bits per
+            character; None without validation.
         scores: Text metrics of the newest samples.
-        references: Text metrics of the reference and of the baselines.
-        scored_size: Characters of each text that the text metrics are computed from; 0 if there are none.
+        references: Text metrics of the reference and of the baselines (see `text_metrics`).
+        scored_size: Characters of each text from which the text metrics are computed; 0 if there
+            are no metrics.
         skipped: Optimiser steps that were skipped because a loss or a gradient was not finite.
     """
 
@@ -91,22 +95,26 @@ class Evidence:
 
     @cached_property
     def limits(self) -> Limits:
-        """The limits that end the run, as its training applies them."""
+        """The limits (of epochs, steps, time or patience) that end the training of the run."""
         return Limits.of(self.config.trainer, self.config.checkpoint)
 
     @property
     def end(self) -> Limit | None:
-        """The limit that ended the run; None if it has not reached any."""
+        """The limit that ended the run; None if the run has not reached any limit."""
         return self.limits.reached(self.epochs, self.steps, self.seconds, self.stale_validations)
 
     @property
     def fraction(self) -> float:
-        """The part of the run that is done, from 0 to 1, by the limit that is closest."""
+        """The fraction of the run that is done, from 0 to 1, by the limit that is closest."""
         return 1.0 if self.end else self.limits.fraction(self.epochs, self.steps, self.seconds)
 
     @property
     def tokens(self) -> float:
-        """Tokens of the training text, from what a step reads; NaN for items, which do not fill their windows."""
+        """The approximate number of tokens of the training text.
+
+        It is computed from the tokens that the run has read and the number of epochs. It is NaN for
+        a text of items, because items do not fill their windows.
+        """
         data = self.config.data
         if data.unit != "stream" or not self.epochs or None in (data.batch_size, data.seq_length):
             return math.nan
@@ -116,13 +124,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Trend:
-    """How the losses changed.
+    """The change of the losses of a run.
 
     Args:
         state: The diagnosis.
         since: The epoch from which the change is computed.
-        before, after: Validation loss (training loss if there is no other) at that epoch and at the end.
-        training_before, training_after: Training loss at that epoch and at the end.
+        before, after: Validation loss at that epoch and at the end of the run; training loss if
+            there is no validation.
+        training_before, training_after: Training loss at that epoch and at the end of the run.
     """
 
     state: State
@@ -134,16 +143,16 @@ class Trend:
 
     @property
     def change(self) -> float:
-        """Relative change of the loss; negative if it fell."""
+        """The relative change of the loss; negative if the loss fell."""
         return self.after / self.before - 1
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to try next.
+    """A command that is worth trying next.
 
     Args:
-        sentence: What the command does and why; ends with a colon.
+        sentence: What the command does and why; the sentence ends with a colon.
         command: The command, for a shell.
     """
 
@@ -153,7 +162,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The diagnosis of a run, as a label and in sentences, and what to try next."""
+    """The verdict on a run: its diagnosis, as a label and in sentences, and advice."""
 
     state: State
     sentences: list[str]
@@ -179,14 +188,21 @@ def verdict(evidence: Evidence) -> Verdict:
 
 
 def trend(training: Curve, validation: Curve, end: Limit | None = None, steps: float = math.inf) -> Trend:
-    """Diagnose the losses of a run after `steps` optimiser steps; `end` is the limit that ended it.
+    """Diagnose a run from its training and validation losses.
 
-    A run over-fits if its validation loss has risen by the fraction `CHANGE` above its lowest value
-    and its training loss has not; it gets worse if both have. Otherwise, a run that patience has
-    ended (early stopping) has converged. Any other run still improves if its validation loss fell
-    by more than `CHANGE` in the last quarter of the training, and has converged if not. It is too
-    early to judge if the first validation was in the last quarter, and too early to call a run
-    converged after fewer than `FEW_STEPS` steps.
+    - Over-fitting: the last validation loss is above the lowest one by at least the fraction
+      `CHANGE`, and the training loss has not risen as well.
+    - Getting worse: both losses have risen by this fraction.
+    - Converged: neither of these, and the run was stopped early because of `patience`.
+    - Still improving: in the last quarter of any other run, the validation loss fell by more than
+      `CHANGE`. If it did not, the run has converged.
+    - Too early: the first validation was in the last quarter, or the run would have converged after
+      fewer than `FEW_STEPS` optimiser steps.
+
+    Args:
+        training, validation: The losses.
+        end: The limit that ended the run; None if it has not ended.
+        steps: Optimiser steps of the run.
     """
     if not validation:
         if not training:
@@ -214,14 +230,15 @@ def trend(training: Curve, validation: Curve, end: Limit | None = None, steps: f
 
 
 def _lowest(curve: Curve) -> int:
-    """The index of the lowest value."""
+    """Return the index of the lowest value of a curve."""
     return min(range(len(curve)), key=lambda index: curve[index][1])
 
 
 def _level(curve: Curve, epoch: float) -> float:
-    """The value of a noisy curve at an epoch.
+    """Return the smoothed value of a noisy curve at an epoch.
 
-    It is the mean over the tenth of the training before that epoch, or else the nearest value.
+    The value is the mean over the preceding tenth of the training. If the curve has no value there,
+    it is the value at the nearest epoch.
     """
     if not curve:
         return math.nan
@@ -304,7 +321,7 @@ def _describe_prediction(evidence: Evidence) -> list[str]:
 
 
 def advise(evidence: Evidence, found: Trend) -> Advice:
-    """The command that is most worth trying next."""
+    """Return the command that is most worth trying next."""
     config = evidence.config
     if evidence.end is None:
         return Advice("Next, continue the training to its end:", _resume(evidence))
@@ -364,20 +381,23 @@ def _resume(evidence: Evidence, **changes: Any) -> str:
 
 
 def _train_again(evidence: Evidence, **changes: Any) -> str:
-    """The command for a new run with the settings of this one, some of them changed."""
+    """Return the command for a new run with the settings of this one, some of which are changed."""
     line = command("train", config=f"{evidence.run}/config.yaml", **changes)
     return f"{line} < TEXT" if "-" in evidence.config.data.text else line
 
 
 def _with_more_text(evidence: Evidence) -> str:
-    """The command for a new run with the settings of this one on its text and another one."""
+    """Return the command for a new run with the same settings, on the same text and MORE_TEXT."""
     texts = evidence.config.data.text
     line = command("train", *texts, "MORE_TEXT", config=f"{evidence.run}/config.yaml")
     return f"{line} < TEXT" if "-" in texts else line
 
 
 def _width(config: Config, factor: float) -> dict[str, Any]:
-    """The changed settings for a network `factor` times as wide, with random initial weights."""
+    """Return the settings to change for a network that is `factor` times as wide.
+
+    The new network starts from random weights.
+    """
     wide = max(1, round(factor * config.model.hidden))
     changes: dict[str, Any] = {"model__hidden": wide}
     if config.model.embedding == config.model.hidden:
@@ -389,7 +409,10 @@ def _width(config: Config, factor: float) -> dict[str, Any]:
 
 
 def _twice(evidence: Evidence) -> dict[str, Any]:
-    """The setting that lets a run train for twice as long."""
+    """Return the setting with which the run trains for twice as long.
+
+    This is the doubled limit that ended the run.
+    """
     limits = evidence.config.trainer
     match evidence.end:
         case "epochs":

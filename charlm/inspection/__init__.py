@@ -1,1 +1,5 @@
-"""Measurements inside a network: `gates` records gate values, `memory` how far back predictions depend on the text."""
+"""Measurements inside a network.
+
+`gates` records the values of gates; `memory` measures how far back in the text predictions depend
+on it.
+"""

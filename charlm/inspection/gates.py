@@ -1,4 +1,4 @@
-"""The gates of a network: how open each is, and how often it is saturated."""
+"""Measurements of the gates of a network: how open each gate is, and how often it is saturated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ CLOSED, OPEN = 0.05, 0.95
 
 
 class Recording(TorchFunctions):
-    """The functions of a cell's step, which also record the value of every sigmoid, that is, of every gate."""
+    """The mathematical functions for the step of a cell, with a sigmoid that records its values.
+
+    In a cell, a sigmoid is always a gate. So `values` holds the values of all gates in the order in
+    which the step computes them.
+    """
 
     def __init__(self) -> None:
         self.values: list[Tensor] = []
@@ -28,15 +32,18 @@ class Recording(TorchFunctions):
 
 @torch.no_grad()
 def gate_activations(model: LanguageModel, ids: Tensor, state: Tensor | None = None) -> list[dict[str, Tensor]]:
-    """The values of every gate while the network reads a window, computed by the cell's own step.
+    """Return the values of all gates while a network reads a window.
+
+    They are recorded while the cell computes its steps as usual.
 
     Args:
-        model: The network, in any mode; dropout is off.
-        ids: (lanes, time).
-        state: The state before the window; None: the zero state.
+        model: The network, in training or evaluation mode; dropout is switched off during the call.
+        ids: (lanes, time) the tokens of the window.
+        state: The recurrent state before the window; None: the zero state.
 
     Returns:
-        For each layer the gates by name, each (lanes, time, units); empty for a cell without gates.
+        For each layer, a dictionary from the name of a gate to its values, (lanes, time, units). It
+        is empty for a cell without gates.
     """
     if not model.cell.gated:
         return [{} for _ in model.layers]
@@ -53,7 +60,10 @@ def gate_activations(model: LanguageModel, ids: Tensor, state: Tensor | None = N
 
 
 def saturation(values: Tensor) -> tuple[float, float]:
-    """The fractions of a gate's values (any shape) below `CLOSED` and above `OPEN`, from 0 to 1."""
+    """Return the fractions of a gate's values that are below `CLOSED` and above `OPEN`.
+
+    Both are numbers from 0 to 1; `values` may have any shape.
+    """
     return float((values < CLOSED).double().mean()), float((values > OPEN).double().mean())
 
 

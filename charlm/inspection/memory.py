@@ -1,6 +1,7 @@
-"""How far back a network looks: how far gradients reach in training, and how much context lowers the loss.
+"""Measurements of how far back a network looks.
 
-Both are computed through `LanguageModel.hidden`, in the same way for every cell.
+One measures how far gradients reach back in training, the other how much a longer context lowers
+the loss. Both use `LanguageModel.hidden`, in the same way for every cell.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ DISTANCES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
 def excerpts(ids: NDArray[Any], count: int, length: int) -> Tensor:
-    """Evenly spaced pieces of a text, (count, length) int64; fewer if the text is too short for `count` of them.
+    """Return evenly spaced pieces of a text, (count, length) int64.
+
+    There are fewer than `count` pieces if the text is too short for so many without overlap.
 
     Raises:
         ValueError: the text is shorter than one piece.
@@ -37,20 +40,23 @@ def excerpts(ids: NDArray[Any], count: int, length: int) -> Tensor:
 def gradient_through_time(
     model: LanguageModel, ids: Tensor, distances: Sequence[int] = DISTANCES
 ) -> tuple[list[int], Tensor]:
-    """The gradient of the loss of one token with respect to earlier states: |dL_T / dh_t| by the distance T - t.
+    """Compute the gradient of the loss of one token with respect to earlier states of the network.
 
-    If the norm falls exponentially with the distance, gradients vanish, and dependencies over long distances cannot be
-    learnt (Hochreiter, 1991; Bengio et al., 1994; Pascanu et al., 2013). h_t is the whole state of a layer after token
-    t (of an LSTM: h and c); the states of the other layers at t are held fixed.
+    With L_T the loss after token T and h_t the state after token t, this is the norm |dL_T / dh_t|
+    at each distance T - t. h_t is the whole state of one layer (for an LSTM: h and c), while the
+    states of the other layers at t are held fixed. If the norm falls exponentially with the
+    distance, gradients vanish, and dependencies over long distances cannot be learnt (Hochreiter,
+    1991; Bengio et al., 1994; Pascanu et al., 2013).
 
     Args:
-        model: The network, in any mode; dropout is off.
-        ids: (lanes, T + 1): the loss is that of the last token, given all tokens before it and the zero state.
-        distances: Values of T - t; values of T or more are left out.
+        model: The network, in training or evaluation mode; dropout is switched off during the call.
+        ids: (lanes, T + 1) token ids. The loss is that of the last token, given all tokens before
+            it and the zero state.
+        distances: The values of T - t; those of T or more are left out.
 
     Returns:
-        The distances in ascending order, and for each layer and distance the Euclidean norm of the gradient, averaged
-        over the lanes: (layers, distances) float64.
+        The distances in ascending order; and for each layer and distance the Euclidean norm of the
+        gradient, averaged over the lanes, (layers, distances) float64.
     """
     device = next(model.parameters()).device
     inputs, targets = ids[:, :-1].to(device), ids[:, -1].to(device)
@@ -78,20 +84,22 @@ def gradient_through_time(
 def memory_horizon(
     model: LanguageModel, ids: NDArray[Any], *, longest: int = 256, blocks: int = 4
 ) -> tuple[list[int], list[float]]:
-    """The loss of the same tokens with contexts of 1, 2, 4, ... tokens before each of them.
+    """Compute the loss of the same tokens with contexts of 1, 2, 4, ... tokens before each of them.
 
-    The context at which the loss stops falling is the length of the network's memory (compare Khandelwal et al., 2018,
-    "Sharp nearby, fuzzy far away"). With a context of c, each token is predicted from the zero state and the c to
-    2 c - 1 tokens before it.
+    The context at which the loss stops falling is the length of the network's memory (compare
+    Khandelwal et al., 2018, "Sharp nearby, fuzzy far away"). With a context of c, the network
+    starts from the zero state and has read c to 2 c - 1 tokens before it predicts a token.
 
     Args:
-        model: The network, in any mode; dropout is off.
-        ids: (tokens,), a text read as one stream.
-        longest: The longest context, a power of two; it is halved until the text holds a block and its context.
+        model: The network, in training or evaluation mode; dropout is switched off during the call.
+        ids: (tokens,) a text, which is read as one stream.
+        longest: The longest context, a power of two. It is halved until twice this number of tokens
+            fits into the text.
         blocks: Number of blocks of `longest` tokens that are predicted.
 
     Returns:
-        The contexts, and the loss with each in nats per token; empty for a text of one token.
+        The contexts, and the loss with each of them in nats per token; both are empty for a text of
+        one token.
     """
     while longest * 2 > len(ids):
         longest //= 2
