@@ -131,7 +131,7 @@ class Attribution:
 
     @property
     def confusion(self) -> dict[str, Counter[str]]:
-        """The number of texts by label and then by best model (confusion table)."""
+        """The confusion table: for each label, the number of its texts by best model."""
         assert self.labels is not None
         table: dict[str, Counter[str]] = {name: Counter() for name in self.models if name in set(self.labels)}
         for label, best in zip(self.labels, self.best.tolist(), strict=True):

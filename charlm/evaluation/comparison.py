@@ -1,4 +1,4 @@
-"""How a generated text compares with real text and with the text of an n-gram model, in numbers and in sentences."""
+"""Comparison of a generated text with real text and with text of an n-gram model, in words."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Drift:
 
     @property
     def spread(self) -> float:
-        """The variation of the training blocks: standard deviation divided by mean."""
+        """The standard deviation of the values of `training`, divided by their mean."""
         return float(np.std(self.training) / np.mean(self.training))
 
     @property
@@ -72,8 +72,8 @@ class Drift:
         """The place where the text clearly gets harder or easier to predict; None if there is none.
 
         The place divides all blocks into two parts such that the variance within the parts is
-        smallest. It is clear if the division explains more than half of the variance of all blocks,
-        and if the means of the two parts differ by more than 5 %.
+        smallest. The change is clear if this division explains more than half of the variance of
+        all blocks, and if the means of the two parts differ by more than 5 %.
         """
         bits = np.array([*self.training, *self.validation])
         if len(bits) < 4 or not np.var(bits):

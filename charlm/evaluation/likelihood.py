@@ -297,7 +297,7 @@ class _Reading:
                 yield start, self._gather([start], min(size, last - start)), start == first
 
     def _gather(self, starts: Sequence[int], size: int) -> Tensor:
-        """Return the `size + 1` ids from each of the positions `starts` on, (starts, size + 1)."""
+        """Return `size + 1` token ids from each position in `starts` on, (starts, size + 1)."""
         self._resident += len(starts) * PAGE
         if self._resident > RESIDENT:  # pages that were read count as memory
             self._resident = 0

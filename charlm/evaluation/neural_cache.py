@@ -90,7 +90,7 @@ def cache_shares(products: Tensor, flatness: float) -> Tensor:
 
     Args:
         products: (time, places) the dot products that `NeuralCache.similarities` returns.
-        flatness: The factor of the dot products.
+        flatness: The factor by which the dot products are multiplied.
     """
     scaled = torch.where(products.isinf(), products, products * flatness)  # 0 * inf is not a number
     return torch.nan_to_num(torch.softmax(scaled, 1), nan=0.0)

@@ -253,7 +253,7 @@ def _kneser_ney(level: _Level, strength: float, longest: bool) -> _Smoothed:
 
     Args:
         level: The counts.
-        strength: A factor of the estimated discounts.
+        strength: The factor by which the estimated discounts are multiplied.
         longest: Whether the contexts of the level are the longest ones of the model.
     """
     counts = level.occurrences if longest or level.predecessors is None else level.predecessors
@@ -274,7 +274,7 @@ def _witten_bell(level: _Level, strength: float, longest: bool) -> _Smoothed:
 
     Args:
         level: The counts.
-        strength: A factor of k.
+        strength: The factor by which k is multiplied.
         longest: Not used; `_kneser_ney` needs it.
     """
     counts, contexts = level.occurrences, level.context_of_pair
@@ -300,8 +300,8 @@ class NGramModel:
         order: Tokens of the longest n-gram; a model of order 1 uses only token frequencies. None:
             the order of the counts.
         smoothing: How the probabilities after contexts of different length are combined.
-        strength: A factor of the probability that a context passes to the next shorter one; 1: as
-            the smoothing estimates it.
+        strength: How much probability a context passes to the next shorter one; 1: as much as the
+            smoothing estimates, a higher value: more.
     """
 
     def __init__(
@@ -386,7 +386,7 @@ class NGramModel:
 
     @cached_property
     def _cumulative(self) -> list[Numbers]:
-        """For each level, the sum of `kept` over all pairs before each pair, (pairs + 1,)."""
+        """The cumulative sums of `kept` over the pairs of each level, from 0 on, (pairs + 1,)."""
         return [np.concatenate([[0], np.cumsum(level.kept[:-1])]) for level in self._levels]
 
 

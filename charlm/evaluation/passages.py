@@ -98,7 +98,7 @@ def _copies(flags: Flags, text: str, source: str, *, same: bool) -> Copies:
 
 
 def _passage(text: str, source: str, start: int, *, same: bool) -> Passage | None:
-    """Return the longest passage around a position of a text that also occurs at another place.
+    """Return the passage around a position of a text that also occurs at another place.
 
     The other place is the first one in the source that has the same `SPAN` characters as the text
     from `start` on. From there the passage is extended in both directions as far as the two places

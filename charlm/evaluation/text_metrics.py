@@ -132,7 +132,7 @@ def words_in_held_out_text(text: TextStatistics, corpus: TextMetrics) -> float |
 
 @metric("word {}-grams that occur in held-out text", "higher", "fraction", ("words", "held-out text"), sizes=(2, 3, 4))
 def word_ngrams_in_held_out_text(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
-    """Fraction of {}-grams of words that occur in held-out text (%-IN-TEST-{}: Press et al., 2017)."""
+    """Fraction of word {}-grams that occur in held-out text (%-IN-TEST-{}: Press et al., 2017)."""
     known = corpus.held_out.word_ngrams(size)
     return _fraction([ngram in known for ngram in ngrams(text.words, size)])
 
@@ -229,7 +229,10 @@ def repeated_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> flo
 
 @metric("compression ratio", "near the held-out text")
 def compression_ratio(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """Bytes of the text divided by its bytes compressed by DEFLATE; repetition raises it (Shaib et al., 2024)."""
+    """Bytes of the text divided by its bytes after compression by DEFLATE (Shaib et al., 2024).
+
+    Repetition raises the ratio.
+    """
     data = text.text.encode("utf-8", "surrogatepass")
     return len(data) / len(zlib.compress(data, 9)) if data else None
 
@@ -272,9 +275,9 @@ def heaps_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
 
 @metric("brackets and quotes that are closed", "higher", "fraction")
 def closed_brackets(text: TextStatistics, corpus: TextMetrics) -> float | None:
-    """Fraction of opened brackets and quotation marks that are closed in the right order within 500 characters.
+    """Fraction of brackets and quotation marks that are closed in order within 500 characters.
 
-    Single units of a character-level network track brackets and quotes (Karpathy et al., 2015).
+    A network must remember what it has opened; single units can learn this (Karpathy et al., 2015).
     """
     opened = closed = 0
     waiting: list[tuple[str, int]] = []  # of each open bracket: what closes it, and its position

@@ -157,8 +157,8 @@ def _tune_dynamic(
 def _tune_cache(protocol: Protocol, model: LanguageModel, text: TokenStream, progress: Progress) -> Protocol:
     """Find the best flatness and weight of the neural cache by trying all pairs of a grid.
 
-    For each flatness, the probabilities by model and by cache are computed once and then mixed with
-    every weight.
+    The probabilities of the model are computed once, and those of the cache once for each flatness.
+    They are then mixed with every weight.
     """
     config = protocol.cache
     flatnesses = FLATNESSES if config.flatness is None else (config.flatness,)

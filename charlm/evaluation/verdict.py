@@ -170,7 +170,7 @@ class Verdict:
 
 
 def verdict(evidence: Evidence) -> Verdict:
-    """Judge a run by its numbers."""
+    """Judge a run: diagnose it from its numbers, describe it, and advise what to try next."""
     found = trend(evidence.training, evidence.validation, evidence.end, evidence.steps)
     sentences = [*_describe_end(evidence), _describe_trend(found, evidence), *_describe_prediction(evidence)]
     sentences += describe_progress(evidence.scores, evidence.references)
@@ -321,7 +321,12 @@ def _describe_prediction(evidence: Evidence) -> list[str]:
 
 
 def advise(evidence: Evidence, found: Trend) -> Advice:
-    """Return the command that is most worth trying next."""
+    """Return the command that is most worth trying after a run.
+
+    Args:
+        evidence: The numbers of the run.
+        found: What `trend` returned for the run.
+    """
     config = evidence.config
     if evidence.end is None:
         return Advice("Next, continue the training to its end:", _resume(evidence))
