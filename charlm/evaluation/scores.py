@@ -26,7 +26,7 @@ class TokenScores:
         nats: (tokens,) -ln p of each token; 0 for the first one of each item, which is not
             predicted.
         ranks: (tokens,) how many tokens of the vocabulary the model found more probable than the
-            token of the text. It is computed only if preferred tokens are kept, otherwise 0.
+            token of the text; an empty array if no preferred tokens are kept.
         preferred: (tokens, preferred) ids of the tokens that the model found most probable at each
             place, the most probable one first.
         preferred_nats: (tokens, preferred) -ln p of these tokens.
@@ -94,7 +94,7 @@ def score(
         options: Further arguments of `likelihood.evaluate`.
     """
     count, ids = min(preferred, model.vocab_size), np.asarray(stream.ids)
-    nats, ranks = np.zeros(len(stream)), np.zeros(len(stream), np.int32)
+    nats, ranks = np.zeros(len(stream)), np.zeros(len(stream) if count else 0, np.int32)
     best = np.zeros((len(stream), count), np.int32)
     best_nats = np.zeros((len(stream), count), np.float32)
 
