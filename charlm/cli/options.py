@@ -192,7 +192,7 @@ def spelled(app: App, arguments: Sequence[str]) -> list[str]:
         arguments: What the user typed after the name of the command.
 
     Raises:
-        CharlmError: a switch is followed by a word that is neither true nor false nor an existing
+        CharlmError: a switch is followed by letters that are neither one of `ANSWERS` nor an existing
             path.
     """
     switches = {

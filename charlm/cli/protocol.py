@@ -15,7 +15,7 @@ WINDOW = 256
 
 @dataclass(frozen=True)
 class ProtocolOptions:
-    """The options of an evaluation protocol: which weights read the text, and how it is read."""
+    """The options of an evaluation: the weights, the device, the encoding, and how the text is read."""
 
     protocol: ProtocolName = setting(
         "carried",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     Auto = Annotated[T, "chosen by `resolve`"]  # what a setting is after `resolve`, for the type checker
 else:
     Auto = Optional[T]  # noqa: UP045 - a generic alias
-"""The type of a setting that the user may leave out: it is None until `resolve` chooses a value."""
+"""The type of a setting that the user may leave out: it is None until charlm chooses a value (for a setting of a
+run, `charlm.config.resolve` does)."""
 
 FINITE = float.fromhex("0x1.fffffep127")  # largest finite float32, the type of weights
 Number = Annotated[float, Meta(ge=-FINITE, le=FINITE)]
@@ -39,7 +40,8 @@ def setting(default: Any, help: str, *, role: Role | None = None, choices: str =
     """Return a dataclass field that defines a setting.
 
     Args:
-        default: The default; None stands for "chosen by `resolve`".
+        default: The value if the user gives none. If it is None, the help says what happens then;
+            for a setting of a run, `charlm.config.resolve` chooses the value.
         help: One line for the command line and the documentation.
         role: For a setting of the network, what it decides about the weights.
         choices: The registry that has the possible values: "cells" or "tokenizers".

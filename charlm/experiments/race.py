@@ -88,8 +88,10 @@ def check(options: RaceOptions, config: Config) -> None:
     """Check the options and the settings of a race, without reading the text or loading torch.
 
     Raises:
-        CharlmError: There are fewer than two cells; a cell is unknown or named twice; several
-            budgets are given, or one that is too small; or a race cannot have one of the settings.
+        CharlmError: There are fewer than two cells; a cell is unknown or named twice; more than one
+            of `budget`, `epochs` and `tokens` is given; the time in `budget` is too short; a
+            setting is not allowed in a race, such as several devices or `init_from`; the settings
+            of the model do not fit a cell; or the engine cannot train the cells.
     """
     names = options.cells
     for name in names:

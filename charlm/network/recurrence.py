@@ -34,7 +34,7 @@ def run_over_time(
 def run_over_layers(
     run_layer: Callable[[int, Array, Any], tuple[Array, State]], x: Array, state: Any, *, residual: bool
 ) -> tuple[Array, list[State]]:
-    """Run all layers, each on the output of the last; return the final output and the new states.
+    """Run all layers, each on the output of the previous one; return the final output and the new states.
 
     Args:
         run_layer: A function (number of the layer, input, state) -> (output, new state).

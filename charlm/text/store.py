@@ -3,8 +3,9 @@
 1. `build` looks for the ids in the cache, under a hash of the text and the tokenizer.
 2. If they are not there, `_encode` learns the vocabulary and encodes each split. It writes the ids
    of the training split to `train.ids`, and those of other splits likewise, as bare little-endian
-   numbers. For items, `train.starts` has the positions where they begin (int64). `streams.json` has
-   the types, lengths and checksums of these files, and the counts of the text.
+   numbers. If the text consists of items (lines or documents), `train.starts` has the position in
+   `train.ids` of the boundary token before each item (int64). `streams.json` has the types, lengths
+   and checksums of these files, and the counts of the text.
 3. The files are linked into the folder of the run, where `TokenStream.load` maps them into memory.
 """
 

@@ -16,7 +16,8 @@ class EndWhen(StepCallback):
     The run is saved and can be resumed to its end.
 
     Args:
-        asked: Called after every step, when its validation is done.
+        asked: A function without arguments that says whether to end the training. It is called
+            after every step; if the step has a validation, after that validation.
     """
 
     def __init__(self, asked: Callable[[], bool]) -> None:

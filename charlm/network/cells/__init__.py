@@ -211,10 +211,10 @@ class Cell:
         return {name: size if isinstance(size, tuple) else (size, 1) for name, size in cls.products.items()}
 
     def parameters(self, features: int, hidden: int) -> int:
-        """Return the number of parameters of a layer with n = hidden units and m = features inputs.
+        """Return the number of parameters of a layer with `hidden` units (n) and `features` inputs (m).
 
-        It is 4 (n m + n^2 + n) for an LSTM, 3 (n m + n^2 + n) + n for the GRU of torch, and
-        n m + n^2 + n for a simple recurrent network.
+        It is 4 (n m + n^2 + n) for the cell `lstm`, 3 (n m + n^2 + n) + n for `gru`, and n m + n^2 +
+        n for `rnn`. The layers of torch have more, because each has a second bias.
         """
         return sum(
             count * {"nm": features * hidden, "n^2": hidden * hidden, "n": hidden}[letter]
@@ -224,8 +224,8 @@ class Cell:
     def operations(self, features: int, hidden: int) -> int:
         """Return how many multiply-add operations one token takes in a layer.
 
-        The layer has n = hidden units and m = features inputs. Each weight of a matrix takes part
-        in one operation. Attention adds 2 `context` n: the products of the query with the keys of
+        The layer has `hidden` units (n) and `features` inputs. Each weight of a matrix takes part in
+        one operation. Attention adds 2 `context` n: the products of the query with the keys of
         `context` tokens, and of the probabilities with their values. Element-wise products of
         vectors are not counted.
         """
