@@ -1,5 +1,7 @@
 """Measures of how good a model and its generated text are, in numbers and in sentences.
 
+The main modules are these:
+
 1. `likelihood` computes how well a model predicts a text: nats per token, bits per character,
    perplexity.
 2. `text_metrics` scores generated text. It computes the same scores for real text (the reference)
@@ -8,5 +10,5 @@
    words of a text, the substrings that it shares with another text, and n-gram models.
 4. `comparison` compares scores with those of the reference and the baselines; `verdict` judges a
    run and advises what to try next.
-5. `speed` measures how fast each cell trains on this machine.
+5. `speed` measures how fast networks train on this machine.
 """

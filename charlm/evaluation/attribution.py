@@ -1,8 +1,8 @@
 """Attribution: which of several models finds a text most probable (this module does not use torch).
 
-If the true model of each text is known (its label), attribution is classification by language
-models: the class of a text is the model with the highest likelihood. This is Bayes' rule with a
-uniform prior.
+Attribution is classification by language models: the class of a text is the model with the highest
+likelihood. This is Bayes' rule with a uniform prior. If the true model of each text is known (its
+label), the accuracy is computed as well.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from charlm.text.tokenization import Tokenizer
 
 
 def check_same_vocabulary(tokenizers: Mapping[str, Tokenizer]) -> None:
-    """Raise CharlmError unless all runs have the same vocabulary.
+    """Raise CharlmError unless all runs have the same vocabulary and kind of tokenizer.
 
-    Only with the same vocabulary can the runs be compared token by token.
+    Only such runs can be compared token by token.
 
     Args:
         tokenizers: The tokenizer of each run, by the name of the run.
@@ -39,9 +39,9 @@ def check_same_vocabulary(tokenizers: Mapping[str, Tokenizer]) -> None:
 def check_comparable(tokenizers: Mapping[str, Tokenizer]) -> None:
     """Raise CharlmError unless the likelihoods of a text can be compared between all runs.
 
-    The runs may have different tokens, but they need the same kind of tokenizer and the same choice
-    of lower case. For example, a model of words that predicts one symbol for every unknown word
-    cannot be compared with a model of characters, which spells such a word.
+    The runs may have different tokens, but they need the same kind of tokenizer and the same value
+    of its attribute `lowercase`. For example, a model of words that predicts one symbol for every
+    unknown word cannot be compared with a model of characters, which spells such a word.
 
     Args:
         tokenizers: The tokenizer of each run, by the name of the run.
@@ -72,11 +72,12 @@ def _described(tokenizer: Tokenizer) -> str:
 
 
 def nats_of_unknown(tokenizers: Sequence[Tokenizer]) -> list[float]:
-    """Return the nats that an unknown token costs each model, beside those of the unknown symbol.
+    """Return, for each model, the nats to add to its loss for every token that it does not know.
 
-    The unknown symbol of a model stands for every token that the model lacks and another vocabulary
-    has, and for one more token that no vocabulary has. The probability of the symbol is divided
-    equally among these tokens. Otherwise the model with the smallest vocabulary would win.
+    A model predicts the same symbol for all tokens that it does not know. The symbol is taken to
+    stand for every token that another model knows and this one does not, and for one more token
+    that no model knows. The probability of the symbol is divided equally among these tokens.
+    Without this, a model would gain from a smaller vocabulary.
 
     Args:
         tokenizers: The tokenizer of each model.
@@ -131,7 +132,7 @@ class Attribution:
 
     @property
     def confusion(self) -> dict[str, Counter[str]]:
-        """The confusion table: for each label, the number of its texts by best model."""
+        """The confusion table: the number of texts by label, and by the name of the best model."""
         assert self.labels is not None
         table: dict[str, Counter[str]] = {name: Counter() for name in self.models if name in set(self.labels)}
         for label, best in zip(self.labels, self.best.tolist(), strict=True):

@@ -98,9 +98,10 @@ class Compressor:
 
 
 def compressors() -> dict[str, Compressor]:
-    """Return the installed compressors by name, each at its strongest level.
+    """Return the installed compressors by name.
 
-    zstd and PPMd are missing if the packages `zstandard` and `pyppmd` are not installed.
+    Each works at its strongest level, except PPMd, which has no levels. zstd needs the package
+    `zstandard`, and PPMd the package `pyppmd`; without its package, a compressor is missing.
     """
     found = {
         "zlib": Compressor(
@@ -156,7 +157,7 @@ def compressor_baselines(train: bytes, text: bytes, progress: Progress = no_prog
     Args:
         train: The training text in bytes.
         text: The text to compress, in bytes.
-        progress: Called with the number of compressors that are done.
+        progress: A function that is told how many compressors are done, and of how many.
     """
     installed, nats = compressors(), {}
     for number, (name, compressor) in enumerate(installed.items()):

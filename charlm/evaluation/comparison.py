@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from charlm.evaluation.text_metrics import BASELINE, REFERENCE, SPAN, metrics
 
 RELIABLE = 2_000
-"""Characters of a text from which metrics are shown without a caveat. Among excerpts of tiny
-Shakespeare, the fraction of word 2-grams that occur elsewhere varies by 31 % (standard deviation /
-mean) for excerpts of 500 characters, and by 12 % for 2,000."""
+"""Characters that a text must have for its metrics to be shown without a warning. Among excerpts of
+tiny Shakespeare, the fraction of word 2-grams that occur elsewhere varies by 31 % (standard
+deviation / mean) for excerpts of 500 characters, and by 12 % for 2,000."""
 
 Scores = Mapping[str, float]
 """Scores of one text by metric."""
@@ -25,8 +25,9 @@ REACHED = 0.95
 """Value of `progress` from which a score counts as equal to the reference."""
 
 MANY_CHARACTERS, MANY_LINES = 0.02, 0.5
-"""A text counts as copied if its fraction of copied characters or lines is higher than that of
-held-out text by this much; short lines often coincide by chance."""
+"""A text counts as copied if its fraction of copied characters (or lines) exceeds that of held-out
+text by more than this. The limit for lines is higher, because short lines often are equal by
+chance."""
 
 
 def label(name: str) -> str:
@@ -69,7 +70,8 @@ def progress(name: str, score: float, references: References) -> float:
     higher scores are better, or if lower ones are, a score better than the reference counts as 1.
     For other metrics, a score above the reference counts like one that is equally far below it.
 
-    The result is NaN if reference or baseline has no such score, or if the two differ too little.
+    The result is NaN if the reference or the baseline has no such score, if their scores differ too
+    little, or if the baseline is better than the reference.
 
     Args:
         name: The metric.
@@ -92,7 +94,8 @@ def describe_progress(scores: Scores, references: References) -> list[str]:
     """Return sentences that compare a generated text with the baseline, a text of a 5-gram model.
 
     The sentences say in how many metrics the generated text is closer to held-out text than the
-    baseline is, and which metric is the worst.
+    baseline is, and which metric is the worst, unless all scores are about as good as those of
+    held-out text. The list is empty if no metric can be compared.
     """
     found = {name: progress(name, score, references) for name, score in scores.items() if name in metrics}
     found = {name: value for name, value in found.items() if not math.isnan(value)}
@@ -115,7 +118,7 @@ def describe_progress(scores: Scores, references: References) -> list[str]:
 
 
 def describe_copying(scores: Scores, references: References) -> list[str]:
-    """Return a sentence that says how much a generated text copies from the training text.
+    """Return a list of one sentence: how much a generated text copies from the training text.
 
     The list is empty if `scores` has no metric of copying.
     """
@@ -139,7 +142,7 @@ def describe_copying(scores: Scores, references: References) -> list[str]:
 
 
 def describe_size(size: int) -> list[str]:
-    """Return a warning if the text metrics are computed from too few characters to be reliable.
+    """Return a list with a warning if the scored texts are too short for reliable metrics.
 
     The list is empty if there are enough characters, or if `size` is 0 because there are no
     metrics.

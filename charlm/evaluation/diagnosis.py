@@ -61,9 +61,9 @@ class Diagnosis:
         wrong_encoding: What was wrong with the encoding that the user set; "" if nothing was.
         notes: Remarks on how the text was read, one sentence each; training prints the same ones.
         characters: Number of characters of each split, by the name of the split.
-        read: Number of characters of the training text that were analysed. Only `survey` covers
-            all.
-        survey: Counts of characters, words, lines and line ends in the files.
+        read: Number of characters of the training text that were analysed; `survey` covers all
+            characters of all files.
+        survey: What the files contain, for example how many characters, words and lines.
         unknown: Characters of the validation text that the training text lacks, with how often each
             occurs in the validation text.
         copies: Passages of the validation text that also occur in the training text; None if there
@@ -71,11 +71,11 @@ class Diagnosis:
         repeats: Passages that occur more than once in the training text; None for separate lines.
         places: Where the passages of `copies` and `repeats` begin in the files, by the first `SPAN`
             characters of the passage.
-        lines: Number of duplicate lines.
+        lines: Numbers of duplicate lines in the training text and the validation text.
         drift: Bits per character of consecutive blocks of the text; None if the text is too short,
             or consists of separate lines, which are assigned to the splits at random.
         jump_place: Where the text becomes harder or easier to predict; None if there is no such
-            place.
+            place, or if it was not found in the files.
         held_out: Bits per character of held-out text under n-gram models; None if the held-out text
             has fewer than two characters.
         start: The recommended settings for a first training.
@@ -128,8 +128,8 @@ class Diagnosis:
     def is_random(self) -> bool:
         """Whether each character of the text seems to be independent of those before it.
 
-        N-gram models of order 2 and above then predict it no better than that of order 1, which
-        knows only the frequencies of characters.
+        N-gram models of order 2 and above then predict held-out text hardly better than the model
+        of order 1, which knows only the frequencies of characters.
         """
         return self.held_out is not None and min(self.held_out.bits[1:]) > RANDOM * self.held_out.bits[0]
 
@@ -207,7 +207,8 @@ def diagnose(data: DataConfig, *, gpu: bool = False, progress: Progress = no_pro
     Args:
         data: Which text to read, and how to read and split it.
         gpu: Whether a model will be trained on a GPU.
-        progress: Called at the start of each step of the analysis.
+        progress: A function that is told how many bytes have been read, and then which step of the
+            analysis begins.
 
     Raises:
         CharlmError: the text cannot be read, or is too short or too uniform to predict anything.
@@ -284,8 +285,10 @@ def _read(data: DataConfig, progress: Progress) -> tuple[Corpus, DataConfig, str
         `data`, "" if nothing was.
 
     Raises:
-        WrongEncodingError: the encoding is wrong, and no other one is likely or the text is
-            standard input, which cannot be read again.
+        WrongEncodingError: the encoding is wrong, and the text was not read with another one,
+            because none is likely, because the likely one does not fit all files, or because
+            standard input cannot be read again.
+        CharlmError: the text cannot be read for another reason (see `read_corpus`).
     """
     try:
         return read_corpus(data, progress), data, ""
@@ -300,11 +303,12 @@ def _read(data: DataConfig, progress: Progress) -> tuple[Corpus, DataConfig, str
 
 
 def samples(corpus: Corpus) -> tuple[list[str], list[str]]:
-    """Return the training text and the validation text, each as a list of consecutive blocks.
+    """Return the training text and the validation text, each as a list of blocks in their order.
 
-    Both lists together have about `BLOCKS` blocks. A text longer than `MOST_TRAINING` or
-    `MOST_VALIDATION` characters is not read as a whole: it is divided into equal parts, and each
-    block is only the beginning of its part.
+    Both lists together have at most `BLOCKS` blocks, fewer for a short text. If the training text
+    is longer than `MOST_TRAINING` characters, the blocks do not cover it: it is divided into equal
+    parts, and each block is only the beginning of its part. The same holds for a validation text
+    longer than `MOST_VALIDATION` characters.
     """
     sizes = corpus.characters["train"], corpus.characters["val"]
     validation = min(BLOCKS // 2, max(1, round(BLOCKS * sizes[1] / sum(sizes)))) if sizes[1] else 0
@@ -352,8 +356,9 @@ def _held_out(text: str, validation: str) -> HeldOut | None:
 def _held_out_of_start(data: DataConfig, start: Recommendation, held_out: HeldOut | None) -> HeldOut | None:
     """Return what `_held_out` returns for the splits that the recommended settings make.
 
-    These splits can differ from those of `data`; then the text is read again. If it is standard
-    input, which cannot be read again, `held_out` is returned.
+    These splits can differ from those of `data`, for which the result is `held_out`. If they do,
+    the text is read again. If it is standard input, which cannot be read again, the function
+    returns `held_out`.
     """
     used = start.config.data
     if (used.unit, used.val_fraction) == (data.unit, data.val_fraction) or "-" in data.text:

@@ -3,7 +3,7 @@
 The training text is cut into numbered blocks. One n-gram model reads the blocks with even numbers
 and predicts those with odd numbers; another model does the reverse. The validation blocks are
 predicted by both models. So no model has read the blocks that it predicts, and all blocks are
-predicted by models of equally much text.
+predicted by models of about equally much text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Jump:
     """A place in a text after which the text is harder or easier to predict than before.
 
     Attributes:
-        block: The number of the first block after the place, from 0.
+        block: The number of the first block after the place. The blocks are numbered from 0, those
+            of the training text before those of the validation text.
         before, after: Mean bits per character of the blocks before and after the place.
     """
 
@@ -73,7 +74,8 @@ class Drift:
 
         The place divides all blocks into two parts such that the variance within the parts is
         smallest. The change is clear if this division explains more than half of the variance of
-        all blocks, and if the means of the two parts differ by more than 5 %.
+        all blocks, and if the means of the two parts differ by more than 5 %. Fewer than four
+        blocks have no such place.
         """
         bits = np.array([*self.training, *self.validation])
         if len(bits) < 4 or not np.var(bits):

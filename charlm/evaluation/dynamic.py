@@ -26,16 +26,18 @@ from charlm.text.batching import batches
 from charlm.text.stream import TokenStream
 
 EPSILON = 0.1
-"""Relative to the mean of the sizes of gradients."""
+"""The value of epsilon, relative to the mean of r (see the equation above)."""
 
 LANES, BATCHES = 32, 200
-"""Lanes of a batch, and the number of batches, from which the sizes of gradients are computed."""
+"""The largest number of lanes of a batch, and the largest number of batches, from which
+`gradient_sizes` computes its result."""
 
 
 def gradient_sizes(model: LanguageModel, train: TokenStream, segment: int) -> list[Tensor]:
     """Return the root mean square of the gradient of each weight over batches of the training text.
 
-    The tensors have the shapes and the order of `model.parameters()`.
+    The tensors have the shapes and the order of `model.parameters()`. Only the first `BATCHES`
+    batches are read.
 
     Args:
         model: The model, in evaluation mode.

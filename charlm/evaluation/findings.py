@@ -158,7 +158,7 @@ def _repeats(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _counted(lines: CommonLines) -> str:
-    """Which lines `CommonLines` counts, as words to put behind "lines"."""
+    """Return which lines are counted, as words to put after "lines"; empty if all lines are."""
     return f" of at least {lines.shortest} characters" if lines.shortest > 1 else ""
 
 
@@ -172,7 +172,10 @@ def places_in_words(places: list[Place]) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction in per cent as text, with one digit after the point below 10 %."""
+    """Return a fraction in per cent as text, with one digit after the point below 10 %.
+
+    The fraction 0 becomes "0 %", and any other one below 0.05 % "less than 0.1 %".
+    """
     if 0 < fraction < 0.0005:
         return "less than 0.1 %"
     return f"{100 * fraction:.1f} %" if 0 < fraction < 0.1 else f"{100 * fraction:.0f} %"

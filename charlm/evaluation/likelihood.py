@@ -84,7 +84,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return all measures by name, with the protocol, as a dictionary for JSON.
 
-        Infinite values, which JSON cannot hold, become None.
+        Infinite values and NaN, which JSON cannot hold, become None.
         """
         values = {
             "nats_per_token": self.loss,
@@ -111,11 +111,13 @@ LANES, WINDOW = 32, 256
 """Lanes in which a text is read, and tokens of a lane that are read at once."""
 
 Look = Callable[[np.ndarray, Tensor], object]
-"""Called with the positions of some tokens, (tokens,) int64, and the log-probabilities (tokens, vocab_size) of every
-token of the vocabulary at each. A position may come again: the last time counts."""
+"""A function that is called with the positions of some predicted tokens, (tokens,) int64, and with
+the log-probabilities of the whole vocabulary at each of these positions, (tokens, vocab_size). If a
+position comes again, its latest log-probabilities count."""
 
 Distribution = Callable[[Tensor, slice], Tensor]
-"""From the features (tokens, hidden) of some tokens and a part of them to the log-probabilities (part, vocab_size)."""
+"""A function of the features of some tokens, (tokens, hidden), and of a slice of these tokens. It
+returns the log-probabilities of the whole vocabulary for the slice, (slice, vocab_size)."""
 
 
 def evaluate(
@@ -142,10 +144,11 @@ def evaluate(
             rounding. Dynamic evaluation and the neural cache always read in one lane.
         window: Tokens of a lane per call of the model. It changes the result only by rounding.
         look: Called with the positions and the log-probabilities of predicted tokens; see `Look`.
-        progress: Called with the number of tokens read.
+        progress: A function that is told how many tokens have been read, and of how many.
 
     Raises:
-        CharlmError: the text has fewer than two tokens.
+        CharlmError: the text has fewer than two tokens, or the weights diverge in dynamic
+            evaluation.
     """
     _check_length(stream)
     reading = _Reading(model, stream, protocol, lanes, window, look, progress)
@@ -236,7 +239,7 @@ class _Reading:
         return total
 
     def cached(self) -> float:
-        """Read a text in one lane; a neural cache of its last tokens changes the predictions."""
+        """Read a text in one lane; a neural cache of recent tokens changes the predictions."""
         config, cache = self.protocol.cache, NeuralCache(self.protocol.cache.size, self.model.vocab_size)
         total, state = 0.0, self.model.initial_state(1)
         for start, ids, first in self._segments(self.window):
@@ -261,6 +264,9 @@ class _Reading:
 
         Args:
             train: The training text, from which the sizes of the gradients are computed.
+
+        Raises:
+            CharlmError: the weights diverge.
         """
         config = self.protocol.dynamic
         trained, self.model = self.model, copy.deepcopy(self.model)
@@ -286,9 +292,9 @@ class _Reading:
         """Yield the text in consecutive segments of at most `size` targets, none across two items.
 
         Yields:
-            The position of the first input; the ids of the inputs and of one more target, (1, time
-            + 1); and whether the segment is the first of its item, so that it starts from the zero
-            state.
+            The position of the first input; the ids of the inputs and, after them, of the last
+            target, (1, time + 1); and whether the segment is the first of its item, so that it
+            starts from the zero state.
         """
         begin, end = self.stream.ranges
         for first, last in zip(begin.tolist(), end.tolist(), strict=True):
@@ -316,8 +322,8 @@ class _Reading:
             starts: (rows,) position in the text of the first input of each row.
             targets: (rows, size) ids of the tokens to predict.
             features: (rows, size, hidden) or (rows * size, hidden), the features of the inputs.
-            distribution: A function that computes the log-probabilities; None: the softmax of the
-                logits.
+            distribution: A function that computes the log-probabilities; None: they come from the
+                logits at the softmax temperature of the protocol.
         """
         flat, features = targets.flatten(), features.reshape(targets.numel(), -1)
         counted = flat != IGNORED

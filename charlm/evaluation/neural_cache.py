@@ -47,10 +47,10 @@ class NeuralCache:
             targets: (time,) for each of these tokens, the token that follows it.
 
         Returns:
-            The dot products of the features of each token with those of the tokens before it,
-            (time, places), and the token that followed at each place, (places,). A place is the
-            position of an earlier token; the dot product is -inf if the cache does not hold this
-            place for the token.
+            The dot products of the features of each token with those at each place, (time, places),
+            and the token that followed at each place, (places,). The places are those in the cache
+            and, after them, those of the `time` new tokens. A dot product is -inf unless the place
+            is one of the last `size` before the token.
         """
         time = len(features)
         keys = features if self._keys is None else torch.cat([self._keys, features])

@@ -159,9 +159,10 @@ class NGramCounts:
         """Find the counted n-grams in another text, and yield them in chunks of tokens.
 
         Yields:
-            A list with two arrays, (chunk,) each, for each length of the context from 0 on: the
-            rank of the context before each token, and the rank of the n-gram that this context and
-            the token form. The rank is -1 if the n-gram was not counted.
+            For each chunk, a list that has, for each length of the context from 0 on, two arrays
+            (chunk,): the rank of the context before each token, and the rank of the n-gram that
+            this context and the token form. A rank is -1 if the context or n-gram was not counted,
+            or would begin before the item.
         """
         tokens, first = _items(ids, starts, self.vocabulary_size)
         before = [-1] * self.order  # for each level, the context of the first token of the chunk
@@ -253,7 +254,7 @@ def _kneser_ney(level: _Level, strength: float, longest: bool) -> _Smoothed:
 
     Args:
         level: The counts.
-        strength: The factor by which the estimated discounts are multiplied.
+        strength: The factor by which the estimated discounts are multiplied; D(c) is at most c.
         longest: Whether the contexts of the level are the longest ones of the model.
     """
     counts = level.occurrences if longest or level.predecessors is None else level.predecessors
@@ -267,10 +268,10 @@ def _kneser_ney(level: _Level, strength: float, longest: bool) -> _Smoothed:
 def _witten_bell(level: _Level, strength: float, longest: bool) -> _Smoothed:
     """Compute probabilities by interpolated Witten-Bell smoothing.
 
-    Suppose that n tokens followed a context, k different ones. If a token is c of them, its count
-    gives it the probability c / (n + k). The remaining k / (n + k) is distributed in proportion to
-    the probabilities after the next shorter context (Witten and Bell, 1991, method C; interpolated:
-    Chen and Goodman, 1998).
+    Suppose that n tokens followed a context, k different ones. If a token occurs c times among
+    them, its count gives it the probability c / (n + k). The remaining k / (n + k) is distributed
+    in proportion to the probabilities after the next shorter context (Witten and Bell, 1991, method
+    C; interpolated: Chen and Goodman, 1998).
 
     Args:
         level: The counts.
@@ -386,7 +387,7 @@ class NGramModel:
 
     @cached_property
     def _cumulative(self) -> list[Numbers]:
-        """The cumulative sums of `kept` over the pairs of each level, from 0 on, (pairs + 1,)."""
+        """For each level, the cumulative sums of `kept` over its pairs, after a 0, (pairs + 1,)."""
         return [np.concatenate([[0], np.cumsum(level.kept[:-1])]) for level in self._levels]
 
 

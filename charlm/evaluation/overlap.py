@@ -26,8 +26,8 @@ class SubstringIndex:
     """An index of a text, by which substrings of other texts are found in it.
 
     The suffixes of the text are sorted by their first `depth` ids (a suffix array: Manber and
-    Myers, 1993). These are as many ids as fit into one 64-bit number: 8 for a vocabulary of 65, 4
-    for one of 5,000. Substrings of at most this length are looked up directly. For longer
+    Myers, 1993). These are as many ids as fit into `WORD` bits: 8 for a vocabulary of 65, 4 for one
+    of 5,000. Substrings of at most this length are looked up directly. For longer
     substrings, the index gives the few positions where they may occur, and hashes are compared
     there (Karp and Rabin, 1987). The hashes have 64 bits. If 10,000 substrings of one length are
     looked up in a text of 10 million characters, a false match has a probability below 1e-8.
@@ -68,7 +68,7 @@ class SubstringIndex:
         """Return the first and the end index of the sorted suffixes that begin with each substring.
 
         Args:
-            codes: The substrings, as numbers that `codes` returned.
+            codes: The substrings, as numbers that the method `codes` returned.
             length: Number of ids of each substring.
         """
         rest = self.bits * (self.depth - length)

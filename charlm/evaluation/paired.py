@@ -30,7 +30,8 @@ WORDS: dict[Decision, str] = {
     "better by little": "is better by little, but surely, than",
     "cannot be told apart": "cannot be told apart from",
 }
-"""What the best network is in comparison with others, in the order in which it is said."""
+"""For each decision, the words between the name of the best network and those of the others. The
+sentences about the decisions come in this order."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Score:
 @dataclass(frozen=True)
 class Difference:
     """How much higher the scores of a network are than those of the best one, averaged over seeds.
+
+    All numbers are infinite if the training of the network diverged with any seed.
 
     Args:
         mean: The mean difference.

@@ -43,8 +43,8 @@ class Copies:
 
     Attributes:
         fraction: The fraction of the characters of the text that are in such passages.
-        longest: The longest of these passages, at most `MOST`. A passage that is contained in a
-            longer one is left out.
+        longest: The longest of these passages, at most `MOST` of them. A passage that is contained
+            in a longer one is left out.
     """
 
     fraction: float
@@ -148,8 +148,8 @@ class CommonLines:
         duplicates: How many of them have occurred before in the training text.
         validation: Number of lines of the validation text.
         shared: How many of them also occur in the training text.
-        frequent: The most frequent lines of the training text that occur more than once, with how
-            often each occurs.
+        frequent: The most frequent lines of the training text that occur more than once, at most
+            `MOST` of them, with how often each occurs.
     """
 
     shortest: int

@@ -63,7 +63,7 @@ class Recommendation:
             fits.
         config: All settings with which the training will then run.
         choices: Those of the settings that `resolve` chose, with the reasons.
-        tokens: Tokens of the training text; an estimate where the tokens are not characters.
+        tokens: Tokens of the training text; an estimate if the tokens are not characters.
         vocab_size: Tokens of the vocabulary.
         command: The shell command that starts the training.
     """
@@ -86,7 +86,7 @@ class Recommendation:
     def is_calibrated(self) -> bool:
         """Whether `expected_bits` was calibrated for this kind of tokens.
 
-        It was calibrated for characters, with fewer than 1,000 different ones.
+        It was calibrated for texts of fewer than 1,000 different characters, each of them a token.
         """
         return self.tokenizer.value == "char" and self.vocab_size < WORD_LEVEL
 
@@ -127,8 +127,8 @@ def recommend_tokenizer(text: str, held_out: str, characters: int) -> tuple[Reas
 
     Args:
         text: The training text, or a sample of it.
-        held_out: The validation text; it may be empty.
-        characters: Characters of the whole training text.
+        held_out: The validation text, or a sample of it; it may be empty.
+        characters: Number of characters of the whole training text.
     """
     char = _learned("char", text)
     if len(char) >= WORD_LEVEL:
@@ -185,7 +185,7 @@ def recommend(
             become part of the recommended command.
         text: The training text, or a sample of it.
         held_out: The validation text, or a sample of it; it may be empty.
-        characters: Characters of the whole training text.
+        characters: Number of characters of the whole training text.
         unit: The unit that `recommend_unit` recommended.
         gpu: Whether the model will be trained on a GPU.
     """
@@ -291,7 +291,7 @@ def expected_bits(ngram_bits: Sequence[float]) -> tuple[float, float]:
     """Return the lowest and the highest bits per character to expect of the recommended run.
 
     Args:
-        ngram_bits: Bits per character of n-gram models of order 1, 2, ... on the same split.
+        ngram_bits: Bits per character of the held-out text under n-gram models of order 1, 2, ...
     """
     low, high = EXPECTED
     bits = ngram_bits[EXPECTED_ORDER - 1]

@@ -23,8 +23,7 @@ class TokenScores:
 
     Attributes:
         stream: The text.
-        nats: (tokens,) -ln p of each token; 0 for the first one of each item, which is not
-            predicted.
+        nats: (tokens,) -ln p of each token; 0 for tokens that are not predicted (see `predicted`).
         ranks: (tokens,) how many tokens of the vocabulary the model found more probable than the
             token of the text; an empty array if no preferred tokens are kept.
         preferred: (tokens, preferred) ids of the tokens that the model found most probable at each
@@ -72,7 +71,8 @@ class TokenScores:
     def predicted(self) -> NDArray[np.int64]:
         """The positions of all tokens that are predicted, (predicted,).
 
-        These are all tokens but the first one of each item.
+        The first token of an item is not predicted, unless it is also the last token of the item
+        before. A text that is one stream counts as one item.
         """
         begin, end = self.stream.ranges
         inside = np.zeros(len(self.stream) + 1, np.int64)

@@ -25,8 +25,8 @@ class Spans(NamedTuple):
 def spans(protocol: Protocol, begin: NDArray[np.int64], end: NDArray[np.int64]) -> Spans:
     """Cut the items of a text into the spans that a protocol reads from the zero state.
 
-    The protocols window and last_half cut each item into windows; for the others, an item is one
-    span. Every token of an item but the first is predicted exactly once.
+    The protocols "window" and "last_half" cut each item into windows; for the others, an item is
+    one span. Every token of an item but the first is predicted exactly once.
 
     Args:
         protocol: The protocol.

@@ -1,9 +1,10 @@
 """What the files of a text contain: line ends, long lines, control characters and rare characters.
 
-1. `survey` reads all files twice: first it counts, then it finds the places of rare characters.
+1. `survey` reads all files and counts what they contain. If there are rare characters, it reads the
+   files again to find the places of these characters.
 2. `find_passages` finds the places where given passages begin.
 
-Neither function holds more than a block of the text in memory.
+Neither function holds much more than a block of the text in memory.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from charlm.text.items import blocks
 Integers = NDArray[np.int64]
 
 RARE = 5
-"""A character that occurs less often is rare."""
+"""A character that occurs fewer times than this is rare."""
 
 MOST_PLACES = 3
-"""Places of a character or a passage that are kept: the first ones."""
+"""Largest number of places that are kept of a character or a passage: the first ones."""
 
 BLOCK = 1 << 20  # characters that are looked at together
 LINE_END = ord("\n")
@@ -38,9 +39,9 @@ NAMES |= {"\x1a": "SUBSTITUTE (end of file in DOS)", "\x1b": "ESCAPE", "\x7f": "
 
 
 class Place(NamedTuple):
-    """A place in a file; line and column are counted from 1, and a line feed ends a line.
+    """A place in a file; `line` and `column` are counted from 1, and a line feed ends a line.
 
-    In a table, only one column of which is read, the line is the number of the row.
+    A table is read like a file in which each text of the chosen column is a line.
     """
 
     file: str
@@ -79,13 +80,13 @@ class Survey:
 
     @property
     def rare(self) -> list[str]:
-        """The rare characters: suspicious ones first, then by frequency, then by code point."""
+        """The rare characters: suspicious ones first, then the rarest, then by code point."""
         rare = [character for character, count in self.counts.items() if count < RARE]
         return sorted(rare, key=lambda one: (not is_suspicious(one), self.counts[one], one))
 
     @property
     def controls(self) -> dict[str, int]:
-        """The number of occurrences of each control character, except line ends and tabs."""
+        """The number of occurrences of each control character except LF, CR and tab."""
         return {
             character: count
             for character, count in self.counts.items()
@@ -96,8 +97,8 @@ class Survey:
 def is_suspicious(character: str) -> bool:
     """Return whether a character is unusual in a text.
 
-    Such are control and format characters, U+FFFD, and code points to which no character is
-    assigned.
+    Such are control and format characters, surrogates, characters for private use, code points to
+    which no character is assigned, and U+FFFD.
     """
     return character == "\ufffd" or unicodedata.category(character)[0] == "C"
 
@@ -105,7 +106,8 @@ def is_suspicious(character: str) -> bool:
 def character_name(character: str) -> str:
     """Return the Unicode name of a character.
 
-    Unicode gives control characters no names, so common ones have a name in `NAMES`.
+    Unicode gives control characters no names, so common ones have a name in `NAMES`. For all other
+    characters without a name, the result is "control character" or "no name".
     """
     fallback = NAMES.get(character, "control character" if unicodedata.category(character) == "Cc" else "no name")
     return unicodedata.name(character, fallback)
@@ -177,7 +179,7 @@ def _count(name: str, pieces: Iterator[str], found: Survey, totals: Integers) ->
     Args:
         name: The name of the file.
         pieces: The text of the file in pieces.
-        found: The result, in which line ends, words, lines and the longest line are updated.
+        found: The result, in which CR LF line ends, words, lines and the longest line are updated.
         totals: (code points,) number of occurrences of each character; updated as well.
     """
     file, last, start = _File(name), " ", 0  # start of the current line, negative before the block

@@ -71,7 +71,7 @@ class Metric:
         unit: "fraction", "bits", "characters" or "".
         needs: What the corpus must have for the metric to make sense.
         description: The definition of the metric and its source.
-        function: A function of (text, corpus) that computes the number; None for a text to which
+        function: A function of (text, corpus) that returns the number, or None for a text to which
             the metric does not apply.
     """
 
@@ -211,7 +211,8 @@ def reverse_ngram_bits(text: TextStatistics, corpus: TextMetrics) -> float | Non
 def distinct_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
     """Number of different {}-grams divided by the number of all {}-grams (Li et al., 2016).
 
-    The n-grams consist of words, or of characters if spaces do not separate words.
+    The n-grams consist of words, or of characters if spaces do not separate words or the lines of
+    the text are single words.
     """
     runs = ngrams(corpus.tokens(text), size)
     return len(set(runs)) / len(runs) if runs else None
@@ -219,9 +220,10 @@ def distinct_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> flo
 
 @metric("repeated {}-grams", "near the held-out text", "fraction", ("many tokens",), sizes=(4,))
 def repeated_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
-    """Fraction of {}-grams of words (characters, if spaces do not separate words) that occurred before in the text.
+    """Fraction of {}-grams that occurred before in the text (Welleck et al., 2020).
 
-    Source: Welleck et al., 2020.
+    The n-grams consist of words, or of characters if spaces do not separate words or the lines of
+    the text are single words.
     """
     runs = ngrams(corpus.tokens(text), size)
     return 1 - len(set(runs)) / len(runs) if runs else None
@@ -241,8 +243,9 @@ def compression_ratio(text: TextStatistics, corpus: TextMetrics) -> float | None
 def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
     """The exponent s of Zipf's law for the words of the text: frequency ~ rank ** -s.
 
-    Characters count as words if spaces do not separate words. The exponent is estimated by maximum
-    likelihood (Zipf, 1949; for texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    Characters count as words if spaces do not separate words or the lines of the text are single
+    words. The exponent is estimated by maximum likelihood (Zipf, 1949; for texts by recurrent
+    networks: Takahashi and Tanaka-Ishii, 2017).
     """
     frequencies = np.array(sorted(Counter(corpus.tokens(text)).values(), reverse=True))
     if len(frequencies) < 2:
@@ -261,9 +264,10 @@ def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
 def heaps_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
     """The exponent b of Heaps' law: n words contain about n ** b different ones, up to a factor.
 
-    Characters count as words if spaces do not separate words. The exponent is estimated by a
-    least-squares fit of the logarithms for the whole text and its first 1/2, 1/4, ... 1/32 (Heaps,
-    1978; for texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
+    Characters count as words if spaces do not separate words or the lines of the text are single
+    words. The exponent is estimated by a least-squares fit of the logarithms for the whole text and
+    its first 1/2, 1/4, ... 1/32 (Heaps, 1978; for texts by recurrent networks: Takahashi and
+    Tanaka-Ishii, 2017).
     """
     tokens = corpus.tokens(text)
     lengths = [len(tokens) >> halvings for halvings in range(6)]
@@ -299,13 +303,13 @@ def _fraction(flags: Sequence[bool] | NDArray[np.bool_]) -> float | None:
 
 
 class TextMetrics:
-    """A corpus whose generated texts are scored by all metrics.
+    """A corpus, and the scores by all metrics of texts that models of this corpus generate.
 
     Everything that does not depend on the generated text is computed only once.
 
     Every text is scored on its first `size` characters, because most metrics depend on the length.
-    As many characters of the held-out text are set aside and scored like generated text. This is
-    the reference: a perfect model would reach its scores. No metric compares a text with the
+    As many characters of the held-out text are set aside and scored like generated text. They are
+    the reference: a perfect model would reach their scores. No metric compares a text with the
     characters that are set aside. They come from `PIECES` places of the held-out text; if its items
     are lines, the lines are shuffled first.
 
@@ -324,7 +328,7 @@ class TextMetrics:
         size: Characters of a text that are scored.
 
     Attributes:
-        size: Characters of a text that are scored, at most half of the held-out text.
+        size: Characters of a text that are scored, at most half of the held-out text if it is used.
         references: The scores of each text in `COMPARED`, by the name of the text and of the
             metric. The scores of the reference are empty without held-out text.
         left_out: The metrics that make no sense for this corpus, each with the reason.
@@ -381,7 +385,8 @@ class TextMetrics:
     def tokens(self, text: TextStatistics) -> Sequence[str]:
         """Return the words of a text, or its characters if the corpus has no words.
 
-        A corpus has no words if spaces do not separate them, or if each line is a single word.
+        A corpus has no words if spaces do not separate them, or if its items are lines, most of
+        which are single words.
         """
         return text.text if "words" in self._missing else text.words
 

@@ -48,15 +48,17 @@ def tuned(
 ) -> Protocol:
     """Return a protocol in which every setting has a value; those that are None are tuned.
 
+    If `dynamic.segment` is None, it is not tuned but chosen by the size of the vocabulary.
+
     Args:
         protocol: The protocol, in which some settings may be None.
         model: The model.
         train: The training text, for dynamic evaluation.
         validation: The validation text of the run; None if there is none.
-        progress: Called with the progress of each evaluation.
+        progress: A function that is told how much of each evaluation is done.
 
     Raises:
-        CharlmError: a setting must be tuned and there is no validation text.
+        CharlmError: a setting must be tuned, and there is no validation text of two tokens or more.
     """
     if protocol.name == "dynamic" and protocol.dynamic.segment is None:
         segment = SEGMENT if model.vocab_size <= SMALL_VOCABULARY else SHORT_SEGMENT
@@ -82,7 +84,7 @@ def tuned(
 
 
 def _called_tuning(progress: Progress) -> Progress:
-    """Report every evaluation of the tuning under the name of the tuning."""
+    """Return a function that passes on the progress of evaluations under the name of the tuning."""
     return lambda what, done, total: progress("tuning on the validation split", done, total)
 
 
@@ -103,13 +105,13 @@ def best_temperature(
 ) -> float:
     """Return the softmax temperature with which a model has the smallest loss on a text.
 
-    The temperature is exact to about a thousandth.
+    The temperature is between 0.25 and 4, and exact to about a thousandth.
 
     Args:
         model: The model.
         text: The text.
         protocol: How the text is read; its own temperature is ignored.
-        progress: Called with the number of tokens read.
+        progress: A function that is told how many tokens have been read, and of how many.
     """
     ids = torch.from_numpy(np.asarray(text.ids).astype(np.int64))
     nats = np.zeros((len(TEMPERATURES), len(text)))

@@ -34,7 +34,8 @@ CHANGE = 0.005
 """Smallest relative change of a loss that counts; validations of the same network differ by less."""
 
 FEW_EPOCHS = 5
-"""Epochs below which a constant loss is blamed on the falling learning rate and not on the size of the network."""
+"""Epochs below which a constant loss is blamed on the learning rate and not on the size of the
+network."""
 
 FEW_STEPS = 100
 """Optimiser steps below which a constant loss is no convergence: a network learns the token
@@ -44,10 +45,12 @@ GAP = 0.1
 """Relative gap between training and validation loss from which more regularisation or more text is advised."""
 
 MANY_SKIPPED = 0.01
-"""Part of the optimiser steps that were skipped from which the learning rate is blamed; fewer happen by chance."""
+"""Fraction of the optimiser steps; if more of them (and more than 10) were skipped, the learning
+rate is blamed. Fewer are skipped by chance."""
 
 STRONG_DROPOUT = 0.3
-"""Dropout that is blamed for under-fitting, if the training loss (with dropout) is above the validation loss."""
+"""Least dropout that is blamed for under-fitting, if the training loss (with dropout) is above the
+validation loss."""
 
 SHORT_TEXT = 20_000
 """Tokens of training text below which no setting replaces more text."""
@@ -71,7 +74,7 @@ class Evidence:
         validation_text: Whether the run has a validation text.
         bits_per_character: The loss on the validation text with the best weights, in bits per
             character; None without validation.
-        scores: Text metrics of the newest samples.
+        scores: Text metrics of the newest samples that have any.
         references: Text metrics of the reference and of the baselines (see `text_metrics`).
         scored_size: Characters of each text from which the text metrics are computed; 0 if there
             are no metrics.
@@ -113,7 +116,7 @@ class Evidence:
         """The approximate number of tokens of the training text.
 
         It is computed from the tokens that the run has read and the number of epochs. It is NaN for
-        a text of items, because items do not fill their windows.
+        a text of items, because items do not fill their windows, and before the training begins.
         """
         data = self.config.data
         if data.unit != "stream" or not self.epochs or None in (data.batch_size, data.seq_length):
@@ -129,9 +132,12 @@ class Trend:
     Args:
         state: The diagnosis.
         since: The epoch from which the change is computed.
-        before, after: Validation loss at that epoch and at the end of the run; training loss if
-            there is no validation.
-        training_before, training_after: Training loss at that epoch and at the end of the run.
+        before: Validation loss at `since`; NaN if the run was first validated so late that it is
+            too early to judge.
+        after: The last validation loss if the run over-fits or gets worse, otherwise the lowest
+            one. Without any validation, `before` and `after` are training losses.
+        training_before, training_after: Training loss at `since` and at the last validation, NaN
+            without any validation.
     """
 
     state: State
@@ -190,6 +196,7 @@ def verdict(evidence: Evidence) -> Verdict:
 def trend(training: Curve, validation: Curve, end: Limit | None = None, steps: float = math.inf) -> Trend:
     """Diagnose a run from its training and validation losses.
 
+    - Not trained: there are no losses. Not validated: there are only training losses.
     - Over-fitting: the last validation loss is above the lowest one by at least the fraction
       `CHANGE`, and the training loss has not risen as well.
     - Getting worse: both losses have risen by this fraction.
