@@ -1,5 +1,5 @@
 """Measurements inside a network.
 
-`gates` records the values of gates; `memory` measures how far back in the text predictions depend
-on it.
+`gates` records the values of gates; `memory` measures how far back the text matters for
+predictions.
 """

@@ -12,7 +12,8 @@ from charlm.network.layer import TorchFunctions
 from charlm.network.model import LanguageModel, evaluating
 
 CLOSED, OPEN = 0.05, 0.95
-"""A gate below or above these values is saturated: the slope of its sigmoid is so small that gradients vanish."""
+"""A gate below `CLOSED` or above `OPEN` is saturated: the slope of its sigmoid is so small that
+gradients vanish."""
 
 
 class Recording(TorchFunctions):
@@ -34,7 +35,8 @@ class Recording(TorchFunctions):
 def gate_activations(model: LanguageModel, ids: Tensor, state: Tensor | None = None) -> list[dict[str, Tensor]]:
     """Return the values of all gates while a network reads a window.
 
-    They are recorded while the cell computes its steps as usual.
+    The network first reads the window as usual. Then each layer reads its input again, token by
+    token, while the values are recorded.
 
     Args:
         model: The network, in training or evaluation mode; dropout is switched off during the call.

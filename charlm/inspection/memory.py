@@ -1,7 +1,7 @@
 """Measurements of how far back a network looks.
 
-One measures how far gradients reach back in training, the other how much a longer context lowers
-the loss. Both use `LanguageModel.hidden`, in the same way for every cell.
+`gradient_through_time` measures how far gradients reach back, and `memory_horizon` how much a
+longer context lowers the loss. Both use `LanguageModel.hidden`, in the same way for every cell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from charlm.network.loss import summed_cross_entropy
 from charlm.network.model import LanguageModel, evaluating
 
 DISTANCES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Distances in tokens at which gradients are computed, evenly spaced on a logarithmic axis."""
+"""Distances in tokens at which gradients are computed, about evenly spaced on a log axis."""
 
 
 def excerpts(ids: NDArray[Any], count: int, length: int) -> Tensor:
@@ -52,7 +52,7 @@ def gradient_through_time(
         model: The network, in training or evaluation mode; dropout is switched off during the call.
         ids: (lanes, T + 1) token ids. The loss is that of the last token, given all tokens before
             it and the zero state.
-        distances: The values of T - t; those of T or more are left out.
+        distances: The values of T - t; those below 1, and of T or more, are left out.
 
     Returns:
         The distances in ascending order; and for each layer and distance the Euclidean norm of the
@@ -93,13 +93,13 @@ def memory_horizon(
     Args:
         model: The network, in training or evaluation mode; dropout is switched off during the call.
         ids: (tokens,) a text, which is read as one stream.
-        longest: The longest context, a power of two. It is halved until twice this number of tokens
-            fits into the text.
-        blocks: Number of blocks of `longest` tokens that are predicted.
+        longest: Tokens of the longest context, a power of two. It is halved until twice this number
+            of tokens fits into the text.
+        blocks: Number of blocks of `longest` tokens that are predicted; fewer in a short text.
 
     Returns:
         The contexts, and the loss with each of them in nats per token; both are empty for a text of
-        one token.
+        fewer than two tokens.
     """
     while longest * 2 > len(ids):
         longest //= 2
