@@ -132,7 +132,7 @@ class RaceResult:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about limits of the result, such as few seeds, divergence or a narrow search."""
+        """Sentences about limits of the result, such as few seeds or a narrow search."""
         sentences = describe_seeds(len(self.best.bits), len(self.standings) - 1)
         ended = [(one.cell, run) for one in self.standings for run in one.runs if run.evidence.end is None]
         if ended:
