@@ -1,6 +1,7 @@
 """Experiments of many runs on one text: races compare cells, and sweeps search for settings.
 
-A race trains a network of each cell with several seeds. Each of these trainings is a trial.
+A race trains a network of each cell with several seeds, and before that with several learning
+rates, to find the best one. Each of these trainings is a trial.
 
 1. `race.check` finds mistakes in the options of a race.
 2. `planning` reads the text and makes the plan of the race (`plan`). `sizes` makes the networks

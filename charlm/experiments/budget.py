@@ -1,7 +1,8 @@
-"""The budget of a network in a race, and how it is divided between its trials and a search.
+"""The budget of a network in a race, and how it is divided between the trials of the network.
 
-A budget is a training time or a number of optimiser steps. A trial is one training of the race.
-Before the trials, the search trains the network for a shorter time with several learning rates.
+A budget is a training time or a number of optimiser steps. Before the race, a search trains the
+network for a shorter time with several learning rates. A trial is one training, either of the race
+or of the search.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from charlm.config.durations import duration
 from charlm.errors import CharlmError, count
 
 SEARCH_FRACTION = 0.25
-"""Length of a trial of the search, relative to a trial of the race."""
+"""Budget of a trial of the search, relative to that of a trial of the race."""
 
 SHORTEST = 1.0
-"""Shortest trial in seconds."""
+"""The shortest training time that a trial may have, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Budget:
         return replace(trainer, max_time="", max_steps=self.steps, max_epochs=-1)
 
     def part(self, fraction: float) -> Budget:
-        """Return a budget that is a fraction of this one; a part of a few steps may have none."""
+        """Return a budget that is `fraction` of this one; steps are rounded down, even to 0."""
         if self.seconds is not None:
             seconds = self.seconds * fraction
             return Budget(seconds=round(seconds) if seconds >= 10 else round(seconds, 2))
@@ -49,7 +50,7 @@ class Budget:
 
     @property
     def is_too_small(self) -> bool:
-        """Whether a trial with this budget would end before its first optimiser step."""
+        """Whether a trial cannot have this budget: less than `SHORTEST` seconds, or 0 steps."""
         return self.seconds < SHORTEST if self.seconds is not None else self.steps == 0
 
     def __str__(self) -> str:
@@ -60,11 +61,9 @@ class Budget:
 class Shares:
     """The budgets of the trials of a network in a race, and of the trials of its search.
 
-    All these trials together use no more than the budget of the network, apart from rounding.
-
     Args:
         trial: Budget of each trial of the race.
-        search: Budget of each trial of the search.
+        search: Budget of each trial of the search; equal to `trial` if there is no search.
     """
 
     trial: Budget
@@ -74,19 +73,19 @@ class Shares:
 def divide(budget: Budget, seeds: int, searched: int, tokens_per_step: float = 0) -> Shares:
     """Divide the budget of a network between its trials of the race and the trials of its search.
 
-    A trial of the search is `SEARCH_FRACTION` as long as a trial of the race. If there are S seeds
-    and K trials of the search, all of them share S times `budget`.
-
-    Each trial of the race then gets S / (S + K / 4) of `budget`.
+    A trial of the search gets `SEARCH_FRACTION` of what a trial of the race gets. The S trials of
+    the race and the K trials of the search share S times `budget`. Each trial of the race therefore
+    gets S / (S + `SEARCH_FRACTION` K) of `budget`.
 
     Args:
         budget: Budget of the network for each seed.
         seeds: Number of trials of the race, one for each seed.
         searched: Number of trials of the search; 0 for none.
-        tokens_per_step: Tokens of an optimiser step, which an error names; 0 if unknown.
+        tokens_per_step: Mean number of tokens that an optimiser step reads, for the message of an
+            error; 0 if unknown.
 
     Raises:
-        CharlmError: A trial would end before its first validation.
+        CharlmError: A trial would get less than `SHORTEST` seconds, or 0 steps.
     """
     fraction = seeds / (seeds + SEARCH_FRACTION * searched)
     smallest = fraction * SEARCH_FRACTION if searched else fraction

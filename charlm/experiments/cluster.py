@@ -57,10 +57,12 @@ def train(
         cluster: The executor of submitit: "slurm", or "local" for one process per job on this
             machine.
         options: Parameters of submitit, as returned by `parameters`.
-        reporter: Receives the number of jobs that have ended.
+        reporter: Receives a message and the number of jobs that have ended; None: nothing is
+            reported.
 
     Raises:
-        CharlmError: There is no such cluster, a parameter is unknown, or a job has failed.
+        CharlmError: submitit is not installed, this machine cannot submit jobs to `cluster`, a
+            parameter is unknown, or a job has failed.
     """
     submitit, reporter = _submitit(), reporter or Reporter()
     try:

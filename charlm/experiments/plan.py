@@ -42,19 +42,18 @@ class Plan:
     """The plan of a race, which is written to `race.json` when the race starts.
 
     Args:
-        networks: For each cell, the settings of its network as nested dicts, with a value for every
-            setting that was chosen automatically. The learning rate is the one from which the
-            search starts.
+        networks: For each cell, the settings of its network as nested dicts, in which every setting
+            has a value. The learning rate is the one from which the search starts.
         vocab_size: Number of tokens in the vocabulary.
         seeds: The seeds of the trials, the same for every network.
         factors: Factors of the learning rate that the search tries with the first seed; [1] means
             that there is no search.
-        equal: In what the networks are equal.
+        equal: In what the networks are equal: parameters, width, or operations per token.
         budget: The budget of a network for each seed, in words.
-        shares: How this budget is divided between the search and the trials.
+        shares: How this budget is divided between the trials of the search and of the race.
         speeds: Training speed of the network of each cell in tokens per second, measured when the
             plan was made.
-        tokens_per_step: Number of tokens that an optimiser step reads.
+        tokens_per_step: Mean number of tokens that an optimiser step reads.
         tokens_per_epoch: Number of tokens of the training split.
     """
 

@@ -37,7 +37,8 @@ def start(options: RaceOptions, config: Config, path: Path | None, reporter: Rep
         reporter: Receives messages about the text and the progress of reading it.
 
     Raises:
-        CharlmError: Something about the text, the settings or the machine that the user can fix.
+        CharlmError: `path` exists already, or the text, the settings or the machine cause an error
+            that the user can fix.
     """
     from charlm.training.preparation import encode, free_path, read_text
 
@@ -159,12 +160,12 @@ def _speeds(networks: dict[str, Config], vocab_size: int, device: str, reporter:
 
 
 def _validation_part(trial: Budget, slowest: float, tokens: int, config: Config) -> Any:
-    """Return the fraction of the validation text that every validation of a trial reads.
+    """Return the value of `trainer.limit_val_batches` for all trials of the race.
 
-    The fraction is the same for all networks, so that their curves can be compared. If the trials
-    are limited by time, the fraction is chosen for the slowest network. If they are limited by
-    steps, or if the user has set how validations are done, the result is the value of
-    `trainer.limit_val_batches`.
+    If the trials are limited by time, this value is the fraction of the validation text that each
+    validation reads. It is chosen for the slowest network and used for all, so that their curves
+    can be compared. If the trials are limited by steps, or if the user has set how validations are
+    done, the value in `config` is returned unchanged.
 
     Args:
         trial: Budget of a trial of the race.

@@ -1,14 +1,15 @@
 """A race, which trains networks of several cells with equal size and budget on one text.
 
-Each network is trained with several seeds; each of these trainings is a trial.
+Each network is trained with several seeds. Each training is a trial.
 
 1. `check` finds mistakes in the options, without reading the text or loading torch.
 2. `planning.start` reads the text and writes the plan, which does not change when the race is
    resumed.
-3. `run` trains the unfinished trials one after the other: first the trials of a search for the
-   learning rate of each network, then those of the race. Every trial is an ordinary run, so an
-   interrupted trial is resumed like any run.
-4. When all trials are finished, those of the race are scored on the test split, once.
+3. `run` trains the unfinished trials, and scores each on the validation split: first the trials of
+   a search for the learning rate of each network, then those of the race. Every trial is an
+   ordinary run, so an interrupted trial is resumed like any run.
+4. When all trials are finished, those of the race are scored once on the test split, if the text
+   has one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from charlm.reporter import Reporter
 from charlm.run_directory import WEIGHTS
 
 FACTORS = {1: [1.0], 3: [0.5, 1.0, 2.0], 5: [0.25, 0.5, 1.0, 2.0, 4.0]}
-"""Factors of the learning rate by their number."""
+"""The factors of the learning rate that a search tries, by the value of the option `search`."""
 
 DEFAULTS: dict[str, Any] = {
     "checkpoint": {"patience": 0},  # every trial uses its whole budget
@@ -89,9 +90,9 @@ def check(options: RaceOptions, config: Config) -> None:
 
     Raises:
         CharlmError: There are fewer than two cells; a cell is unknown or named twice; more than one
-            of `budget`, `epochs` and `tokens` is given; the time in `budget` is too short; a
+            of `budget`, `epochs` and `tokens` is given; `budget` is not a time, or is too short; a
             setting is not allowed in a race, such as several devices or `init_from`; the settings
-            of the model do not fit a cell; or the engine cannot train the cells.
+            of the model do not fit a cell; or `check_engine` finds a mistake.
     """
     names = options.cells
     for name in names:
@@ -130,9 +131,10 @@ def searched(options: RaceOptions) -> int:
 
 
 def check_engine(options: RaceOptions, names: Iterable[str]) -> None:
-    """Raise CharlmError if the engine in the options cannot train the cells with these names.
+    """Raise CharlmError if trials cannot be trained as the options `engine` and `cluster` say.
 
-    The engine trains the trials on this machine, or as jobs of a cluster.
+    The engine trains the trials on this machine, or as jobs of a cluster. `names` has the names of
+    the cells.
     """
     if options.cluster and options.engine != "slurm":
         raise CharlmError("`cluster` has parameters of jobs; use it with `engine` slurm")
@@ -144,13 +146,15 @@ def check_engine(options: RaceOptions, names: Iterable[str]) -> None:
 
 
 def run(directory: RaceDirectory, reporter: Reporter, options: RaceOptions | None = None) -> None:
-    """Train and score the unfinished trials, and then score those of the race on the test split.
+    """Train and score the unfinished trials, then score all trials of the race on the test split.
+
+    The scores on the test split are left out if the text has no test split.
 
     Args:
         directory: The directory of the race.
         reporter: Receives messages about each trial and its score.
-        options: The options `engine` and `cluster` say where trials are trained; None: on this
-            machine.
+        options: The options of the race, of which `engine` and `cluster` are used: they say where
+            the trials are trained. None: on this machine.
 
     Raises:
         Interrupted: A training was asked to stop; its state is saved.
@@ -195,9 +199,10 @@ def _trained(
     Args:
         directory: The directory of the race.
         trials: The trials to train.
-        total: Number of all trials of the race, for messages.
+        total: Number of all trials of the search and of the race, for messages.
         reporter: Receives messages and the progress.
-        options: The options `engine` and `cluster` say where trials are trained.
+        options: The options of the race, of which `engine` and `cluster` are used: they say where
+            the trials are trained.
     """
     from charlm.training.trainer import resume
 

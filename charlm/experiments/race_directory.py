@@ -9,6 +9,7 @@
       search/CELL-lrF/     the trials of the search for the learning rate, ordinary runs
       runs/CELL-seedN/     the trials of the race, ordinary runs
       scores.json          the scores of the finished trials; a trial without scores is not finished
+      jobs/                files of submitit, if trials were trained as jobs of a cluster
       race.html            the HTML page with the result
 """
 
@@ -108,7 +109,7 @@ class RaceDirectory:
         return RunDirectory(target)
 
     def _ngram(self) -> Any:
-        """Return the losses of an n-gram model from a finished trial; None if there is none.
+        """Return the losses of an n-gram model from a finished trial; None if no trial is finished.
 
         These losses are the same for every trial.
         """

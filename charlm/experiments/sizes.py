@@ -15,10 +15,10 @@ from charlm.network.summary import operation_count, parameter_count
 Equal = Literal["parameters", "width", "operations"]
 
 MULTIPLES = (32, 16, 8, 4, 2, 1)
-"""What the number of hidden units is a multiple of: the first with which a network is near enough."""
+"""The number of hidden units is a multiple of the first of these that gives a size near enough."""
 
 NEAR = 0.02
-"""Relative difference from the size of the reference that is near enough."""
+"""Relative difference from the wanted size up to which a size is near enough."""
 
 MOST_UNITS = 1 << 16
 """Most hidden units that are tried."""
@@ -34,7 +34,7 @@ def equal_networks(config: Config, names: list[str], equal: Equal, facts: Callab
         config: The settings that all networks share. A setting that is None is chosen for each
             cell.
         names: Names of the cells.
-        equal: In what the networks are equal.
+        equal: What is made equal: parameters, width, or operations per token.
         facts: A function that returns, for the name of a cell, what settings are chosen from: the
             size of the text, the machine, and properties of the cell.
     """
@@ -70,7 +70,7 @@ def of_cell(config: Config, name: str, hidden: int | None, facts: Facts) -> Conf
 
 
 def _nearest(config: Config, name: str, wanted: int, equal: Equal, facts: Facts) -> Config:
-    """Return the settings of a network of the cell `name` whose size is nearest to `wanted`.
+    """Return the settings of a network of the cell `name` whose size is near to `wanted`.
 
     The number of hidden units is a multiple of the largest number in `MULTIPLES` with which the
     size differs from `wanted` by no more than the fraction `NEAR`. If no network comes so near, the

@@ -17,7 +17,7 @@ KEYS = {"low", "high", "log"}
 """The keys of a range in a space file."""
 
 LIMITS = ("trainer.max_time", "trainer.max_steps", "trainer.max_epochs")
-"""Settings that bound a trial, which must be the same for all of them."""
+"""Settings that limit the length of a trial; they must be the same for all trials."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def read_space(path: str | Path) -> Space:
     `model.cell: [lstm, gru]`. Settings may also be nested in groups (`model:`, then `cell:`).
 
     Raises:
-        CharlmError: The file cannot be read, a name is no setting, or a value does not fit its
-            setting.
+        CharlmError: The file cannot be read, is not valid YAML or names no settings; a name is no
+            setting or is in `LIMITS`; or the values of a setting are wrong.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -89,7 +89,8 @@ def _values(name: str, given: Any) -> Range | list[Any]:
         given: What the YAML file has for this setting.
 
     Raises:
-        CharlmError: The name is no setting, or a value does not fit the setting.
+        CharlmError: The name is no setting or is in `LIMITS`; or `given` is neither a range nor a
+            list of choices, or does not fit the setting.
     """
     known = {setting.name: setting for setting in settings(Config)}
     if name not in known:

@@ -3,7 +3,7 @@
 Each training is a trial, and an ordinary run. The tree-structured Parzen estimator (Bergstra et al.
 2011) proposes the settings of a trial from the results of the trials before it. Successive halving
 (Jamieson and Talwalkar 2016) or Hyperband (Li et al. 2018) ends a trial early if its validations
-are among the worse ones.
+are among the worse ones, unless the option `pruner` is "none".
 
 A journal beside the runs stores all trials and validations, so that an interrupted sweep can be
 continued. The random numbers behind a proposal depend only on the seed and the number of the trial,
@@ -73,8 +73,9 @@ def check(options: SweepOptions, config: Config) -> Space:
     The text is not read and torch is not loaded.
 
     Raises:
-        CharlmError: The space has an unknown setting or a value that does not fit, Optuna is not
-            installed, or a sweep cannot have one of the settings.
+        CharlmError: `options.space` is empty, or `read_space` finds a mistake in the file; Optuna
+            is not installed; `options.budget` is not a time; or a setting is not allowed in a
+            sweep, such as several devices or a text from standard input.
     """
     if not options.space:
         raise CharlmError("name a file with the values of each setting with `space`; see the guide of charlm sweep")

@@ -11,10 +11,10 @@ from charlm.views.ranking import RunGroup
 from charlm.views.summary import Summary
 
 LONG = 12
-"""Epochs of a run above which the x axis is logarithmic after the first epoch."""
+"""Epochs of a run above which its text metrics have an x axis that is logarithmic from epoch 1."""
 
 FEW = 50
-"""Most points of a curve that get a marker each."""
+"""A curve of fewer points than this has a marker at each."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -23,7 +23,7 @@ def training_charts(summary: Summary) -> list[Chart]:
     """Return charts of loss, bits per character and learning rate over the epochs.
 
     A quantity that was never logged has no chart. The charts of loss and of bits per character also
-    show an n-gram model as a horizontal line.
+    show an n-gram model as a horizontal line, if its loss is known.
     """
     losses, best = summary.ngram_losses, summary.best or {}
     # the ratio of bits per character to nats per token, to convert the losses
@@ -46,7 +46,8 @@ def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
     """Return a chart over the epochs for each of the text metrics in `names`.
 
     A text metric is a score of the samples. Horizontal lines show the scores of the held-out text
-    and of n-gram models. A metric that is known at only one step, or is always 0, has no chart.
+    and of n-gram models. A metric has no chart if it is known at fewer than two steps, or if
+    it is 0 for the samples of all steps and for the texts of the horizontal lines.
     """
     charts = []
     for name in names:
@@ -75,8 +76,8 @@ def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
 def comparison_charts(groups: Sequence[RunGroup]) -> list[Chart]:
     """Return charts that compare groups of runs by bits per character of the validation text.
 
-    One chart is over the epochs, the other over the training time in minutes. The runs of a group
-    differ only in the seed.
+    One chart is over the epochs, the other over the training time in minutes. A chart without
+    points is left out. The runs of a group differ only in the seed.
     """
     by_epoch = [group.curve("epoch") for group in groups]
     by_time = [group.curve("seconds", 60.0) for group in groups]
@@ -91,7 +92,8 @@ def compared_memory_charts(groups: Sequence[RunGroup]) -> list[Chart]:
     """Return charts that compare how far back the networks of several groups of runs look.
 
     One chart shows the gradient of the loss by distance in tokens, the other the loss by the number
-    of tokens of context. The runs of a group differ only in the seed.
+    of tokens of context. A chart without points is left out. The runs of a group differ only in the
+    seed.
     """
     gradients, horizons = [group.gradient for group in groups], [group.horizon for group in groups]
     y_label = "relative to 1 token back (logarithmic)"

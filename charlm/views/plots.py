@@ -31,14 +31,14 @@ POINTS = 1000
 """Most points of a curve that are drawn."""
 
 SIZE = (420, 250)
-"""Width and height of a chart in the units of its drawing, of which text in an image is 11 high."""
+"""Width and height of a chart in units of its drawing; text in an image is 11 units high."""
 
 DISTANCE, CONTEXT = "tokens back, T - t", "tokens of context (logarithmic)"
 """The labels of the x axes of the charts of the gradient through time and of the memory horizon."""
 
 INK, PAPER = "#1f2328", "#fffffe"
 COLOURS = ("#2f6fd6", "#d9572b", "#2b8a4b", "#8a52c7", "#b5860b", "#c2417f", "#1592a0", "#7a6a58")
-"""Colours of the curves of a chart in an image; on a page the nth is `var(--curve-n)` and the ink `currentColor`."""
+"""Colours of the curves of a chart in an image; on a page, `var(--curve-1)` is the first."""
 
 
 class LevelStyle(NamedTuple):
@@ -48,7 +48,7 @@ class LevelStyle(NamedTuple):
         number: Number of the style, from 1. On an HTML page the CSS variable `--level-1` has the
             colour of style 1.
         colour: Colour of the line in an image, as `#rrggbb`.
-        dashes: Lengths of dashes and gaps in turn, in points.
+        dashes: Lengths of dashes and gaps in turn, in units of the chart.
     """
 
     number: int
@@ -85,7 +85,7 @@ class Curve:
         marked: Whether each point gets a marker, as suits a curve of few points.
         faint: Whether the curve is drawn thin and behind the others, as suits noisy values.
         low, high: Lower and upper ends of a band around the curve, one pair for each point; empty
-            for no band.
+            for no band. Only HTML pages show the band.
     """
 
     name: str

@@ -43,9 +43,10 @@ class Standing:
         runs: The trials of the network, in the order of the seeds.
         validation: Score of each trial on the whole validation split.
         test: Score of each trial on the test split; empty if the text has no test split.
-        factor: The learning rate that the search chose, divided by the default; 1 without a search.
-        search: Scores of the search on the whole validation split, by the learning rate divided by
-            the default; empty without a search.
+        factor: The learning rate that the search chose, divided by the one from which the search
+            started; 1 without a search.
+        search: Scores of the search on the whole validation split, by the learning rate, divided as
+            for `factor`; empty without a search.
         tokens: Number of tokens of the training split.
     """
 
@@ -74,7 +75,7 @@ class Standing:
 
     @property
     def operations(self) -> int:
-        """The number of multiplications (each with an addition) of the network for one token."""
+        """The number of multiply-add operations for one token, as `operation_count` counts them."""
         directory = self.runs[0].directory
         return operation_count(directory.model_config, directory.vocab_size)
 
@@ -131,7 +132,7 @@ class RaceResult:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about what limits the result: few seeds, divergence, or a narrow search."""
+        """Sentences about limits of the result, such as few seeds or a narrow search."""
         sentences = describe_seeds(len(self.best.bits), len(self.standings) - 1)
         ended = [(one.cell, run) for one in self.standings for run in one.runs if run.evidence.end is None]
         if ended:
@@ -170,7 +171,7 @@ class RaceResult:
         return f"{difference.mean:+.3f}{interval}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of the table and the verdict as a dict for JSON.
+        """Return the networks with their scores, the verdict and the notes as a dict for JSON.
 
         None stands for numbers that are infinite or unknown.
         """
@@ -279,7 +280,7 @@ def _curves_note(result: RaceResult) -> str:
 
 
 def _samples(standings: Sequence[Standing]) -> list[dict[str, Any]]:
-    """Return the samples of every network at the end of its first trial.
+    """Return the newest samples of the first trial of every network.
 
     Samples with the same prompt and seed stand together, so that they can be shown side by side.
     """
@@ -314,7 +315,10 @@ def _search(standings: Sequence[Standing]) -> Table | None:
 
 
 def _differing(standings: Sequence[Standing]) -> Table:
-    """Return a table of the settings in which the networks differ, with a row for each setting."""
+    """Return a table of the settings in which the networks differ, with a row for each setting.
+
+    The cell itself is left out.
+    """
     settings = [one.runs[0].settings for one in standings]
     table = Table(["", *(one.cell for one in standings)], [], [])
     for name in settings[0]:
@@ -328,7 +332,7 @@ def _differing(standings: Sequence[Standing]) -> Table:
 def _common(standings: Sequence[Standing]) -> list[list[str]]:
     """Return the settings that have the same value in every network, but not their default.
 
-    Each row has the name, the value and the default of a setting.
+    The seed is left out. Each row has the name, the value and the default of a setting.
     """
     differing = {row[0] for row in _differing(standings).rows} | {"model.cell", "seed"}
     changed = standings[0].runs[0].changed

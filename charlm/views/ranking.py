@@ -26,14 +26,14 @@ SEEDS = ("seed", "samples.seed")
 """Settings by which the runs of a group may differ."""
 
 FEW = 50
-"""Most points of a curve that get a marker each."""
+"""A curve of fewer points than this has a marker at each."""
 
 BITS = "val/bits_per_character"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of several runs for display.
+    """A table for display.
 
     Args:
         head: The names of the columns; the first name is empty.
@@ -82,7 +82,7 @@ class RunGroup:
 
     @property
     def deviation(self) -> float:
-        """The sample standard deviation of `bits` over the runs; 0 for a single run."""
+        """The sample standard deviation of `bits`; 0 if `bits` has fewer than two values."""
         return statistics.stdev(self.bits) if len(self.bits) > 1 else 0.0
 
     @property
@@ -256,8 +256,8 @@ def _distance(name: str, score: float, reference: float) -> float:
     Args:
         name: The text metric, which says whether high, low or reference-like scores are best.
         score: The score.
-        reference: The score of the held-out text. If it is NaN and the metric needs it, so is the
-            result.
+        reference: The score of the held-out text. If it is NaN and the metric needs it, the result
+            is NaN.
     """
     better = metrics[name].better if name in metrics else ""
     return {"higher": -score, "lower": score}.get(better, abs(score - reference))
@@ -277,7 +277,8 @@ def smallest(values: Sequence[float], shown: Sequence[str] = ()) -> set[int]:
 def judge(groups: Sequence[RunGroup], *, comparable: bool) -> list[str]:
     """Return the verdict on several groups of runs in sentences.
 
-    The sentences say which group is best, by how much, and whether the difference may be chance.
+    The first sentences say which group is best, by how much, and whether the difference may be
+    chance. Further sentences name the unfinished runs, and all runs by the state of their training.
 
     Args:
         groups: The groups, the best first.

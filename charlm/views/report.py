@@ -25,10 +25,10 @@ from charlm.views.summary import SamplePoint, Summary, named, same_text, shown, 
 from charlm.views.text import visible, wrap
 
 COLUMNS = 8
-"""The largest number of sample points that a table shows as columns."""
+"""The largest number of sample points (see `SamplePoint`) that a table shows as columns."""
 
 EXCERPTS = 5
-"""The largest number of sample points that the Markdown report shows."""
+"""The largest number of sample points that the Markdown report shows of each run."""
 
 WIDTH = 100
 """Width of a line of a sample in Markdown, where code is not wrapped."""
@@ -63,8 +63,8 @@ def html(directories: Sequence[RunDirectory]) -> str:
 def _sample_history(summaries: Sequence[Summary]) -> dict[str, Any]:
     """Return what the HTML page shows of the samples: the runs with their samples, and the prompts.
 
-    The result also has the positions of the slider that chooses an epoch: every epoch at which a
-    run has samples.
+    The result also has the positions of the slider that chooses an epoch: every epoch for which
+    samples are shown.
     """
     by_run = [(summary, summary.shown_points) for summary in summaries]
     prompts = list(dict.fromkeys(sample.prompt for _, points in by_run for p in points for sample in p.samples))
@@ -173,7 +173,10 @@ def _parts(summary: Summary) -> list[list[str]]:
 
 
 def markdown(directories: Sequence[RunDirectory]) -> str:
-    """Return the report in Markdown: verdict, some of the samples, text metrics and settings.
+    """Return the report in Markdown: verdict, some of the samples, and text metrics of each run.
+
+    The report on a single run also has its settings and the parts of its network; a report on
+    several runs begins with their ranking and tables that compare them.
 
     Raises:
         CharlmError: A file of a run is damaged, or the same run is given twice.

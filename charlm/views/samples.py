@@ -40,8 +40,8 @@ def heading(sample: Sample) -> str:
 def in_a_sentence(scores: dict[str, float]) -> str:
     """Return a sentence that says which fraction of the generated words occur in the training text.
 
-    If `scores`, which has values by the name of the text metric, lacks this metric, the sentence is
-    about lines. If it lacks both, the sentence is empty.
+    `scores` has the scores of samples by the name of the text metric. If the score for words is
+    missing, the sentence is about lines. If that for lines is missing too, the sentence is empty.
     """
     for name, parts in (("words_in_training_text", "words"), ("lines_in_training_text", "lines")):
         if name in scores:

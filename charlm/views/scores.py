@@ -107,10 +107,10 @@ def print_lines(scored: Scored, *, sort: bool) -> None:
 def print_tokens(found: Sequence[Scored], *, sort: bool) -> None:
     """Print a row for each token of some texts on standard output, with values separated by tabs.
 
-    A row has the position of the token, its bits (by each run, and their difference), its rank
-    among all tokens of the vocabulary (1: the most probable for the first run), and the token in
-    quotes. If `sort` is true, the token with the most bits (or the largest difference) of a text
-    comes first.
+    A row has the number of the token among the predicted ones (from 0), its bits (by each run, and
+    their difference), its rank among all tokens of the vocabulary (1: the most probable for the
+    first run), and the token in quotes. If `sort` is true, the token with the most bits (or the
+    largest difference) of a text comes first.
     """
     for scored in found:
         first, bits = scored.scores[0], scored.bits
@@ -139,7 +139,8 @@ def _key(values: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray
 def print_texts(found: Sequence[Scored], runs: Sequence[str], *, sort: bool) -> None:
     """Print the totals of each text on standard output: tokens, bits and perplexities.
 
-    Several texts or two runs are printed as one table. `runs` has the names of the runs.
+    Several texts or two runs are printed as one table. `runs` has the names of the runs. If `sort`
+    is true, the text with the most bits per character (or the largest difference) comes first.
     """
     if len(found) == len(runs) == 1:
         scores = found[0].scores[0]
@@ -228,7 +229,8 @@ def _token_values(scored: Scored, sort: bool) -> Iterator[str]:
 def print_attribution(found: Attribution, rows: Sequence[str]) -> None:
     """Print on standard output which model finds each text most probable.
 
-    A row has the name of this model, its probability and the text, separated by tabs.
+    A row has the name of this model, the probability that the text is by this model, and the text,
+    separated by tabs.
 
     Args:
         found: The likelihoods of the texts under each model.

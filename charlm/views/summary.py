@@ -222,8 +222,8 @@ class Summary:
     def results(self) -> dict[str, tuple[str, float]]:
         """The results by which runs are compared, by name: each as a text and as a number.
 
-        Runs are ranked by the number; the smaller, the better. It is infinite for a result by which
-        runs are not ranked, such as the number of epochs.
+        The smaller the number, the better the run. The number is infinite for a result that says
+        nothing about which run is better, such as the number of epochs.
         """
         best = self.best or {}
         bits, loss, perplexity = (

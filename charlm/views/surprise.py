@@ -28,7 +28,7 @@ PASSAGES, PASSAGE = 20, 48
 """How many of the most surprising passages are listed, and the least characters of each."""
 
 SPARSE = 50
-"""Fewer than one start of a word in so many tokens: the text has no spaces between words."""
+"""If fewer than one token in this many starts a word, the text counts as one without spaces."""
 
 LEVELS = 8
 """Steps of the colour scale."""
@@ -40,7 +40,7 @@ PER_BIT = 10
 """Bits are stored in tenths, up to 25.5."""
 
 BARS, WIDEST = 17, 8
-"""Bars of the histogram of bits (the last one is open), and of differences up to this many bits in both directions."""
+"""Bars of the histogram of bits, and bars on each side of 0 in the histogram of differences."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,8 @@ def _packed(data: Sequence[dict[str, NDArray[Any]]]) -> list[dict[str, str]]:
 def _passages(groups: _Groups, blocks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield up to `PASSAGES` passages that surprise the run most; they do not overlap.
 
-    These have the most bits per character or, if there are two runs, the largest difference.
+    These have the most bits per character or, if there are two runs, the largest difference in
+    either direction.
     """
     lengths = np.array([len(text) for text in groups.texts])
     ends = np.cumsum(lengths)
@@ -244,8 +245,8 @@ def _starts(texts: Sequence[str]) -> NDArray[np.bool_]:
 def _histogram(values: NDArray[np.float64], *, two: bool) -> list[dict[str, Any]]:
     """Return the bars of a histogram of bits, or of differences in bits if `two` is true.
 
-    A bar has a label, a count, a height in per cent of the highest bar, and a step of the colour
-    scale.
+    A bar has a label, a count, the share of all values that it counts, a height in per cent of the
+    highest bar, a step of the colour scale, and the value at its left end.
     """
     low = -WIDEST if two else 0
     count = 2 * WIDEST if two else BARS

@@ -30,7 +30,7 @@ MARGIN, RIGHT = 8.0, SIZE[0] - 12.0
 """Space around the chart, and the right end of the plot."""
 
 SPACE = 8.0
-"""Least space between two labels of an axis."""
+"""Least space between two labels of an x axis."""
 
 MARGIN_X, MARGIN_Y = 0.02, 0.08
 """Space between the curves and the ends of the axes, relative to the extent of the curves."""
@@ -197,7 +197,8 @@ def _log_ticks(low: float, high: float, most: int = 7) -> list[float]:
 def _labels(ticks: Sequence[float], *, percent: bool, shortest: bool) -> list[str]:
     """Return the labels of the ticks of an axis.
 
-    All labels have as many decimals as the distance of the ticks needs. If `shortest` is true, each
+    All labels have as many decimals as the distance of the ticks needs. If `percent` is true, the
+    labels are in per cent. Otherwise, if `shortest` is true or the numbers would be very long, each
     label has its shortest form instead.
     """
     distance = min((after - before for before, after in itertools.pairwise(ticks)), default=1.0)

@@ -18,7 +18,7 @@ from charlm.views.ranking import Table
 from charlm.views.summary import shown
 
 SHOWN = 10
-"""Trials that the terminal shows."""
+"""Most trials that the terminal shows."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SweepTrial:
         number: Number of the trial, from 1.
         run: Path of its run directory; "" if it has none.
         settings: The values of the settings that the sweep varies, by dotted name.
-        state: How the trial ended.
+        state: Whether the trial has ended, and how.
         bits: Bits per character. A finished trial was scored on the whole validation split; any
             other has the result of its last validation, or None without a validation.
         seconds: Training time in seconds.
@@ -81,7 +81,7 @@ class SweepResult:
 
     @property
     def sentences(self) -> list[str]:
-        """Sentences about the result: the best trial and the most important setting."""
+        """Sentences about the result: the best trial, the most important setting, and a caution."""
         if self.best is None:
             return ["No trial has finished, so there is no result."]
         said = ", ".join(f"{name} {_shown(value)}" for name, value in self.best.settings.items())

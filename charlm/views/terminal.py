@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from charlm.run_directory import RunDirectory, Sample
 
 BAR = 16
-"""Width of the progress bar, in characters."""
+"""Largest width of the progress bar, in characters."""
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARKLINE = 24
-"""Width of a sparkline, in characters."""
+"""Largest width of a sparkline, in characters."""
 
 HISTORY = 1024
-"""Most losses that are kept for the sparkline; a longer run keeps means of several losses."""
+"""Fewer losses than this are kept for the sparkline; of a longer run, means of several losses."""
 
 PLAIN_EVERY = 10.0
 """Seconds between two lines of progress when there is no live display."""
@@ -52,8 +52,8 @@ class Terminal(Reporter):
     """A reporter that shows the progress of a run on standard error.
 
     On a terminal, messages, validations and samples scroll above a live display of the progress and
-    the losses. When the output is piped, or on a terminal without cursor control, each event is a
-    line.
+    the losses. When the output is piped, or on a terminal without cursor control, the progress is
+    printed as a line every `PLAIN_EVERY` seconds instead.
 
     Args:
         console: The console to write to; standard error by default.
@@ -256,11 +256,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def print_evaluation(evaluation: Evaluation, vocab_size: int, *, items: bool = False) -> None:
-    """Print how well a run predicts a text, as a table on standard output, and what misleads in it.
+    """Print on standard output how well a run predicts a text: a table, the protocol and warnings.
 
     Args:
         evaluation: The loss and the counts that the table is computed from.
-        vocab_size: Tokens of the vocabulary.
+        vocab_size: Number of tokens of the vocabulary.
         items: Whether the text consists of separate items.
     """
     predicted = evaluation.predicted
@@ -285,11 +285,11 @@ def print_evaluation(evaluation: Evaluation, vocab_size: int, *, items: bool = F
 
 
 def cautions(evaluation: Evaluation, vocab_size: int) -> list[str]:
-    """What a reader of an evaluation must know so as not to be misled by its numbers, in sentences.
+    """Return warnings about an evaluation: unknown tokens, or a loss worse than that of a guess.
 
     Args:
         evaluation: How well the tokens of a text were predicted.
-        vocab_size: Tokens of the vocabulary.
+        vocab_size: Number of tokens of the vocabulary.
     """
     sentences = []
     if evaluation.unknown:
