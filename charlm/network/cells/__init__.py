@@ -153,9 +153,15 @@ class Cell:
     vector_init: ClassVar[Mapping[str, float | tuple[float, float]]] = {}
     """Initial values of vectors that do not start at 0: name to a number, or to (low, high) of a uniform draw."""
     forget_gate: ClassVar[int | None] = None
-    """Which part of the bias belongs to the gate that keeps the past: it starts at `forget_bias`."""
+    """Which part of the bias, from 0, belongs to the gate that keeps the past; None: no such gate.
+
+    This part starts at `forget_bias`, or as `chrono` says.
+    """
     input_gate: ClassVar[int | None] = None
-    """Which part of the bias belongs to a separate gate that lets new input in: `chrono` starts it closed."""
+    """Which part of the bias, from 0, belongs to a separate gate for new input; None: no such gate.
+
+    With `chrono` the gate starts nearly closed.
+    """
     candidates: Mapping[str, tuple[int, ...]] = {}
     """Which parts of W and of the products feed the candidate state and not a gate: name to numbers of parts."""
     input_scale: float = 1.0
