@@ -34,9 +34,10 @@ READ = 1 << 20  # bytes read at once
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """Return in one sentence what a user can do about an `OSError`, or None if it is a bug.
+    """Return in one sentence what a user can do about an `OSError`, or None.
 
-    A user can do something about a full disk, a full memory, and a path that cannot be used.
+    A user can do something about a full disk, a full memory, and a path that cannot be used. For
+    any other error the result is None.
     """
     if error.errno in FULL:
         return "the disk is full; free some space"

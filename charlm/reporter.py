@@ -41,7 +41,7 @@ class Reporter:
     ) -> None:
         """Receive the state of the training after an optimiser step.
 
-        This method is called at every logged step, and between logged steps about twice a second.
+        This method is called at every logged step, and between them at most twice a second.
 
         Args:
             fraction: The part of the run that is done, from 0 to 1.

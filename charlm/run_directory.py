@@ -399,8 +399,8 @@ class RunDirectory:
     def _lines(self, name: str) -> list[str]:
         """Return the lines of a file that grows line by line, with their line ends.
 
-        If the file is missing or no regular file, there are none, and `left_out` says so. A run
-        without weights may lack the file.
+        If the file is missing or no regular file, there are none, and `left_out` says so, except
+        where a run without weights lacks the file.
         """
         path = self.path / name
         found = kind(path) or (None if path.exists() else "missing")

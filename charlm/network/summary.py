@@ -39,8 +39,8 @@ def has_projection(config: ModelConfig) -> bool:
 def has_residual(config: ModelConfig) -> bool:
     """Return whether the network adds a layer's input to its output, from the second layer on.
 
-    It does if `residual` is set and the cell does not add the input itself, as the transformer
-    does.
+    It does if `residual` is set, unless the cell itself adds its input to its output, such as the
+    transformer.
     """
     return config.residual and not cells[config.cell].residual
 
