@@ -1,6 +1,6 @@
 """charlm: recurrent language models of characters and words, from a text to a model that generates.
 
-The parts of the package, in the order in which data pass through them:
+The main parts of the package, mostly in the order in which data pass through them:
 
     text/             text to tokens, ids on disk, batches
     network/          ids to logits, through layers of cells
@@ -46,19 +46,20 @@ def train(
     """Train on a text and return the finished run.
 
     Args:
-        text: A file, a folder or a glob, or several of them; None: the built-in corpus.
+        text: A file, a folder or a glob, or several of them; None: what `settings` name as
+            `data.text`, else the built-in corpus.
         run: The directory of the new run; None: a free name under `runs/`.
         reporter: The object that is told the progress of the training; None: one that prints to
             the terminal.
-        callbacks: Lightning callbacks. They run after the validation, samples and metrics of a step
-            have been written, and before its checkpoint is saved.
+        callbacks: Lightning callbacks. If a step has a validation, samples or logged metrics, the
+            callbacks run after them; if it has a checkpoint, before the checkpoint is saved.
         loggers: Lightning loggers, in addition to those of the setting `trainer.logger`.
-        settings: Groups of settings as dictionaries, named as on the command line:
+        settings: Settings, named as on the command line, with each group as a dictionary:
             `model={"cell": "gru", "hidden": 128}, trainer={"max_time": "3m"}, seed=2`;
             `init_from` may be a `Run` or its directory.
 
     Raises:
-        CharlmError: the user can fix an error, which the message describes in one line.
+        CharlmError: there is an error that the user can fix; the message is one line.
         Interrupted: Ctrl-C or SIGTERM ended the training; `resume` continues the saved run.
     """
     from charlm.config import Config
@@ -115,13 +116,13 @@ def race(
             already is continued, or, if it is finished, only read.
         reporter: The object that is told the progress of the race; None: one that prints to the
             terminal.
-        settings: The options of `charlm race`, and groups of settings as for `train`, which all
-            cells share: `cells=["lstm", "gru"], seeds=3, budget="10m", model={"layers": 2}`.
+        settings: The options of `charlm race`, and settings as for `train`, which all cells share:
+            `cells=["lstm", "gru"], seeds=3, budget="10m", model={"layers": 2}`.
 
     Raises:
-        CharlmError: the user can fix an error, which the message describes in one line.
-        Interrupted: Ctrl-C ended the race; what was trained is saved, and the same call continues
-            the race.
+        CharlmError: there is an error that the user can fix; the message is one line.
+        Interrupted: Ctrl-C or SIGTERM ended the race. What was trained is saved, and a call with
+            the same directory continues the race.
     """
     from dataclasses import fields
 

@@ -23,9 +23,9 @@ class CharlmError(Exception):
 class Diverged(CharlmError):  # noqa: N818 (an event, not a mistake)
     """A training was given up because its weights diverged for a second time.
 
-    After the first time, the training went on from its last good weights with a lower learning
-    rate. The run keeps its last good weights. Usually a lower learning rate helps; a program that
-    compares several learning rates goes on with the others.
+    After the first time, the training went on from its last checkpoint with a lower learning rate.
+    The run keeps its last good weights. Usually a lower learning rate helps; a program that
+    compares several learning rates goes on with the other rates.
     """
 
 
@@ -42,10 +42,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things, in the singular where it is one.
+    """Return a number with a noun, which is in the plural unless the number is 1.
 
     >>> count(1, "label"), count(2500, "label")
-    ("1 label", "2,500 labels")
+    ('1 label', '2,500 labels')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

@@ -34,9 +34,10 @@ READ = 1 << 20  # bytes read at once
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """Return one sentence that says what a user can do about an `OSError`.
+    """Return in one sentence what a user can do about an `OSError`, or None.
 
-    Return None for any other `OSError`, which is a bug.
+    A user can do something about a full disk, a full memory, and a path that cannot be used. For
+    any other error the result is None.
     """
     if error.errno in FULL:
         return "the disk is full; free some space"
@@ -174,8 +175,7 @@ def drop_leftovers(folder: Path, name: str = "*") -> None:
 
     Args:
         folder: The folder; its subfolders are not searched.
-        name: A glob pattern for the names of the final files; only their temporary files are
-            deleted.
+        name: A glob pattern. Only the temporary files of files whose names match it are deleted.
     """
     with contextlib.suppress(OSError):
         for leftover in folder.glob(f".{name}.*-*-*.tmp"):

@@ -17,8 +17,8 @@ def interruptible(work: Callable[[], T]) -> T:
 
     Python handles no signal while the main thread runs compiled code. If this function is called
     from the main thread, it therefore runs `work` in a second thread and waits for it, so that
-    Ctrl-C and SIGTERM take effect at once. After a signal the second thread goes on until the
-    process ends (see `abandoned`).
+    Ctrl-C and SIGTERM take effect at once. After a signal the second thread goes on until `work`
+    returns or the process ends (see `abandoned`).
     """
     if threading.current_thread() is not threading.main_thread():  # only the main one gets signals
         return work()

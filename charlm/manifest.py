@@ -48,9 +48,12 @@ class Manifest:
         return name in self._read()
 
     def expect(self, checksums: dict[str, int]) -> None:
-        """Add the checksums of new content of files, by file name.
+        """Add the checksum of the new content of each of several files.
 
         From then on a file may have its new or its former content.
+
+        Args:
+            checksums: The checksums, by file name.
         """
         known = self._read()
         for name, value in checksums.items():
@@ -79,17 +82,17 @@ class Manifest:
         link(self.folder / source, self.folder / target)
 
     def verify(self, name: str, remedy: str) -> None:
-        """Raise an error if a file has none of its checksums.
+        """Raise an error if a file has none of the checksums that the manifest lists for it.
 
-        A file that the manifest does not list is accepted.
+        A file that the manifest does not list is accepted if it is a regular file or missing.
 
         Args:
             name: Name of the file, relative to the directory.
             remedy: What the user can do about damage: the end of the message.
 
         Raises:
-            CharlmError: the file is missing, is no regular file, or has other content than was
-                written.
+            CharlmError: the file is listed and missing, is no regular file, or has other content
+                than was written; or the manifest is damaged.
         """
         path = self.folder / name
         if (found := kind(path)) is not None:

@@ -56,7 +56,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the implementation with this name.
 
         Raises:
-            CharlmError: there is none; the message lists all names and the most similar one.
+            CharlmError: no implementation has this name. The message lists all names, and proposes
+                the most similar one if there is a similar one.
         """
         entries = self._load()
         if name not in entries:

@@ -41,12 +41,15 @@ class Reporter:
     ) -> None:
         """Receive the state of the training after an optimiser step.
 
+        This method is called at every logged step, and between them at most twice a second.
+
         Args:
             fraction: The part of the run that is done, from 0 to 1.
             step: Optimiser steps done.
             epoch: Epochs done, with a fraction.
             seconds: Training time so far, in seconds.
-            loss: Mean training loss since the last logged step in nats per token; None between logged steps.
+            loss: Mean training loss since the last logged step in nats per token; None between
+                logged steps, and if no loss was finite.
             tokens_per_second: Training speed since the last logged step; None between logged steps.
         """
 
@@ -64,9 +67,9 @@ class Reporter:
         """Receive a sample that was just generated."""
 
     def on_end(self, directory: RunDirectory) -> None:
-        """Receive the directory of a run whose training has ended or was interrupted.
+        """Receive the directory of a run whose training has ended or was interrupted by Ctrl-C.
 
-        All files of the run are written by then.
+        The weights and the checkpoint of the run are written by then.
         """
 
     def close(self) -> None:

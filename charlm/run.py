@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from charlm.text.stream import TokenStream
 
 MANY_ROWS, MANY_TOKENS = 16, 20_000
-"""Rows, and tokens in all, from which torch generates faster than numpy on a CPU, its import included."""
+"""Rows, and tokens in all rows together, from which torch generates faster than numpy on a CPU.
+
+The time to import torch is counted.
+"""
 
 
 class Run:
@@ -52,7 +55,7 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The resolved settings of the run."""
+        """The settings of the run, each with a value other than None."""
         return self.directory.config
 
     @property
@@ -75,7 +78,7 @@ class Run:
         Args:
             checkpoint: "best": the weights with the lowest validation loss; "last": the newest
                 weights.
-            device: "cpu" or another torch device.
+            device: "cpu", "auto" (a GPU if there is one) or another torch device.
         """
         import torch
 
@@ -97,13 +100,14 @@ class Run:
     ) -> Stepper:
         """Load the network as a `Stepper`, which computes one token at a time.
 
-        On a GPU it computes by torch. On a CPU it computes by numpy, except for much text: from
-        `MANY_ROWS` texts and `MANY_TOKENS` tokens on, torch saves more time than its import takes.
+        For the device "cpu" it computes by numpy, except for much text: from `MANY_ROWS` texts and
+        `MANY_TOKENS` tokens on, torch saves more time than its import takes. For every other device
+        it computes by torch.
 
         Args:
             checkpoint: "best": the weights with the lowest validation loss; "last": the newest
                 weights.
-            device: "cpu" or another torch device.
+            device: "cpu", "auto" (a GPU if there is one) or another torch device.
             tokens: Number of tokens that will be generated in all texts together.
             rows: Number of texts that will be generated side by side.
         """
@@ -171,9 +175,9 @@ class Run:
             stop: The text ends where the first of these strings would begin.
             checkpoint: "best": the weights with the lowest validation loss; "last": the newest
                 weights.
-            device: "cpu" or another torch device.
-            prompt_unknown: "error", "drop" or "nearest": what happens to parts of the prompt that
-                the vocabulary lacks (see `adapt_prompt`).
+            device: "cpu", "auto" (a GPU if there is one) or another torch device.
+            prompt_unknown: What happens to parts of the prompt that the vocabulary lacks: "error"
+                raises CharlmError; for "drop" and "nearest" see `adapt_prompt`.
             processors: Values of the functions that change the logits: temperature, top_k, top_p,
                 min_p and all others in `charlm.generation.processors`. The default temperature is
                 that of the run's samples.
@@ -212,7 +216,7 @@ class Run:
             lanes: Largest number of lanes in which the text is read; more lanes are faster.
             checkpoint: "best": the weights with the lowest validation loss; "last": the newest
                 weights.
-            device: "cpu" or another torch device.
+            device: "cpu", "auto" (a GPU if there is one) or another torch device.
             progress: A function that is told what is being done, how much of it is done, and how
                 much there is to do.
         """
@@ -235,8 +239,8 @@ class Run:
     ) -> TokenScores:
         """Return the negative log probability of every token of a text, in nats.
 
-        The first token of a text or line is predicted from the start of a text; the first of given
-        ids is not predicted.
+        The first token of a text or line is predicted, too, as the first token after the start of a
+        text. If `text` is given as ids, the first id is not predicted.
 
         Args:
             text: A text, a sequence of lines that are read each on its own, or ids.
@@ -273,8 +277,9 @@ class Run:
         Args:
             texts: The texts, each of which is read from its start.
             by_line: Whether each text is a line, whose end is predicted as well.
-            unknown_nats: Nats that are added for each unknown token, because the unknown token
-                stands for any of several pieces of text (see `attribution.nats_of_unknown`).
+            unknown_nats: Nats that are subtracted from the log probability for each unknown token,
+                because the unknown token stands for any of several pieces of text (see
+                `charlm.evaluation.attribution.nats_of_unknown`).
             protocol, checkpoint, device, progress: As for `evaluate`.
         """
         import numpy as np
@@ -337,10 +342,10 @@ class Run:
         """Return how well n-gram models and compressors predict a text.
 
         The text is that which `evaluate` would read. The models and compressors have first read the
-        training split (at most its first `MOST_TRAINING` tokens). The n-gram models predict the
-        run's tokens, so their losses can be compared with that of the network. The last n-gram
-        model is tuned on the validation split, if the run has one. The compressors read the decoded
-        text in UTF-8.
+        training split (at most its first `baselines.MOST_TRAINING` tokens). The n-gram models
+        predict the run's tokens, so their losses can be compared with that of the network. If the
+        run has a validation split, there is one more n-gram model, which is tuned on this split.
+        The compressors read the decoded text in UTF-8.
 
         Args:
             text: A text, or its ids; None: a split of the text of the run.
@@ -352,8 +357,8 @@ class Run:
             Evaluations by name: first of the n-gram models, then of the compressors.
 
         Raises:
-            CharlmError: the text is the training split, which the baselines have already read, or
-                is too short.
+            CharlmError: for example, the text is too short, or it is the training split, which the
+                baselines have already read.
         """
         from charlm.evaluation.baselines import MOST_TRAINING, compressor_baselines, ngram_baselines
         from charlm.evaluation.likelihood import Evaluation

@@ -13,7 +13,7 @@
       samples.jsonl        the sample history, one sample per line
       quality.json         what real text and n-gram models score on the text metrics; the loss of an n-gram model
       memory.json          how far back the network looks, as it was recorded last
-      checksums.json       the checksum of every file that is read back, to find damage
+      checksums.json       checksums of the files above but metrics.csv and samples.jsonl
       events.out.tfevents* TensorBoard; projector/: the embedding, for its projector
       .lock                names the process that trains the run
 """
@@ -52,7 +52,7 @@ KEPT_WHOLE = ("config.yaml", "tokenizer.json", "model.json", *WEIGHTS.values(), 
 """Files that are replaced as a whole; checkpoints and tokens are, too."""
 
 MOST_LAYERS = 10_000
-"""Layers of a network that can be described within a moment; no file of a run that was trained has more."""
+"""Most layers that `model.json` may name; if it names more, the file counts as damaged."""
 
 RESTORE = "restore it from a copy, or delete checksums.json to accept the files as they are"
 """What to do about a damaged file that nothing else can replace."""
@@ -106,8 +106,9 @@ class NGramLosses:
 
     Args:
         name: Name of the model: its order and smoothing.
-        losses: Loss in nats per token, averaged over the beginning of the text. The keys are
-            numbers of tokens: one for every length of text that validations may read.
+        losses: Losses by number of tokens: the loss for the key n is the mean over the first n
+            predicted tokens of the text, in nats per token. There is a key for each length of text
+            that validations may read, unless it is very long.
     """
 
     name: str
@@ -115,7 +116,7 @@ class NGramLosses:
 
 
 NO_QUALITY: dict[str, Any] = {"references": {}, "left_out": {}, "size": 0, "ngram": None}
-"""`RunDirectory.quality` of a run that is compared with nothing."""
+"""The value of `RunDirectory.quality` for a run without a quality.json."""
 
 
 class RunDirectory:
@@ -170,7 +171,10 @@ class RunDirectory:
         return directory
 
     def _accept_files(self) -> None:
-        """Write a manifest with the checksums that the files have now, so that all are accepted."""
+        """Write a manifest with the checksums that the files have now, so that these are accepted.
+
+        The checksums of the tokens are those that `streams.json` records.
+        """
         from charlm.text.store import token_checksums
 
         names = [*KEPT_WHOLE, *(f"checkpoints/{path.name}" for path in (self.path / "checkpoints").glob("*.ckpt"))]
@@ -188,7 +192,8 @@ class RunDirectory:
         """The resolved settings of the run, read from config.yaml.
 
         Raises:
-            CharlmError: the file is not YAML, or has an unknown key or a value that does not fit.
+            CharlmError: the file is damaged, is not YAML, or has an unknown key, a value that does
+                not fit or a setting without a value.
         """
         path = self.path / "config.yaml"
         self.manifest.verify("config.yaml", RESTORE)
@@ -266,8 +271,8 @@ class RunDirectory:
                 weights.
 
         Raises:
-            CharlmError: the run has no weights yet, or they are damaged, or their number is not
-                that of the network's parameters.
+            CharlmError: the run has no weights yet, the weights are damaged, or the number of
+                weights is not that of the network's parameters.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -323,8 +328,9 @@ class RunDirectory:
     def stream(self, split: str) -> TokenStream:
         """Return the ids of a split of the run's text: train, val or test.
 
-        They are verified when the split is opened for the first time. Their files are hard links
-        into the cache, which other runs share, so damage to a file reaches all of these runs.
+        The ids are verified when this object opens the split for the first time. Where the file
+        system allows it, their files are hard links into the cache, which other runs share, so
+        damage to a file reaches all of these runs.
 
         Raises:
             CharlmError: the run has no such split, or its tokens are damaged.
@@ -356,8 +362,8 @@ class RunDirectory:
     def drop_metrics_after(self, step: int, header: Sequence[str]) -> None:
         """Delete the damaged rows of metrics.csv, and the rows after `step`.
 
-        A resumed run logs these rows again. The other rows stay exactly as they are. Only if the
-        file has other columns than `header`, they are rewritten with the columns of `header`.
+        A resumed run logs the steps after `step` again. The other rows stay exactly as they are,
+        unless the file has other columns than `header`: then the rows get the columns of `header`.
         """
         names, rows = self._metric_rows()
         kept = [line for line, values in rows if values["step"] <= step]
@@ -393,7 +399,8 @@ class RunDirectory:
     def _lines(self, name: str) -> list[str]:
         """Return the lines of a file that grows line by line, with their line ends.
 
-        If the file is missing, there are none.
+        If the file is missing or no regular file, there are none, and `left_out` says so, except
+        where a run without weights lacks the file.
         """
         path = self.path / name
         found = kind(path) or (None if path.exists() else "missing")
@@ -415,8 +422,9 @@ class RunDirectory:
 
         `references` has the scores of real text and of n-gram text on the text metrics, by name.
         `left_out` has the metrics that were left out, with the reasons. `size` is the number of
-        characters of a scored text. If the run did not score its samples, these entries are empty
-        and `size` is 0. `ngram` is an `NGramLosses`, or None if the run has no validation text.
+        characters of a scored text. If the run did not score its samples, `references` and
+        `left_out` are empty and `size` is 0. `ngram` is an `NGramLosses`, or None if there is none,
+        for example because the run has no validation text.
         """
         path = self.path / "quality.json"
         self.manifest.verify(path.name, RESTORE)

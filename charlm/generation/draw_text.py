@@ -26,7 +26,8 @@ def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: 
         seed: The same seed gives the same text.
 
     Returns:
-        The text; it is shorter if the network generates less than one character per eight tokens.
+        The text; it is shorter if the network generates less than about one character per eight
+        tokens.
     """
     sampler, state = Sampler(seed, LANES), stepper.initial_state(LANES)
     ids = np.full(LANES, tokenizer.start())

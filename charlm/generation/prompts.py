@@ -28,8 +28,9 @@ def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[s
         tokenizer: The vocabulary.
         prompt: The prompt.
         unknown: What happens to the pieces of the prompt that the vocabulary lacks. "drop" leaves
-            them out. "nearest" replaces them by pieces that differ only by case, accents, or the
-            shape of quotation marks and dashes, and leaves out the rest. "error" changes nothing.
+            them out. "nearest" replaces them by similar pieces, which differ for example by case,
+            accents, or the shape of quotation marks and dashes, and leaves out the rest. "error"
+            changes nothing here; `stream_text` then raises the error.
 
     Returns:
         The adapted prompt, and the replacement of each missing piece; it is empty for a piece that

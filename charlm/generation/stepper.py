@@ -3,7 +3,7 @@
 `NumpyStepper` is for a CPU. There torch's kernels are slow for single tokens: they are made for
 whole windows and repack their weights at every call, so that one token costs several times its
 arithmetic. Besides, importing torch takes longer than generating a page. `TorchStepper` is for a
-GPU, and for many rows. Both give the same logits, up to rounding.
+GPU, and for many rows. Both give the same logits, up to the rounding of their number types.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class NumpyStepper:
         weights: Arrays under the names of `LanguageModel.state_dict`, as
             `safetensors.numpy.load_file` reads them. Arrays of float64 keep their precision;
             everything else is computed in float32.
-        config: The resolved settings of the network.
+        config: The settings of the network, each with a value other than None.
         vocab_size: Number of tokens of the vocabulary.
 
     Raises:
@@ -316,8 +316,8 @@ class TorchStepper:
         model: The network, on its device. It must not be trained while the stepper is in use.
             Dropout is off during a step.
         dtype: Type in which the products of a step are computed; None: the type of the model. bf16
-            is faster where the processor or the GPU supports it, and gives logits of about three
-            digits.
+            is faster where the processor or the GPU supports it, and gives logits that are right to
+            about three digits.
     """
 
     def __init__(self, model: LanguageModel, dtype: torch.dtype | None = None) -> None:

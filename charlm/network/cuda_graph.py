@@ -11,13 +11,19 @@ import torch
 from torch import Tensor, nn
 
 WindowFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(inputs, state) to (outputs, state)."""
+"""A function (inputs, state) -> (outputs, state)."""
 
 MAX_GRAPHS = 8
-"""Shapes that are captured: each graph keeps its own memory, and the lines of a text have many lengths."""
+"""Most shapes that are captured.
+
+Each graph keeps its own memory, and the lines of a text have many lengths.
+"""
 
 TOLERANCE = 1e-2
-"""Largest difference between a replay and a plain call that is taken for rounding (bf16 has 8 bits)."""
+"""Largest difference between a replay and a plain call that is taken for rounding.
+
+It is relative and absolute. (A number in bf16 has 8 significant bits.)
+"""
 
 
 class CudaGraph:
@@ -27,7 +33,7 @@ class CudaGraph:
     for a few microseconds, and Python takes longer than that to launch it. A CUDA graph replays the
     forward and the backward pass with one launch each. Where a shape cannot be captured, or its
     graph gives other numbers than the module, a warning is given and the module itself is called
-    from then on. The module is also called for every shape after the first `MAX_GRAPHS`.
+    for this shape. The module is also called for every shape after the first `MAX_GRAPHS`.
 
     Args:
         module: The module to capture; it must hold all the parameters that are used.
@@ -76,8 +82,8 @@ class CudaGraph:
 def can_capture(tensor: Tensor) -> bool:
     """Return whether a window with this input can be captured as a CUDA graph.
 
-    It can if the input is on a GPU, gradients are enabled, no other capture is going on, and only
-    one process trains the network.
+    It can if the input is on a GPU, gradients are enabled, no other capture is going on, and
+    `torch.distributed` is not in use.
     """
     return (
         tensor.is_cuda

@@ -15,8 +15,9 @@ def initialise(layer: Layer, config: ModelConfig) -> None:
 
     W and the other matrices that are applied to the input are drawn from a normal distribution of
     standard deviation s / sqrt(columns) (LeCun et al. 1998). For W, s is the cell's `input_scale`;
-    for another matrix it is the `product_scale` that the cell gives it. Biases are 0; other vectors
-    follow the cell's `vector_init`.
+    for another matrix it is the `product_scale` that the cell gives it, else 1. The bias b is 0,
+    but for the parts that `forget_bias` or `chrono` sets. Other vectors are 0, unless the cell's
+    `vector_init` says otherwise.
 
     Args:
         layer: The layer whose parameters are set.
@@ -25,13 +26,13 @@ def initialise(layer: Layer, config: ModelConfig) -> None:
                 (Gers et al. 2000, Jozefowicz et al. 2015);
             chrono: longest dependency to expect, in tokens (Tallec and Ollivier 2018); 0: off. The
                 biases of the forget gate are log u with u uniform from 1 to chrono - 1, so that the
-                units remember for different times up to chrono; those of the input gate are
+                units remember for different times up to chrono; those of a separate input gate are
                 -log u. The value of forget_bias is then not used;
             gate_scale: scale of the weights that feed gates, relative to those that feed the
                 candidate state;
-            recurrent_init: how each n x n part of a recurrent matrix starts: orthogonal (keeps the
-                length of a vector; Saxe et al. 2014), identity (Le et al. 2015), normal of variance
-                1 / n, or default, which is the choice of the cell;
+            recurrent_init: how each n x n part of a recurrent matrix starts, for n hidden units:
+                orthogonal (keeps the length of a vector; Saxe et al. 2014), identity (Le et al.
+                2015), normal of variance 1 / n, or default, which is the choice of the cell;
             recurrent_scale: scale of those parts. For comparison: if an LSTM's 4 n x n matrix
                 starts orthogonal as a whole, as is common, each part has a scale of 1/2.
     """

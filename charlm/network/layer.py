@@ -30,7 +30,7 @@ KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 
 
 QUERIES = 128
-"""Tokens whose attention is computed at once: each sees W keys, and all of them together W - 1 more."""
+"""Queries whose attention is computed at once; neighbouring queries share most of their keys."""
 
 
 class TorchFunctions:
@@ -87,9 +87,9 @@ class TorchFunctions:
 class Layer(nn.Module):
     """One layer: a cell's parameters under the cell's own names, run over windows of time.
 
-    A window is computed in one of four ways, equal up to rounding: by torch's fused kernel, if
-    there is one with the cell's equations; by a scan, if the recurrence is linear; all at once, if
-    the cell is not recurrent; else by the cell's own step, called for each token.
+    A window is computed in one of four ways (see `path`), equal up to rounding: by torch's fused
+    kernel with the cell's equations; by a scan, for a linear recurrence; all at once, for a cell
+    that is not recurrent; or by the cell's own step, called for each token.
 
     Args:
         cell: The equations of one time step.
@@ -105,9 +105,10 @@ class Layer(nn.Module):
                 window (DropConnect; Wan et al. 2013, Merity et al. 2018).
 
     Attributes:
-        W: (gates * hidden, features) and b: (gates * hidden,), the projection of the input.
-        further parameters: tensors under the cell's names, (rows * hidden, columns * hidden) for
-            each product, (width * hidden,) for each vector.
+        W, b: The projection W x + b of the input, (gates * hidden, features) and (gates * hidden,);
+            a cell with `gates` 0 has none.
+        further parameters: Tensors under the cell's names, (rows * hidden, columns * hidden) for
+            each of its `products` and (width * hidden,) for each of its `vectors`.
         stepped: Whether to use the cell's own step even where there is a faster way.
         cuda_graph: The CUDA graphs of `run_stepped`; None until the first is needed.
     """
@@ -164,8 +165,9 @@ class Layer(nn.Module):
             inputs: The input (batch, time, features); or, with `ids`, an embedding table
                 (tokens, features).
             state: The state before the window, (states, batch, hidden).
-            ids: Token ids (batch, time): the input is then these rows of the table. A table with
-                fewer rows than the window has tokens is projected as a whole, before the lookup.
+            ids: Token ids (batch, time): the input is then these rows of the table. Except for the
+                fused kernel, a table with fewer rows than the window has tokens is projected as a
+                whole, before the lookup.
         """
         weights = next(self.parameters()).dtype
         double = weights == torch.float64
@@ -197,7 +199,7 @@ class Layer(nn.Module):
     def project(self, inputs: Tensor, ids: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Return W x + b for all tokens of a window, (time, batch, gates * hidden), by one product.
 
-        For a cell without W, return the inputs themselves.
+        For a cell without W, return the inputs themselves, (time, batch, features).
 
         Args:
             inputs, ids: As in `forward`.

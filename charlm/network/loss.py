@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from charlm.network.model import LanguageModel
 
 MAX_LOGITS = 2**25
-"""Logits (tokens x vocabulary) that are held in memory at once."""
+"""Most logits (tokens x vocabulary) that are held in memory at once."""
 
 IGNORE_INDEX = -100
 """Targets that are left out: the default of `torch.nn.functional.cross_entropy`."""
@@ -25,7 +25,7 @@ def summed_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor
 
     Args:
         model: The network, whose output layer gives the logits.
-        features: The outputs of the last layer, (tokens, hidden).
+        features: The features that `LanguageModel.hidden` returns, as (tokens, hidden).
         targets: Token ids, (tokens,); targets of -100 are left out.
 
     Returns:
@@ -44,7 +44,10 @@ def summed_cross_entropy(model: LanguageModel, features: Tensor, targets: Tensor
 
 
 def parts(tokens: int, vocab_size: int) -> Iterator[slice]:
-    """Yield slices of `tokens` tokens, at least one, each with at most `MAX_LOGITS` logits."""
+    """Yield slices that cover `tokens` tokens, each with at most `MAX_LOGITS` logits.
+
+    A slice has at least one token, however large the vocabulary. For 0 tokens there is one slice.
+    """
     size = max(1, MAX_LOGITS // vocab_size)
     return (slice(start, start + size) for start in range(0, max(tokens, 1), size))
 

@@ -27,11 +27,11 @@ class LanguageModel(nn.Module):
     time.
 
     Args:
-        config: The resolved settings of the network.
+        config: The settings of the network, each with a value other than None.
         vocab_size: Number of tokens of the vocabulary.
 
     Raises:
-        CharlmError: an unknown cell, or widths or heads that do not fit it.
+        CharlmError: the cell is unknown, or the widths or heads do not fit the cell.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:

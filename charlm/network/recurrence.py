@@ -43,7 +43,8 @@ def run_over_layers(
         residual: Whether the input of each layer is added to its output, from the second layer on.
 
     Returns:
-        The last layer's output, and the list of the new states of all layers.
+        The output of the last layer, to which its input is added if `residual` says so, and the
+        list of the new states of all layers.
     """
     states = []
     for index in range(len(state)):
@@ -54,10 +55,16 @@ def run_over_layers(
 
 
 MOST_NUMBERS = 2**24
-"""Numbers in the states that `run_in_lanes` keeps at once, about: a window as a state has many."""
+"""About the most numbers in all states that `run_in_lanes` keeps at once.
+
+The limit matters for cells whose state holds a window of tokens, such as the transformer.
+"""
 
 LEAST_WINDOWS = 8
-"""Windows of a lane below which a text is read in fewer lanes, because most of a lane would be read twice."""
+"""Fewest windows of a lane; a text that is too short for this is read in fewer lanes.
+
+Most of a shorter lane would be read twice.
+"""
 
 
 def run_in_lanes(

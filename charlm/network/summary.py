@@ -39,7 +39,8 @@ def has_projection(config: ModelConfig) -> bool:
 def has_residual(config: ModelConfig) -> bool:
     """Return whether the network adds a layer's input to its output, from the second layer on.
 
-    It does not for a cell that adds the input itself, such as the transformer.
+    It does if `residual` is set, unless the cell itself adds its input to its output, such as the
+    transformer.
     """
     return config.residual and not cells[config.cell].residual
 
@@ -80,9 +81,9 @@ def parameter_count(config: ModelConfig, vocab_size: int) -> int:
 def operation_count(config: ModelConfig, vocab_size: int) -> int:
     """Return how many multiply-add operations one token takes in the whole network.
 
-    There is one for each weight of the matrices of the layers, the projection and the output, and
-    those of attention with its keys and values (see `Cell.operations`). The embedding counts
-    nothing, because it is looked up. Biases, norms and element-wise products are left out.
+    There is one for each weight of the matrices of the layers, the projection and the output.
+    Attention has further ones (see `Cell.operations`). The embedding counts nothing, because it is
+    looked up. Biases, norms and element-wise products are left out.
     """
     embedding, hidden, cell = config.embedding, config.hidden, cells[config.cell](config)
     layers = cell.operations(embedding, hidden) + (config.layers - 1) * cell.operations(hidden, hidden)

@@ -231,18 +231,20 @@ def gather(ids: np.ndarray, starts: Sequence[int], time: int) -> Tensor:
 
 
 class ItemBatches(_ResumableBatches):
-    """Items in batches of similar length, each read from its first to its last boundary token.
+    """Items in batches of similar length.
 
-    An item longer than `seq_length` takes several windows. The state is carried from one window to
-    the next, so `reset_mask` is true only for the first. Every epoch has its own order, drawn from
-    the seed and the number of the epoch. Items are first sorted by their number of windows, so that
-    every epoch has the same number of batches. Among items with equally many windows, random groups
-    of up to `POOL` batches are then sorted by length, so that there is little padding.
+    An item is read from the boundary token before it; its last target is the boundary token after
+    it. An item longer than `seq_length` takes several windows. The state is carried from one window
+    to the next, so `reset_mask` is true only for the first. In training every epoch has its own
+    order, drawn from the seed and the number of the epoch. Items are first sorted by their number
+    of windows, so that every epoch has the same number of batches. Among items with equally many
+    windows, random groups of up to `POOL` batches are then sorted by length, so that there is
+    little padding.
 
     Args:
         stream: The ids of the text; it must have `starts`.
-        batch_size: Number of items of a batch in all processes together. The last batch may have
-            fewer; the targets of its other rows are `IGNORED`.
+        batch_size: Number of items of a batch in all processes together. One batch of an epoch may
+            have fewer; the targets of its other rows are `IGNORED`.
         seq_length: Most tokens of a window; a batch of short items is narrower.
         rank: Number of this process; its first row of a batch is `rank * batch_size / world_size`.
         world_size: Number of processes that share the rows of a batch.

@@ -1,4 +1,4 @@
-"""The corpus that needs no download: the English documentation that every CPython installation contains.
+"""The corpus that needs no download: the English documentation that comes with CPython.
 
 1. `make` collects the chapters of the language reference and the docstrings of the standard library, keeps the
    paragraphs that are prose, and joins them.
@@ -33,7 +33,10 @@ COLUMNS = re.compile(r"[^.!?:)\s] {2,}\S|\S {3,}\S")  # two blanks after a sente
 
 
 def source() -> Source:
-    """Return the file of the built-in corpus, which is written into the cache on first use."""
+    """Return the file of the built-in corpus, which is written into the cache on first use.
+
+    If the cache cannot be written, the file is a temporary one.
+    """
     version = ".".join(map(str, sys.version_info[:3]))
     home = hashlib.blake2b(_library().as_posix().encode(), digest_size=4).hexdigest()
     path = cache.directory() / f"builtin-{FORMAT}-{version}-{home}.txt"

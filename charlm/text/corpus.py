@@ -25,7 +25,7 @@ from charlm.text.items import SEPARATORS, Unit
 from charlm.text.sources import Note, Source, WrongEncodingError, check_encoding, decoded, find, ignore
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is to do."""
+"""A function (what, done, total) that is told what is being done, and how much of it is done."""
 
 CHECKED = 50_000_000  # characters of all files that `check_text` reads, before torch is loaded
 CHECKED_FILES = 1_000
@@ -75,7 +75,8 @@ class _JoinedSources:
     def files(self, on_bytes: Callable[[bytes], object] = ignore) -> Iterator[tuple[str, Iterator[str]]]:
         """Yield the name and the text (an iterator of pieces) of each file.
 
-        Line ends stay as they are. Of a table, the text is the chosen column, a line for each row.
+        Line ends of a plain text stay as they are. Of a table, the text is the chosen column, with
+        a line end after each row.
 
         Args:
             on_bytes: A function that is called with all bytes that are read, in order.
@@ -88,7 +89,7 @@ class _JoinedSources:
     def _decoded(
         self, source: Source, on_bytes: Callable[[bytes], object], note: Note = ignore, *, guess: bool = False
     ) -> Iterator[str]:
-        """The text of one of the sources; see `sources.decoded`."""
+        """Yield the text of one of the sources in pieces; see `sources.decoded`."""
         try:
             yield from decoded(source, self.encoding, on_bytes, note, guess=guess)
         except WrongEncodingError as error:
@@ -116,9 +117,10 @@ class Corpus:
     A split can be read repeatedly, with only a block of it in memory at once.
 
     A text that is one stream is cut by position: training comes first, then validation, then test.
-    The training text has `int((1 - val - test) * characters)` characters. A document belongs to the
-    split in which it begins. Lines are assigned to splits at random with a fixed seed, because a
-    list of lines is often sorted, and its end would then not represent the rest.
+    With the fractions `val` and `test`, the training text has `int((1 - val - test) * characters)`
+    characters. A document belongs to the split in which it begins. Lines are assigned to splits at
+    random with a fixed seed, because a list of lines is often sorted, and its end would then not
+    represent the rest.
 
     Attributes:
         unit: What the text consists of: one stream, lines or documents.
@@ -175,7 +177,8 @@ class Corpus:
     def files(self, on_bytes: Callable[[bytes], object] = ignore) -> Iterator[tuple[str, Iterator[str]]]:
         """Yield the name and the text (an iterator of pieces) of each file of all splits.
 
-        Line ends stay as they are. Of a table, the text is the chosen column, a line for each row.
+        Line ends of a plain text stay as they are. Of a table, the text is the chosen column, with
+        a line end after each row.
 
         Args:
             on_bytes: A function that is called with all bytes that are read, in order.
@@ -264,8 +267,8 @@ def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
         progress: A function that is told how many bytes have been read, and of how many.
 
     Raises:
-        CharlmError: a source is missing, cannot be read or decoded, or is empty; or nothing is left
-            to train on.
+        CharlmError: for example, a source is missing or cannot be decoded, the text is empty, or
+            nothing is left to train on.
     """
     encoding = check_encoding(data.encoding)
     joined = partial(_JoinedSources, encoding=encoding, unit=data.unit, newlines=data.newlines, column=data.column)
@@ -303,7 +306,8 @@ def read_corpus(data: DataConfig, progress: Progress = no_progress) -> Corpus:
 def check_text(data: DataConfig) -> None:
     """Check in a fraction of a second that the files of a text exist and begin with readable text.
 
-    Standard input and pipes are not checked, because they can be read only once.
+    Of more than `CHECKED_FILES` files, only the first are read. Standard input and pipes are not
+    checked, because they can be read only once.
 
     Args:
         data: The settings that name the files.

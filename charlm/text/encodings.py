@@ -15,7 +15,10 @@ COMMON = (
     "cp1252", "cp1251", "koi8_r", "cp866", "cp932", "euc_jp", "iso2022_jp", "gb18030", "big5", "cp949", "cp1250",
     "iso8859_2", "cp1253", "iso8859_7", "cp1254", "cp1255", "cp1256", "cp874", "mac_roman", "iso8859_5",
 )  # fmt: skip
-"""The encodings that a guess may return; the first of those that fit equally well."""
+"""The encodings that a guess may return, besides UTF-16 and UTF-32.
+
+If several fit equally well, the guess is the first of them.
+"""
 
 SAMPLE = 1 << 14  # bytes from which an encoding is guessed
 ENOUGH = 8  # least number of non-ASCII characters, or of bytes, that prove an encoding

@@ -59,8 +59,8 @@ def blocks(pieces: Iterable[str], size: int = BLOCK) -> Iterator[str]:
 def items(pieces: Iterable[str], unit: Unit) -> Iterator[str]:
     r"""Yield the items of a text: its lines, or its documents, which are separated by blank lines.
 
-    Empty items are left out. An item comes without the line end (`\n` or `\r\n`) that closes it;
-    line ends within a document are kept.
+    Items of white space alone are left out. An item comes without the line ends (`\n` or `\r\n`)
+    after it; line ends within a document are kept.
 
     Args:
         pieces: The text in arbitrary pieces.

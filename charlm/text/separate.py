@@ -1,6 +1,7 @@
-"""Texts that are scored on their own.
+"""Texts that are scored on their own, each from its first token.
 
-Each begins with the token from which texts start, and ends where a line or an item ends.
+Before this token, each has the token that the network reads first when it generates a text without
+a prompt (`Tokenizer.start`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def read_files(
             tables, and each row of the column becomes a line.
 
     Raises:
-        CharlmError: a text is missing, cannot be read or decoded, or is empty.
+        CharlmError: for example, a text is missing, cannot be decoded, or is empty.
     """
     for place in texts:
         names = [place] if place == "-" else [source.name for source in find(place, pattern)]

@@ -46,7 +46,7 @@ class WrongEncodingError(CharlmError):
 
 
 Note = Callable[[str], object]
-"""Called with one sentence that the user should know about how a file is read."""
+"""A function that is called with a sentence that the user should know about how a file is read."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,8 @@ def decoded(
     Raises:
         CharlmError: the file cannot be read.
         WrongEncodingError: the file cannot be decoded, or was certainly saved in another encoding.
-            The message has the offset of the first wrong byte or the proof, and a likely encoding.
+            The message has the offset of the first wrong byte, or the proof. It also has a likely
+            encoding if there is one.
     """
     pieces = _read(source)
     beginning = next(pieces)

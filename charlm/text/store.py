@@ -106,7 +106,7 @@ def encode_files(
         unit: What the texts consist of; the tokenizer was learned for the same unit.
 
     Raises:
-        CharlmError: a text is missing, cannot be read or decoded, or is empty.
+        CharlmError: for example, a text is missing, cannot be decoded, or is empty.
     """
     data = DataConfig(
         text=tuple(texts), val_fraction=0.0, encoding=encoding, newlines=newlines, column=column, unit=unit
@@ -125,7 +125,8 @@ def encode_files(
 def token_checksums(folder: Path) -> dict[str, int]:
     """Return the checksums, by file name, of the files in a folder that `build` filled.
 
-    The result is empty if `streams.json` cannot be read.
+    They are those that `streams.json` records, and its own. The result is empty if `streams.json`
+    cannot be read.
     """
     try:
         facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))

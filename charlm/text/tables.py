@@ -16,7 +16,7 @@ SHOWN = 200  # most characters of column names in a message
 
 
 def column(pieces: Iterable[str], name: str, file: str) -> Iterator[str]:
-    """Yield the texts in one column of a table, without the empty ones.
+    """Yield the texts in one column of a table, without those that are empty or white space.
 
     A file that starts with `{` is JSON Lines: each line is an object, and the column is one of its
     keys. In any other file the first row has the names of the columns, separated by commas, tabs,

@@ -67,7 +67,8 @@ class Tokenizer:
 
     Attributes:
         kind: Name of the class in the registry `tokenizer_kinds`, such as char.
-        reversible: Whether `decode(encode(text)) == text` for every text that the vocabulary covers.
+        reversible: Whether `decode(encode(text)) == text` if `lowercase` is false, for every text
+            that the vocabulary covers.
         default_size: Most tokens of the vocabulary if the setting `tokenizer.size` is 0; None: no
             limit.
         default_min_frequency: How often a token must occur in the training text if the setting
@@ -108,7 +109,7 @@ class Tokenizer:
 
     @classmethod
     def empty(cls) -> Library:
-        """Return the library's tokenizer of this class without a vocabulary.
+        """Return the library's tokenizer of this class before a vocabulary is learned.
 
         It only says how text is split into tokens and how tokens are joined.
         """
@@ -303,7 +304,7 @@ def learn(config: TokenizerConfig, blocks: Iterable[str], *, unit: Unit = "strea
 
     Raises:
         CharlmError: the class does not exist, the size is out of range, or the text has fewer than
-            two different tokens.
+            two or too many different tokens.
     """
     kind = tokenizer_kinds[config.kind]
     size = kind.default_size if config.size == 0 else config.size

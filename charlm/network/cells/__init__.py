@@ -131,36 +131,51 @@ class Cell:
     states: int = 1
     """Number of arrays in the state."""
     context: int = 0
-    """Number of tokens that a layer sees, the current one included; 0: the state carries what all of them left."""
+    """Number of tokens that a layer sees, with the current one; 0: no limit (a recurrent cell)."""
     attends: ClassVar[bool] = False
     """Whether the cell has attention heads."""
     residual: ClassVar[bool] = False
     """Whether the cell itself adds its input to its output."""
     products: ClassVar[Mapping[str, int | tuple[int, int]]] = {}
-    """Matrices that are multiplied by vectors: name to rows, or to rows and columns, in units of hidden (1 column)."""
+    """Matrices that are multiplied by vectors: name to (rows, columns), in units of hidden.
+
+    A number alone is the rows; the columns are then 1.
+    """
     product_scale: ClassVar[Mapping[str, float]] = {}
-    """Initial scale of each input product whose scale is not 1, by its name."""
+    """Initial scale of each of the `input_products` whose scale is not 1, by its name."""
     input_products: ClassVar[tuple[str, ...]] = ()
-    """Names of the products that are applied to the input; the others are recurrent."""
+    """Names of the products that are applied to the input, or to what the step computes from it.
+
+    The other products are recurrent.
+    """
     vectors: ClassVar[Mapping[str, int]] = {}
-    """Further biases, peephole weights and gains: name to width in units of hidden."""
+    """Vectors besides b, such as peephole weights and gains: name to width in units of hidden."""
     vector_init: ClassVar[Mapping[str, float | tuple[float, float]]] = {}
     """Initial values of vectors that do not start at 0: name to a number, or to (low, high) of a uniform draw."""
     forget_gate: ClassVar[int | None] = None
-    """Which part of the bias belongs to the gate that keeps the past: it starts at `forget_bias`."""
+    """Which part of the bias, from 0, belongs to the gate that keeps the past; None: no such gate.
+
+    This part starts at `forget_bias`, or as `chrono` says.
+    """
     input_gate: ClassVar[int | None] = None
-    """Which part of the bias belongs to a separate gate that lets new input in: `chrono` starts it closed."""
+    """Which part of the bias, from 0, belongs to a separate gate for new input; None: no such gate.
+
+    With `chrono` the gate starts nearly closed.
+    """
     candidates: Mapping[str, tuple[int, ...]] = {}
     """Which parts of W and of the products feed the candidate state and not a gate: name to numbers of parts."""
     input_scale: float = 1.0
-    """Initial scale of W; at 1 W x is as large as x."""
+    """Initial scale of W; if it is 1, the product W x is about as large as x."""
     recurrent_init: ClassVar[str] = "orthogonal"
     """How recurrent matrices start unless a setting says otherwise: orthogonal, identity or normal."""
     sigmoids: ClassVar[tuple[str, ...]] = ()
     """Names of the gates in charts, in the order in which the step calls `f.sigmoid`; empty: they are numbered."""
     fused: ClassVar[str | None] = None
-    """torch's kernel with the same equations ("LSTM", "GRU", "RNN_TANH" or "RNN_RELU"), if there is one. The cell's
-    only product is its recurrent matrix; the cell's vectors, if any, are the end of its second bias."""
+    """torch's kernel with the same equations: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU"; None: none.
+
+    Such a cell has one product, its recurrent matrix. Its vectors, if any, are the end of the
+    kernel's second bias.
+    """
 
     recurrent: ClassVar[tuple[str, ...]] = ()
     """Names of the products that are applied to the state; derived from the above."""
@@ -187,7 +202,7 @@ class Cell:
             x: The projected input W x + b, (..., gates * hidden); for a cell with `gates` 0 the
                 input itself, (..., hidden).
             state: The old state: `states` arrays (..., hidden), the first of which is the layer's
-                last output.
+                previous output.
 
         Returns:
             The new state: `states` arrays (..., hidden), the first of which is the layer's output.
@@ -226,8 +241,8 @@ class Cell:
 
         The layer has `hidden` units (n) and `features` inputs. Each weight of a matrix takes part in
         one operation. Attention adds 2 `context` n: the products of the query with the keys of
-        `context` tokens, and of the probabilities with their values. Element-wise products of
-        vectors are not counted.
+        `context` tokens, and those of the probabilities with the values of these tokens.
+        Element-wise products of vectors are not counted.
         """
         matrices = sum(
             count * (features if letter == "nm" else hidden) * hidden
@@ -295,7 +310,8 @@ class ParallelCell(Cell):
             w: The cell's parameters.
             x: The projected input W x + b, (time, ..., gates * hidden); for a cell with `gates` 0
                 the input itself, (time, ..., hidden).
-            state: (states, ..., hidden); its first array is the layer's last output.
+            state: The state before the window, (states, ..., hidden); its first array is the
+                layer's output for the token before the window.
 
         Returns:
             The outputs (time, ..., hidden) and the new state (states, ..., hidden).

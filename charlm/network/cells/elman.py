@@ -10,7 +10,7 @@ from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 @cells.register("rnn")
 class RNN(Cell):
-    """The simple recurrent network (Elman 1990): units read the input and the last output.
+    """The simple recurrent network (Elman 1990): units read the input and the previous output.
 
     h' = tanh(W x + b + U h)
     """

@@ -114,8 +114,7 @@ class LayerNormLSTM(Cell):
     h' = sigmoid(o) tanh(norm(c'))
 
     i: input gate; j: forget gate; o: output gate; tanh(g): candidate. Each norm has its own gain
-    and bias. Unlike in the paper, W x is not normalised, because the embedding has unit variance
-    already.
+    and bias. Unlike in the paper, W x is not normalised.
     """
 
     gates, states, products = 4, 2, {"U": 4}

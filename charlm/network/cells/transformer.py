@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from charlm.config import ModelConfig
 
 HEAD = 32
-"""Units of a head, or a few more, unless the number of heads is set."""
+"""Fewest units of a head, unless `model.heads` is set or the layer has fewer units."""
 
 
 @cells.register("transformer")
