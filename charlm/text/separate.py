@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,10 @@ def read_files(
         CharlmError: for example, a text is missing, cannot be decoded, or is empty.
     """
     for place in texts:
-        names = [place] if place == "-" else [source.name for source in find(place, pattern)]
+        path = Path(place).expanduser()
+        # What is no file, such as a pipe, can be read only once: here, `find` would read it.
+        once = place == "-" or path.exists() and not path.is_file() and not path.is_dir()
+        names = [place] if once else [source.name for source in find(place, pattern)]
         for name in names:
             unit: Literal["stream", "line"] = "line" if column else "stream"
             data = DataConfig(

@@ -305,7 +305,7 @@ def _search(standings: Sequence[Standing]) -> Table | None:
     factors = sorted({factor for one in standings for factor in one.search})
     if not factors:
         return None
-    table = Table(["", "default", *(f"{factor:g} times" for factor in factors)], [], [])
+    table = Table(["", "learning rate", *(f"{factor:g} times" for factor in factors)], [], [])
     for one in standings:
         default = one.runs[0].config.optimizer.lr / one.factor
         bits = [one.search[factor].bits for factor in factors]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,3 +218,13 @@ def test_runs_that_cannot_be_compared(charlm: Charlm, runs: dict[str, Path], tex
     assert "twice; name it once" in twice.mistake
     swallowed = charlm("attribute", "--runs", runs["letters"], runs["again"], text).mistake
     assert swallowed == f"--runs took {text} for a run, and it is a file; name the texts before the options"
+
+
+def test_a_pipe_is_read_like_a_file(charlm: Charlm, runs: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(text.read_bytes(),))
+    writer.start()
+    out = charlm("score", runs["letters"], pipe).out
+    writer.join()
+    assert out == charlm("score", runs["letters"], text).out
