@@ -1,7 +1,7 @@
 """The command line: each command is a function in a module of its own.
 
-The module of a command is imported only when the command runs, and it imports slow libraries only
-where it uses them. Therefore help is fast.
+The module of a command is imported only when the command runs or shows its help, and it imports
+slow libraries only where it uses them. Therefore help is fast.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ PIPED_WIDTH = 120
 """Width of the help, in columns, when standard output is not a terminal."""
 
 PARAMETER = Parameter(name_transform=lambda name: name, negative=(), allow_repeating=True, show_default=False)
-"""Every option: its name keeps underscores, it has no opposite, and the last of several counts."""
+"""What holds for every option: its name keeps underscores, and there is no `--no-NAME` for it.
+
+An option may be repeated. Then the last value counts, or all values if the option takes several.
+"""
 
 IMPORT = "With every command, --import FILE first runs a Python file of yours, such as one that registers a cell."
 LONGEST = 200
@@ -67,12 +70,15 @@ EPILOGUE = f"charlm COMMAND --help lists the options of a command. {IMPORT}"
 
 
 def build_app(arguments: Sequence[str] = ()) -> App:
-    """Build the command line; the command `train` is the function `train` in `charlm.cli.train`.
+    """Build the command line.
+
+    A command is the function of the same name in the module of the same name: `train` is
+    `charlm.cli.train.train`.
 
     Args:
-        arguments: What the user typed. The command that it names takes its summary from its
-            function; the summaries of the others are read from their source, which is faster than
-            importing them.
+        arguments: What the user typed. If a command is named there, its summary comes from its
+            function. The summaries of the other commands are read from their source, which is
+            faster than importing them.
     """
     live = sys.stdout is not None and sys.stdout.isatty()
     app = App(

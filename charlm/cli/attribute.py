@@ -32,9 +32,9 @@ def attribute(
 ) -> None:
     """Say which of several runs finds each text, or each line, most probable: who wrote this?
 
-    For each text or line, the output has three columns, separated by tabs: the name of the run, the
-    probability of the run (all runs being equally probable beforehand), and the name of the file or
-    the line.
+    Without --labels and --json, the output has three columns for each text or line, separated by
+    tabs: the name of the run that finds it most probable, the probability of this run (all runs
+    being equally probable beforehand), and the name of the file or the line.
     """
     config = read(AttributeOptions, options)
     protocol = config.chosen()

@@ -1,11 +1,11 @@
 """Settings as options of the command line: cyclopts parses them and msgspec converts them.
 
-Cyclopts also prints help, suggests options and completes them.
+Cyclopts also prints help and completes options in the shell.
 
-Each command declares its options as a dataclass of settings, like `Config` (see
-`charlm.config.fields.setting`). `Options[cls]` is the parameter of a command's function that
-collects the options that the user gave; `read` converts and checks them and returns an instance of
-the class.
+Most options of a command are declared as a dataclass of settings, like `Config` (see
+`charlm.config.fields.setting`). A command's function has a parameter of type `Options[cls]`, where
+`cls` is this dataclass. The parameter collects the options that the user gave; `read` converts and
+checks them and returns an instance of `cls`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 else:
 
     class Options:
-        """`Options[cls]`: the parameter of a command that has an option for each setting of a class."""
+        """`Options[cls]`: a parameter of this type has an option for each setting of `cls`."""
 
         def __class_getitem__(cls, settings: type) -> Any:
             return Annotated[_option_class(settings), Parameter(name="*")]
@@ -89,8 +89,8 @@ def read(cls: type[T], options: Any) -> T:
 def named(options: Any) -> dict[str, Any]:
     """Return the options that the user gave as nested dictionaries, neither converted nor checked.
 
-    A value is the text that was typed or a list of texts, True for a switch without a value, or
-    None for `none`.
+    A value is the text that was typed, a list of texts for an option that takes several, True for a
+    switch without a value, or None if "none" or "null" was typed for an option that may be None.
     """
     values: dict[str, Any] = {}
     for definition in dataclasses.fields(options) if options is not None else ():
@@ -165,7 +165,7 @@ def _choices(registry: str) -> tuple[str, ...]:
 
 
 def _text(hint: Any, tokens: Sequence[Token]) -> Any:
-    """Return the value of an option as it was typed; True or False for a switch without a value."""
+    """Return the value of an option as it was typed; True for a switch without a value."""
     return tokens[-1].implicit_value if isinstance(tokens[-1].implicit_value, bool) else tokens[-1].value
 
 
@@ -269,12 +269,12 @@ def group_names(app: App) -> list[str]:
 def unknown_option(app: App, word: str) -> CharlmError:
     """Return the error for a word that looks like an option of a command but is none.
 
-    The message suggests an option: if other programs call one of ours by this word, that one;
-    otherwise one with a similar name.
+    The message suggests an option if it finds one: the option that other programs call by this
+    word, or else one with a similar name. For a group of options, it names an option of the group.
 
     Args:
         app: The command.
-        word: The word.
+        word: The word, which may be joined to a value (`--model.cel=gru`).
     """
     options = option_names(app)
     first = word.split("=")[0]
@@ -351,7 +351,7 @@ def read_text(path: Path) -> str:
     """Read a small UTF-8 file without changing its newlines; the path - is standard input.
 
     Raises:
-        CharlmError: the file cannot be read.
+        CharlmError: the file cannot be read, or is not UTF-8.
     """
     try:
         if str(path) == "-":

@@ -37,7 +37,7 @@ class ProtocolOptions:
         """Return the evaluation protocol that the options describe.
 
         Raises:
-            CharlmError: a setting was given that belongs to another protocol.
+            CharlmError: a setting that belongs to another protocol differs from its default.
         """
         for name, given, default in (
             ("dynamic", self.dynamic, DynamicConfig()),

@@ -36,10 +36,10 @@ def race(
 
     `charlm race TEXT --cells lstm gru min_gru` searches the learning rate of each cell, trains it
     with several seeds, ranks the cells by the validation split and says how sure the order is.
-    Every setting of charlm train can be given and applies to all cells. The defaults are those of
-    charlm train, except checkpoint.patience 0, samples.scored 0 and data.test_fraction 0.05. The
-    table of results is printed on standard output; the page with all results is race.html in the
-    directory of the race.
+    Settings of charlm train can be given as well and apply to all cells. The defaults are those of
+    charlm train, except checkpoint.patience 0, samples.scored 0, data.test_fraction 0.05 and
+    trainer.devices 1. The table of results is printed on standard output; the page with all results
+    is race.html in the directory of the race.
     """
     chosen, values = read(RaceOptions, options), named(settings)
     if resume is not None:

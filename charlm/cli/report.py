@@ -30,7 +30,8 @@ def report(
 ) -> None:
     """Write a page that shows what a run learnt (samples, curves, settings) or compares runs.
 
-    The page needs no internet connection and no server. Its path is printed on standard output.
+    The page needs no internet connection and no server. Its path is printed on standard output;
+    with `--output -`, the page itself is.
     """
     config = read(ReportOptions, options)
     if not run:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from charlm.views.scores import Scored
 
 PREFERRED = 5
-"""Tokens that the model found most probable, of which the page and --json tell for each place."""
+"""Number of most probable tokens that are listed for each place of the text.
+
+They are listed in the page of `--html` and in the output of `--by token --json`.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,14 @@ def score(
 
 
 def _scored(runs: Sequence[Run], places: Sequence[str], config: ScoreOptions) -> list[Scored]:
-    """Score files, lines or a split of the first run by each run.
+    """Let each run score the files in `places`; if there are none, a split of the first run.
 
-    With `by` line, all lines are one result; otherwise each file is a result of its own. Without
-    files, the split is scored.
+    If the option `by` is "line", all lines together are one result. Otherwise each file is a result
+    of its own.
 
     Args:
         runs: One run, or two to compare.
-        places: Files, folders and globs.
+        places: Files, folders, globs or - for standard input.
         config: The options of the command.
     """
     from charlm.text.separate import lines_of, read_files

@@ -15,7 +15,7 @@ from charlm.errors import CharlmError, nearest
 
 PREFIX = "CHARLM_"
 OTHER_VARIABLES = ("CHARLM_CACHE", "CHARLM_RUN")
-"""Our variables that are not settings."""
+"""Environment variables that charlm reads and that are not settings."""
 
 
 def given_settings(text: Sequence[str], files: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
@@ -27,10 +27,11 @@ def given_settings(text: Sequence[str], files: Sequence[str], options: dict[str,
     Args:
         text: The texts that the command line names.
         files: Names of presets and files.
-        options: The options of the command line, as nested dictionaries.
+        options: The options of the command line, as nested dictionaries; they are not checked.
 
     Raises:
-        CharlmError: an unknown key, or a value that does not fit.
+        CharlmError: a file or a preset cannot be used (see `from_file`), an environment variable is
+            wrong (see `from_environment`), or the option `samples.prompts` has taken the text.
     """
     if text:
         options = merge(options, {"data": {"text": list(text)}})

@@ -11,8 +11,9 @@ def seconds(text: str, name: str = "trainer.max_time") -> float:
     """Return a length of time in seconds.
 
     Args:
-        text: The length of time as `90s`, `3m`, `1h30m`, a number of seconds, or Lightning's
-            `DD:HH:MM:SS`.
+        text: The length of time: numbers with the units d, h, m and s in this order (`90s`,
+            `1h30m`), a number of seconds, or Lightning's `DD:HH:MM:SS`, which may lack `DD` or
+            `DD:HH`.
         name: The setting that has this value, for messages.
 
     Raises:
@@ -39,7 +40,7 @@ def seconds(text: str, name: str = "trainer.max_time") -> float:
 def duration(seconds: float) -> str:
     """Return a number of seconds as people write a length of time: 45s, 3m, 1m30s, 2h05m.
 
-    The function `seconds` can read the result.
+    From one hour on, seconds are left out. The function `seconds` can read every result but 0s.
     """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

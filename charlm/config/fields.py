@@ -44,7 +44,7 @@ def setting(default: Any, help: str, *, role: Role | None = None, choices: str =
             for a setting of a run, `charlm.config.resolve` chooses the value.
         help: One line for the command line and the documentation.
         role: For a setting of the network, what it decides about the weights.
-        choices: The registry that has the possible values: "cells" or "tokenizers".
+        choices: The registry that has the possible values: "cells" or "tokenizers"; empty: none.
     """
     return field(default=default, metadata={"help": help, "role": role, "choices": choices})
 
@@ -89,7 +89,8 @@ def is_group(definition: dataclasses.Field[Any]) -> bool:
 def range_in_words(hint: Any) -> str:
     """Return the range of a type as help shows it, such as ">=0, <1"; empty if there is no range.
 
-    The ranges of alternative types are joined: ">=1 or >0, <=1".
+    The ranges of alternative types are joined: ">=1 or >0, <=1". Bounds of 1e15 or more are left
+    out.
     """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(filter(None, map(range_in_words, typing.get_args(hint))))
@@ -99,7 +100,7 @@ def range_in_words(hint: Any) -> str:
 def bounds(hint: Any) -> dict[str, float]:
     """Return the range of a type by comparison operator, such as {">=": 0, "<": 1}.
 
-    The dictionary is empty if the type has no range.
+    The dictionary is empty if the type has no range. The bound `FINITE` is left out.
     """
     found: dict[str, float] = {}
     for part in typing.get_args(hint):

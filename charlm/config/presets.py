@@ -42,7 +42,7 @@ def presets() -> dict[str, Preset]:
 
 
 def find_preset(name: str) -> Path:
-    """Return the path of a settings file, or of the preset of that name.
+    """Return the path that `name` stands for: that of a settings file, or of a preset.
 
     A name with a folder or a file ending is always taken for a path, even if no such file exists.
 

@@ -8,8 +8,8 @@ Therefore every output names its protocol. `evaluation.likelihood` reads a text 
   starts from the zero state.
 - window: the text is cut into windows that all start from the zero state, as transformers are
   usually evaluated.
-- last_half: the text is cut into windows that overlap by half, and only the last half of each is
-  predicted; of the first window of a text or item, all of it.
+- last_half: the text is cut into windows that overlap by half, and only the second half of each is
+  predicted. The first window of a text or of an item is predicted as a whole.
 - dynamic: the weights are trained on the text while it is read (see `evaluation.dynamic`).
 - cache: a neural cache of the last tokens changes the predictions (see `evaluation.neural_cache`).
 """
@@ -28,7 +28,11 @@ ProtocolName = Literal["carried", "window", "last_half", "dynamic", "cache"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 
 SMALL_VOCABULARY = 1000
-"""Tokens up to which a vocabulary is taken for one of characters: a segment of text then needs more of them."""
+"""Largest number of tokens of a vocabulary that is taken for one of characters.
+
+With such a vocabulary, a segment of dynamic evaluation has more tokens unless a setting says
+otherwise.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Protocol:
 
     @property
     def untuned(self) -> list[str]:
-        """The dotted names of the settings of this protocol that have no value yet."""
+        """The names of the settings of this protocol without a value, such as `cache.weight`."""
         used = {f"{self.name}.{name}": value for name, value in self._used().items()} | {
             "temperature": self.temperature
         }

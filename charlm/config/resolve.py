@@ -1,4 +1,4 @@
-"""The choice of every setting that the user left out, from the size of the text and the machine.
+"""The choice of every setting that is None, from the size of the text and the machine.
 
 The result is a config in which no setting is None, and the reason for each choice. The batch size
 and the window are lowered even if the user set them, where the text is too short for them.
@@ -37,7 +37,7 @@ class Facts:
         vocab_size: Number of tokens of the vocabulary.
         items: Number of items of the training text (lines, documents); None for a stream.
         gpu: Whether the run has a GPU.
-        processes: Number of processes that share the lanes of a batch.
+        processes: Number of processes that share the lanes or items of a batch.
         raw_input: Whether the cell uses its input without multiplying it by a matrix, so that the
             input must be as wide as the layer.
         gated: Whether the cell has gates.
@@ -73,8 +73,8 @@ def resolve(config: Config, facts: Facts) -> Resolved:
     """Choose every setting that is None, and fit the batch size and the window to a short text.
 
     Raises:
-        CharlmError: the batch size is not a multiple of the number of processes, or the text has
-            nothing to predict.
+        CharlmError: the batch size is not a multiple of the number of processes, or the training
+            text has fewer tokens to predict, or fewer items, than processes.
     """
     chosen = _Choices()
     trainer = _trainer(config.trainer, facts, chosen)
@@ -95,9 +95,9 @@ class _Choices:
     made: list[Choice] = field(default_factory=list)
 
     def fill(self, group: Group, name: str, value: Any, reason: str) -> Group:
-        """Choose a setting that the user left out, and return the group with it.
+        """Choose a setting if it is None, and return the group with it.
 
-        If the user has set it, return the group unchanged.
+        If the setting has a value, return the group unchanged.
 
         Args:
             group: A group of settings.
@@ -108,7 +108,7 @@ class _Choices:
         return self.set(group, name, value, reason)
 
     def set(self, group: Group, name: str, value: Any, reason: str) -> Group:
-        """Choose a setting even if the user has set it, and return the group with it.
+        """Choose a setting even if it has a value, and return the group with it.
 
         Args:
             group: A group of settings.

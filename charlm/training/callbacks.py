@@ -1,7 +1,8 @@
 """Callbacks that act after each optimiser step; `trainer.step_callbacks` lists them in order.
 
-A checkpoint is saved only after a complete optimiser step and after the validation and the samples
-of that step. Therefore a resumed run repeats and skips nothing, wherever it was interrupted.
+After the checkpoint of the initial weights, a checkpoint is saved only when an optimiser step is
+complete, and the validation and the samples that follow this step are done. Therefore a resumed run
+counts nothing twice and skips nothing, wherever it was interrupted.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from charlm.training.run_logger import RunLogger
 from charlm.training.validation_points import ValidationPoints, beginning, halved
 
 VALIDATION_TOKENS = 512
-"""Smallest length of a lane in validation, in tokens.
+"""Smallest length in tokens of a lane in validation; a shorter validation text is one lane.
 
 The first tokens of each lane are predicted without the text before them, so short lanes
-would raise the loss.
+would raise the loss. A text of items is not read in lanes.
 """
 
 
 class StepCallback(Callback):
     """A Lightning callback that acts when an optimiser step is complete.
 
-    A subclass overrides `started` and `stepped`. The counters in `module.progress` tell it how far
-    the training is.
+    A subclass overrides `started`, `stepped` or both. The counters in `module.progress` tell these
+    methods how far the training is.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -66,9 +67,9 @@ class StepCallback(Callback):
 
 
 class StoppingCriteria(StepCallback):
-    """The callback that ends the run when its limit of epochs, steps or time is reached.
+    """The callback that ends the run when it has reached a limit of epochs, steps or time.
 
-    `Validation` ends a run whose loss has stopped improving.
+    `Validation` ends a run whose validation loss has stopped improving.
     """
 
     def started(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
@@ -88,19 +89,23 @@ class StoppingCriteria(StepCallback):
 class Validation(StepCallback):
     """The callback that validates, and ends the run when the validation loss has stopped improving.
 
-    The validation text is read in a few long lanes, and the state of each lane is carried from
-    window to window. Every validation of a run reads the same part of the text:
+    A validation text that is one stream is read in a few long lanes, and the state of each lane is
+    carried from window to window. Every validation of a run reads the same part of the text:
 
-    - if `limit_val_batches` is a number, this fraction of the text from its beginning;
+    - if `limit_val_batches` is a number, about this fraction of the text from its beginning;
     - otherwise, if `val_check_interval` is a number, all of the text;
-    - otherwise (both are "auto") as much of the beginning as takes about 3 % of the time.
+    - otherwise (both are "auto") so much of the beginning that it takes at most about 3 % of the
+      time.
+
+    The function `beginning` says where exactly the text is cut.
 
     Args:
-        trainer: Settings, of which `val_check_interval` says how often to validate.
+        trainer: Settings, of which `val_check_interval` says how often to validate, and
+            `limit_val_batches` how much to read.
         checkpoint: Settings, of which `patience` says when to stop early.
-        batch_size: Largest number of lanes; a short text is read in fewer.
-        stream: The validation text; None if the run has none. Then the newest weights count as the
-            best.
+        batch_size: Largest number of lanes; a short stream is read in fewer.
+        stream: The validation text; None if the run has none. Without a validation text, the newest
+            weights count as the best.
         run_logger: Logs the results; None in all processes but the first.
         reporter: Receives the results and messages.
         recovery: Checks the weights before each validation.
@@ -183,7 +188,8 @@ class Validation(StepCallback):
     def _part(self, progress: Progress, stream: TokenStream) -> TokenStream:
         """Return the part of the validation text that every validation of this run reads.
 
-        If the part depends on the speed of the training, it is chosen at the first validation.
+        If `limit_val_batches` and `val_check_interval` are both "auto", the part is chosen at the
+        first validation.
         """
         if self.limit != "auto":
             progress.validation_tokens = max(2, round(self.limit * len(stream)))

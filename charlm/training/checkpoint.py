@@ -40,7 +40,7 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
     """Read a checkpoint onto the CPU without executing code in the file, and check its numbers.
 
     Raises:
-        CharlmError: the file is damaged, or is not a checkpoint of a run.
+        CharlmError: the file is missing or damaged, or is not a checkpoint of a run.
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -62,12 +62,14 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
 def _check_numbers(value: Any, name: str, least: float) -> None:
     """Raise ValueError if a part of a checkpoint has a number that no training saves.
 
-    Such a number is not finite or, if it is not in a tensor, below `least`.
+    No number in a tensor may be infinite or NaN. Every other number must be at least `least`, and
+    below infinity.
 
     Args:
-        value: The part: a number, a tensor, or a dictionary or list of these; others are ignored.
+        value: The part: a number, a tensor, or a dictionary, list or tuple of these, nested to any
+            depth. Values of other types are ignored.
         name: Name of the part, for the message.
-        least: The lowest number allowed.
+        least: The lowest number allowed outside tensors.
     """
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -17,7 +17,7 @@ class LanguageData(lightning.LightningDataModule):
     Args:
         stream: The training text.
         data: Settings of batch size, window length and resets of the recurrent state.
-        seed: Seed of the random order of items and of the random resets of the recurrent state.
+        seed: Seed of the random order of items, or of the random resets of the state of lanes.
     """
 
     def __init__(self, stream: TokenStream, data: DataConfig, seed: int) -> None:

@@ -1,9 +1,9 @@
 """Records of the network during training: weights, gradients, gates, memory, the embedding.
 
 "Memory" means how far back the network looks. All records are for TensorBoard, and `memory.json`
-also holds the newest memory record. Records between the first and the last one are skipped where
-they would take too much time. The end of a run is always recorded, so a resumed run ends with the
-same `memory.json` as an uninterrupted one.
+also holds the newest memory record. If `inspect.every` is "auto", records between the first and the
+last one are skipped where they would take too much time. The end of a run is always recorded, so a
+resumed run ends with the same `memory.json` as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ from charlm.training.sample_schedule import SampleSchedule
 from charlm.views.plots import image, memory_charts
 
 TIME_FRACTION = 0.015
-"""Largest fraction of the time that records take, not counting the first and the last one."""
+"""Largest fraction of the time that records take if `inspect.every` is "auto".
+
+The first and the last record do not count.
+"""
 
 VALUES = 50_000
-"""Tensors with at least twice as many values are subsampled for their histograms."""
+"""A tensor with at least twice this number of values is subsampled for its histogram."""
 
 BINS = 64
 
@@ -53,10 +56,10 @@ NEGLIGIBLE = 1e-12
 class Diagnostics(StepCallback):
     """The callback that records weights, gradients, gates, memory and embedding of the network.
 
-    It records them at initialisation, at the points of a schedule, and at the end of the run.
-    `inspect.every` sets the schedule. If it is "auto", the schedule is that of the samples, and
-    records are skipped while they take too much of the time. Without TensorBoard only the memory is
-    recorded.
+    It acts at initialisation, at the points of a schedule, and at the end of the run.
+    `inspect.every` sets the schedule. If it is "auto", the schedule is that of the samples (for a
+    run without samples, that of `samples.every` "auto"), and points are skipped while records take
+    too much of the time. Without TensorBoard only the memory is recorded.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger) -> None:
@@ -129,8 +132,8 @@ class Diagnostics(StepCallback):
         """Record how far back the network looks, by two measures.
 
         The gradient through time is the gradient of the loss of a token with respect to earlier
-        states. The memory horizon is the loss with contexts of growing length. It is measured only
-        for a stream, because items are read without the text before them.
+        states. The memory horizon is the loss with contexts of growing length. The horizon is
+        measured only for a stream, because items are read without the text before them.
         """
         distances, lengths = list[int](), torch.zeros(model.config.layers, 0)
         if len(self.stream) >= 3:

@@ -37,7 +37,7 @@ def describe_interruption(
 ) -> None:
     """Tell the user how good an interrupted run is and how to generate text from it; show a sample.
 
-    The checkpoint of the run is already written.
+    Call this after the checkpoint of the run has been written.
 
     Args:
         trainer, module: The interrupted training.
@@ -73,10 +73,11 @@ def describe_interruption(
 
 
 def _validate(trainer: lightning.Trainer, module: LanguageModule, validation: Validation) -> Evaluation | None:
-    """Evaluate the newest weights on the part of the text that validations read.
+    """Evaluate the newest weights on the part of the validation text that validations read.
 
-    Return None if this would take more than `QUICK` seconds, if the run has no validation text, or
-    if the run was interrupted before its first step.
+    If this part is not chosen yet, because there was no validation, read as much as takes `QUICK`
+    seconds. Return None if the evaluation would take more than `QUICK` seconds, if the run has no
+    validation text, or if the run was interrupted before its first step.
     """
     progress = module.progress
     if validation.stream is None or not progress.step:

@@ -95,9 +95,10 @@ def build_trainer(trainer: TrainerConfig) -> lightning.Trainer:
 
 @contextlib.contextmanager
 def fast_matmul(gpu: bool) -> Iterator[None]:
-    """Use faster fp32 matrix products within the block.
+    """Let torch use the fastest fp32 matrix products that are exact enough, within the block.
 
-    `tune_malloc` is called as well; its effect lasts beyond the block.
+    On a GPU these are products in TF32; on a CPU `matmul_precision` chooses them. `tune_malloc` is
+    called as well; its effect lasts beyond the block.
 
     Args:
         gpu: Whether the training runs on a GPU.

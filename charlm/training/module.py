@@ -21,7 +21,10 @@ from charlm.training.progress import Progress
 from charlm.training.schedule import Schedule
 
 PATIENCE = 10
-"""Steps in a row without a finite loss and gradient after which a run returns to its last checkpoint."""
+"""Value of `Progress.bad_steps` at which a run returns to its last checkpoint.
+
+This counter is the number of steps that were skipped in a row.
+"""
 
 HIGHEST_LOSS = 700.0
 """Loss in nats per token from which on weights count as diverged; they are not saved.
@@ -109,9 +112,11 @@ class LanguageModule(lightning.LightningModule):
     def optimizer_step(  # type: ignore[override]
         self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Any = None
     ) -> None:
-        """Take a step only if the loss, all gradients and the newest recurrent state are finite.
+        """Take a step only if the newest loss, all gradients and the newest state are finite.
 
-        Otherwise the step is skipped. Setting the gradients to zero instead would not be enough:
+        Otherwise the step is skipped, and the next window starts from the zero state. If a training
+        has several processes, all of them skip the step. Setting the gradients to zero instead
+        would not be enough:
         momentum, weight decay and Adam's running means would still change the weights. Therefore
         the closure (forward and backward pass) runs first, and its results are checked before the
         step.

@@ -18,7 +18,7 @@ def build_optimizer(model: LanguageModel, config: OptimizerConfig) -> Optimizer:
     """Build the optimiser `config.name` for a model; vectors (biases, gains) get no weight decay.
 
     Raises:
-        CharlmError: the installed version of torch does not have the optimiser.
+        CharlmError: there is no such optimiser, or the installed version of torch lacks it.
     """
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -116,7 +116,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, algorithm: 
         parameters: The parameters of a network; those without a gradient are ignored.
         limit: Largest norm or value allowed; 0: clip nothing.
         algorithm: "norm" limits the norm of all gradients together (Pascanu, Mikolov, Bengio 2013);
-            "value" limits each number to the range from -limit to limit (as in char-rnn).
+            "value" limits each number to the range from `-limit` to `limit` (as in char-rnn).
     """
     parameters = [p for p in parameters if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -36,7 +36,8 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
         processes: Number of processes that share the rows of a batch.
 
     Raises:
-        CharlmError: something about the text, the settings or the machine that a user can fix.
+        CharlmError: the run directory exists already; or something about the text, the settings or
+            the machine that a user can fix.
         Interrupted: Ctrl-C was pressed when the run directory was just complete; the run can be
             resumed.
     """
@@ -99,8 +100,9 @@ def encode(
     """Learn the vocabulary, and encode the splits into token files in a folder.
 
     Raises:
-        CharlmError: a split is too short, or a prompt of the samples has text that is not in the
-            vocabulary.
+        CharlmError: no vocabulary can be learned from the text, the files cannot be written, a
+            prompt of the samples has text that is not in the vocabulary, or the validation or test
+            split is too short.
     """
     tokenizer, streams = build(corpus, config.tokenizer, folder, progress=reporter.progress)
     _describe(tokenizer, streams, reporter)
@@ -110,9 +112,10 @@ def encode(
 
 
 def free_path(texts: tuple[str, ...], folder: str = "runs") -> Path:
-    """Return the path of a new directory in `folder`, named after the first text.
+    """Return an unused path in `folder`, named after the first of `texts`.
 
-    The directory does not exist yet.
+    The name is "text" for standard input, and "python-documentation" for the built-in corpus. If
+    the name is taken, a number is appended.
     """
     name = Path(texts[0].rstrip("/*")).name if texts and texts[0] != "-" else ""
     name = re.sub(r"\.(txt|gz|abc|md)\b", "", name)

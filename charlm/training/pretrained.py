@@ -18,7 +18,9 @@ TOKENIZER_SETTINGS = ("kind", "lowercase")
 
 
 def inherit(values: dict[str, Any]) -> dict[str, Any]:
-    """Fill in settings of the network and the tokenizer from the run that `init_from` names.
+    """Return settings, with missing ones filled in from the run that the setting `init_from` names.
+
+    Only settings of the network and the tokenizer are filled in.
 
     Args:
         values: Nested settings, which win over those of the other run. Without `init_from` they are
@@ -74,7 +76,8 @@ def load_pretrained(model: LanguageModel, directory: RunDirectory, source: RunDi
         source: The trained run.
 
     Raises:
-        CharlmError: a weight is missing or has another shape.
+        CharlmError: the weights of the trained run are missing or damaged, or one of them does not
+            fit the new network.
     """
     import torch
 

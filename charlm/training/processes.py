@@ -21,7 +21,10 @@ RUN_VARIABLE = "CHARLM_RUN"
 """Environment variable by which processes that Lightning starts inherit the path of the run directory."""
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-"""Environment variables in which Lightning, torchrun and SLURM put the number of a process."""
+"""Environment variables with the number of a process, or of its machine, that launchers set.
+
+Lightning, torchrun and SLURM each set some of them.
+"""
 
 INTERACTIVE = ("bash", "interactive")
 """Names of interactive SLURM jobs, in which SLURM does not start the processes of a training.
@@ -61,7 +64,10 @@ def launched() -> Launch | None:
 
 
 def is_first_process() -> bool:
-    """Return whether this process is the first one of its training; it writes the run directory."""
+    """Return whether this process is the first one of its training.
+
+    Only the first process writes the run directory.
+    """
     return all(os.environ.get(name, "0") in ("0", "") for name in RANK_VARIABLES)
 
 

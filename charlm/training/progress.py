@@ -29,19 +29,22 @@ class Progress:
         epoch: Passes over the training text so far; 1.5 is half-way through the second pass.
         tokens: Tokens predicted so far by all processes.
         skipped_steps: Steps not taken because a loss, a gradient or a state was not finite.
-        bad_steps: Number of steps in a row that were skipped, up to the newest step; always 0 with
-            fp16.
+        bad_steps: Number of steps in a row that were skipped, up to the newest step; always 0 if
+            the loss is scaled (precision 16-mixed).
         rollbacks: How often the weights diverged and were replaced by those of the last checkpoint.
         best_loss: Lowest validation loss in nats per token; None before the first validation.
         best_bits_per_character, best_epoch: Bits per character and epoch of the validation with the
             lowest loss; 0 before the first validation.
         stale_validations: Validations since the best one, without those before step `FEW_STEPS`.
-        validation_tokens: Tokens that each validation reads; 0 before the first validation, and if
-            each reads all of the text because `val_check_interval` is a number.
-        elapsed_before: Seconds of training before the run was last resumed; 0 if it never was.
+        validation_tokens: About how many tokens each validation reads (see
+            `validation_points.beginning`); 0 before the first validation, and if each validation
+            reads all of the text because `val_check_interval` is a number.
+        elapsed_before: The value of `elapsed` in the checkpoint from which the run was last
+            resumed; 0 if it never was.
         batches_per_epoch, accumulate: Batches of an epoch, and batches of an optimiser step.
         batch: Batches of this epoch so far.
-        improved: Whether the validation of this step is the best so far.
+        improved: Whether there was a validation after this step, with the lowest loss so far; in a
+            run without a validation text, whether one would have been due.
         rolled_back: Whether the weights diverged in this step and were replaced by those of the
             last checkpoint.
         stop_reason: The limit that the run has reached, or "asked" if a callback ends the run; None
@@ -117,7 +120,7 @@ class Progress:
         return self.limits.fraction(self.step / self.steps_per_epoch, self.step, self.elapsed)
 
     def limit_reached(self) -> Limit | None:
-        """The limit that the run has reached; None if it has reached none."""
+        """Return the limit that the run has reached; None if it has reached none."""
         return self.limits.reached(self.epoch, self.step, self.elapsed, self.stale_validations)
 
     def validated(self, loss: float, bits_per_character: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from charlm.files import atomic
 
 MOST = 1000
-"""Most tokens that are shown, the most frequent ones: a browser draws this many smoothly."""
+"""Largest number of tokens that are shown; a browser draws this many smoothly."""
 
 KINDS = {"Lu": "capital", "L": "letter", "M": "mark", "N": "digit", "P": "punctuation", "S": "symbol"}
 """The words for the Unicode categories of a token's first character, by which TensorBoard's projector colours it."""
@@ -80,8 +80,8 @@ class Projector:
 def label(token: str) -> str:
     """Return a token as one line of visible characters.
 
-    Symbols replace spaces and control characters. If the token begins with a combining mark, a
-    dotted circle is put before it.
+    Symbols replace spaces and control characters, and escape codes replace other characters that
+    cannot be seen. If the token begins with a combining mark, a dotted circle is put before it.
     """
     if not token:
         return "(nothing)"

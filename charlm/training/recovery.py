@@ -44,8 +44,11 @@ class Recovery:
     def check(self, trainer: lightning.Trainer, module: LanguageModule) -> None:
         """Return to the last checkpoint if the weights have diverged.
 
-        Weights count as diverged if one of them, a value of the optimiser or the loss of the newest
-        batch is not finite.
+        Weights count as diverged if one of them or a value of the optimiser is not finite, or if
+        the loss of the newest batch is not below `module.HIGHEST_LOSS`.
+
+        Raises:
+            Diverged: the run has already returned to a checkpoint once.
         """
         with trainer.precision_plugin.forward_context():
             good = module.predicts_finite() and _is_finite(module.model.state_dict())

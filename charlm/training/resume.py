@@ -152,12 +152,13 @@ def check_processes(directory: RunDirectory, before: int, now: int) -> None:
 def fitting(directory: RunDirectory, until: Callable[[], bool] = bool) -> Iterator[None]:
     """Turn errors within the block into a CharlmError that says that the checkpoint does not fit.
 
-    Lightning and torch raise errors of many types if a checkpoint does not fit the run.
+    Lightning and torch raise errors of many types if a checkpoint does not fit the run. If the run
+    has no checkpoint, errors are raised unchanged.
 
     Args:
         directory: The run.
-        until: Returns True once the checkpoint is restored; errors after that have other causes and
-            are raised unchanged.
+        until: A function without arguments that returns True once the checkpoint is restored;
+            errors after that have other causes and are raised unchanged.
     """
     try:
         yield

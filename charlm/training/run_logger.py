@@ -40,7 +40,10 @@ COLUMNS = {
     "train/seconds_per_epoch": "",
     "train/skipped_steps": "not finite",
 } | {f"text_metrics/{name}": metric.unit for name, metric in metrics.items()}
-"""Every logged number with its unit; the columns of metrics.csv after step, epoch and seconds."""
+"""Names of the numbers in metrics.csv, each with its unit or a remark.
+
+They are the columns after step, epoch and seconds.
+"""
 
 HEADER = ["step", "epoch", "seconds", *COLUMNS]
 
@@ -54,7 +57,7 @@ NGRAM = "n-gram model"
 """TensorBoard tag of the n-gram model's loss: a constant, logged again with every validation."""
 
 COMPARED = ("data.batch_size", "data.seq_length", "data.unit", "model.", "optimizer.", "tokenizer.", "seed")
-"""Settings by which runs are compared in the HParams tab."""
+"""Settings by which runs are compared in TensorBoard's HParams tab: beginnings of their names."""
 
 WIDTH = 110
 """Longest line of a sample in TensorBoard's text tab, in characters; the tab does not wrap code."""
@@ -106,7 +109,8 @@ def other_loggers(names: str, directory: RunDirectory) -> list[Logger]:
         directory: The run.
 
     Raises:
-        CharlmError: there is no such logger, or a package that it needs is not installed.
+        CharlmError: there is no such logger, or it cannot be created, for example because a package
+            that it needs is not installed.
     """
     made = []
     for name, cls in logger_classes(names).items():
@@ -185,7 +189,7 @@ class RunLogger(Logger):
     # -- what the training logs
 
     def add(self, progress: Progress, values: dict[str, float]) -> None:
-        """Log numbers of a step to all loggers; their names are among `COLUMNS`."""
+        """Log numbers of a step, by their names in `COLUMNS`, to metrics.csv and all loggers."""
         row = {"step": progress.step, "epoch": round(progress.epoch, 4), "seconds": round(progress.elapsed, 3)}
         line = io.StringIO()
         csv.DictWriter(line, HEADER, lineterminator="\n").writerow(
@@ -201,7 +205,7 @@ class RunLogger(Logger):
     def _beside_validation(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the n-gram model's results for TensorBoard to show beside those of a validation.
 
-        Both have read the same part of the validation text.
+        The n-gram model and the network have read the same part of the validation text.
 
         Args:
             values: The logged numbers of a step, by name.
@@ -275,7 +279,7 @@ class RunLogger(Logger):
     def add_settings(self, config: Config) -> None:
         """Send the settings to the further loggers, and keep them for `add_results`.
 
-        `add_results` logs them to TensorBoard.
+        `add_results` logs those in `COMPARED` to TensorBoard.
         """
         for other in self.others:
             other.log_hyperparams(flat(config.to_dict()))

@@ -1,8 +1,8 @@
 """The sample history: text generated during training, always from the same prompts and seeds.
 
-At each point of the `sample_schedule`, samples are generated for people to read. A longer text is
-generated as well, scored by the text metrics and discarded. Neither uses the random number
-generator of the training.
+At each point of the `sample_schedule`, samples are generated for people to read. Unless
+`samples.scored` is 0, a further text is generated, scored by the text metrics and discarded.
+Neither of them uses the random number generator of the training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from charlm.training.run_logger import RunLogger
 from charlm.training.sample_schedule import SampleSchedule
 
 TIME_FRACTION = 0.05
-"""Largest fraction of the time for samples after the first epoch, if `trainer.max_time` is set."""
+"""Largest fraction of the time that samples after the first epoch take (see `SampleLogger`)."""
 
 
 class TimeBudget:
@@ -63,9 +63,10 @@ class TimeBudget:
 class SampleLogger(StepCallback):
     """The callback that generates samples and scores generated text during training.
 
-    It acts at initialisation, at the points of the `SampleSchedule`, and at the end of the run. If
-    `trainer.max_time` is set and `samples.every` is "auto", points after the first epoch are
-    skipped while samples take too much of the time. Otherwise no point is skipped.
+    It acts at initialisation, at the points of the `SampleSchedule`, and at the end of the run;
+    never if `samples.every` is 0. If `trainer.max_time` is set and `samples.every` is "auto",
+    points after the first epoch are skipped while samples take too much of the time. Otherwise no
+    point is skipped.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger, reporter: Reporter) -> None:
@@ -99,7 +100,7 @@ class SampleLogger(StepCallback):
     def _prepare_metrics(self) -> TextMetrics:
         """Prepare the text metrics, and store the scores of the reference texts.
 
-        Samples are compared with the reference texts.
+        Generated text is compared with the reference texts.
         """
         what = "scoring the text that samples are compared with"
         self.reporter.progress(what, 0, 1)

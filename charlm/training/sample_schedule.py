@@ -1,4 +1,4 @@
-"""The sample schedule, which says after which steps of a training samples are generated.
+"""The sample schedule, which says when samples are generated during training.
 
 `check_prompts` checks whether the vocabulary has everything that the prompts of the samples
 contain.

@@ -14,10 +14,11 @@ MOST_WARMUP = 0.1
 class Schedule:
     """The learning-rate schedule of a run: a factor, from 0 to 1, on the highest learning rate.
 
-    `cosine`, `linear` and the warm-up use the completed fraction of the run (of its epochs, steps
-    or time, whichever is largest), so a run limited by time also ends with a low learning rate.
-    `step` lowers the factor at fixed epochs. `plateau` lowers it when validations stop improving;
-    the counters of `plateau` are stored in the checkpoint.
+    `cosine` and `linear` use the completed fraction of the run (of its epochs, steps or time,
+    whichever is largest), so a run limited by time also ends with a low learning rate. `step`
+    lowers the factor at fixed epochs. `plateau` lowers it when validations stop improving; the
+    counters of `plateau` are stored in the checkpoint. Every variant begins with a warm-up of
+    `optimizer.warmup` steps, or of the fraction `MOST_WARMUP` of the run if that is shorter.
     """
 
     def __init__(self, config: OptimizerConfig) -> None:

@@ -68,7 +68,7 @@ def train(
     """Train on a text and write a run directory.
 
     Args:
-        config: The settings; those that are None are chosen from the size of the text.
+        config: The settings; those that are None are chosen (see `charlm.config.resolve`).
         run: The directory to create, which must not exist; None: an unused name under `runs/`.
         reporter: Receives messages and progress; None: nothing is reported.
         callbacks: Lightning callbacks; see `fit`.
@@ -79,7 +79,8 @@ def train(
 
     Raises:
         CharlmError: something about the text, the settings or the machine that a user can fix.
-        Interrupted: Ctrl-C or SIGTERM; the run is saved and can be resumed.
+        Interrupted: Ctrl-C or SIGTERM stopped the training; the run is saved and can be resumed.
+        KeyboardInterrupt: Ctrl-C was pressed before the run directory was complete.
     """
     reporter = reporter or Reporter()
     logger_classes(config.trainer.logger)  # an unknown name is found before long work
@@ -116,9 +117,9 @@ def resume(
         reporter, callbacks, loggers: As for `train`.
 
     Raises:
-        CharlmError: the directory is not a run, another process trains the run, the checkpoint is
-            damaged, or a setting cannot change.
-        Interrupted: Ctrl-C or SIGTERM; the run is saved and can be resumed.
+        CharlmError: something that a user can fix. For example, the directory is not a run, another
+            process trains the run, the checkpoint is damaged, or a setting cannot change.
+        Interrupted: Ctrl-C or SIGTERM stopped the training; the run is saved and can be resumed.
     """
     directory = RunDirectory(path)
     with locked(directory.path):
@@ -208,9 +209,10 @@ def _build_model(directory: RunDirectory, config: Config, *, initialised: bool) 
 
     Args:
         directory: The run.
-        config: Its settings.
-        initialised: Whether to set the initial weights, or those of `init_from`; False if a
-            checkpoint will replace all weights.
+        config: The settings of the run.
+        initialised: Whether to complete the random initial weights: by the output bias and, if
+            there is an `init_from`, by the weights of that run. False if a checkpoint will replace
+            all weights.
     """
     torch.manual_seed(config.seed)
     model = LanguageModel(directory.model_config, directory.vocab_size)
@@ -254,11 +256,13 @@ def step_callbacks(
 
     1. StoppingCriteria: is this the last step?
     2. Validation: the validation loss; is it the best so far, and does it still improve?
-    3. SampleLogger: samples and their text metrics.
+    3. SampleLogger: samples, and the text metrics of generated text.
     4. Diagnostics: memory.json, and for TensorBoard histograms, images and the embedding.
     5. ProgressLogging: training loss, learning rate, speed.
     6. The callbacks of the user.
     7. Checkpointing: the weights and all that resuming needs.
+
+    SampleLogger and Diagnostics exist only in the first process.
     """
     validation = directory.stream("val") if directory.has_split("val") else None
     predicted = directory.stream("train").predicted
@@ -318,9 +322,10 @@ def _lost(directory: RunDirectory) -> str:
 
 @contextlib.contextmanager
 def _explained(directory: RunDirectory, processes: int) -> Iterator[None]:
-    """Turn errors within the block into a CharlmError that says what to do.
+    """Turn errors of the system within the block into a CharlmError that says what to do.
 
-    These are the errors of a full disk, a full memory, or the end of another process.
+    Such errors are, for example, a full disk, a full memory, or the end of another process. All
+    other errors are raised unchanged.
     """
     try:
         yield

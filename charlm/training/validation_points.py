@@ -1,9 +1,9 @@
 """When to validate, and how much text to read, if `trainer.val_check_interval` is "auto".
 
 A run limited to 8 to 20 epochs is validated after each epoch, a longer one 20 times, and a shorter
-one several times per epoch, at least 8 times in all. A run limited by steps or time is validated 12
-times. If reading all of the validation text would take more than about `COST` of the time, only its
-beginning is read.
+one several times per epoch, at least 8 times in all. A run limited by steps or time is validated
+about 12 times, and a run without any limit after each epoch. If reading all of the validation text
+would take more than about `COST` of the time, only its beginning is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from charlm.text.stream import Counts, TokenStream
 from charlm.training.progress import Progress
 
 FEWEST, MOST, USUAL = 8, 20, 12
-"""Validations of a run: fewest and most if limited by epochs; number if by steps or time."""
+"""Validations of a run: fewest and most if epochs limit it; number if steps or time limit it."""
 
 COST = 0.03
 """Fraction of the time that validation may take."""
@@ -61,8 +61,9 @@ class ValidationPoints:
     def tokens(self, progress: Progress) -> int:
         """Return how many tokens of the validation text each validation can afford to read.
 
-        Call this at the first validation. It estimates how many tokens are trained between two
-        validations, and allows for the fraction `COST` of that time.
+        Call this at the first validation. The result is the number of tokens that a validation
+        reads in the fraction `COST` of the time between two validations, and at least
+        `LEAST_TOKENS`.
         """
         between = float(progress.tokens)
         if math.isfinite(progress.limits.seconds):
@@ -115,11 +116,11 @@ def parts(stream: TokenStream) -> list[TokenStream]:
 
 
 def beginning(stream: TokenStream, tokens: int) -> TokenStream:
-    """Return the first `tokens` tokens of a text.
+    """Return about the first `tokens` tokens of a text.
 
     If they are at least the fraction `MOST_OF_IT` of the text, return all of it. A text of items is
-    cut only after the end of an item. The counts of characters, bytes and words are estimated in
-    proportion to the tokens.
+    cut only at the end of an item, so the result may be longer than `tokens`. The counts of
+    characters, bytes and words are estimated in proportion to the tokens.
     """
     if tokens >= MOST_OF_IT * len(stream):
         return stream
