@@ -62,8 +62,8 @@ def load_checkpoint(path: Any) -> dict[str, Any]:
 def _check_numbers(value: Any, name: str, least: float) -> None:
     """Raise ValueError if a part of a checkpoint has a number that no training saves.
 
-    No number in a tensor may be infinite or NaN. Every other number must be at least `least`, and
-    below infinity.
+    No number in a tensor may be infinite or NaN. Every other number must be finite and at
+    least `least`.
 
     Args:
         value: The part: a number, a tensor, or a dictionary, list or tuple of these, nested to any
@@ -80,5 +80,5 @@ def _check_numbers(value: Any, name: str, least: float) -> None:
     elif isinstance(value, torch.Tensor):
         if not torch.isfinite(value).all():
             raise ValueError(f"{name} has numbers that are not finite")
-    elif isinstance(value, int | float) and not least <= value < math.inf:
+    elif isinstance(value, int | float) and not (least <= value and math.isfinite(value)):
         raise ValueError(f"{name} is {value:g}")

@@ -125,7 +125,10 @@ def resume(
     with locked(directory.path):
         config = changed_settings(directory, changes or {})
         reporter = reporter if reporter and is_first_process() else Reporter()
-        return fit(directory, reporter, config=config, resuming=True, callbacks=callbacks, loggers=loggers)
+        try:
+            return fit(directory, reporter, config=config, resuming=True, callbacks=callbacks, loggers=loggers)
+        except KeyboardInterrupt:  # before `Checkpointing` handles signals
+            raise Interrupted(signal.SIGINT, directory.path) from None
 
 
 def fit(

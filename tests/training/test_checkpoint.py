@@ -25,6 +25,7 @@ def test_a_checkpoint_of_a_training_is_accepted(tiny_run: Path) -> None:
         (("charlm", "progress", "best_loss"), math.nan), (("charlm", "losses"), [math.inf]),
         (("charlm", "state"), torch.full((2, 2, 4, 24), math.nan)),
         (("optimizer_states", 0, "param_groups", 0, "lr"), math.inf),
+        (("optimizer_states", 0, "param_groups", 0, "weight_decay"), -math.inf),
     ],
     ids=str,
 )  # fmt: skip

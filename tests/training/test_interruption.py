@@ -91,3 +91,16 @@ def test_an_interrupted_run_is_in_the_hparams_tab(text_file: Path, tmp_path: Pat
     interrupted(text_file, tmp_path / "run", 15)
     events = b"".join(path.read_bytes() for path in (tmp_path / "run").glob("events.out.tfevents*"))
     assert b"final/val_loss" in events
+
+
+def test_ctrl_c_while_a_run_is_being_resumed_changes_nothing(text_file: Path, tmp_path: Path) -> None:
+    class Impatient(Reporter):
+        def say(self, line: str) -> None:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "run"
+    interrupted(text_file, path, 15)
+    checkpoint = (path / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(Interrupted, match="can be resumed"):
+        resume(path, reporter=Impatient())
+    assert (path / "checkpoints" / "last.ckpt").read_bytes() == checkpoint
