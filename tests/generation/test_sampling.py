@@ -81,6 +81,9 @@ class Alphabet:
         self.tokens = tokens
         self.boundary = None if boundary is None else tokens.index(boundary)
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
     def encode(self, text: str) -> np.ndarray:
         return np.array([self.tokens.index(character) for character in text], dtype=np.int32)
 
@@ -147,9 +150,10 @@ def written(stepper: Any, tokenizer: Alphabet, prompt: str = "", **options: Any)
 
 def test_draws_of_all_processors_match_the_distribution_by_chi_square() -> None:
     logits = np.log(np.array([[0.3, 0.25, 0.2, 0.15, 0.06, 0.04]]))
-    sampler = Sampler(5, 1, temperature=1.3, top_k=5, min_p=0.15)
+    logits = np.repeat(logits, 1_000, 0)
+    sampler = Sampler(5, 1_000, temperature=1.3, top_k=5, min_p=0.15)
     weights = sampler.weights(logits)[0]
-    counts = np.bincount(np.concatenate([sampler(logits) for _ in range(100_000)]), minlength=6)
+    counts = np.bincount(np.concatenate([sampler(logits) for _ in range(100)]), minlength=6)
     expected = 100_000 * weights / weights.sum()
     assert (expected == 0).tolist() == (counts == 0).tolist() == [False, False, False, False, False, True]
     chi_square = ((counts - expected) ** 2 / np.maximum(expected, 1)).sum()
@@ -176,7 +180,7 @@ def test_temperatures_take_turns_token_by_token() -> None:
     assert len(set(drawn[1::2])) == 4
 
 
-@pytest.mark.parametrize("target", [0.5, 1.5, 2.5])
+@pytest.mark.parametrize("target", [1.5, 2.0, 2.5])
 def test_mirostat_holds_its_target_in_the_long_run(target: float) -> None:
     rng, sampler, bits = np.random.default_rng(2), Sampler(3, 4, surprise=target), []
     for _ in range(2_000):
