@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.config import Config
 from charlm.errors import CharlmError, first_line, nearest
-from charlm.generation.processors import processors as logits_processors
+from charlm.generation.processors import generation_settings
 from charlm.generation.prompts import Unknown, adapt_prompt
 from charlm.generation.sampling import stream_text
 from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
@@ -135,23 +135,35 @@ class Run:
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
         prompt_unknown: Unknown = "error",
-        **processors: float,
+        lines: int = 0,
+        sentences: int = 0,
+        **processors: Any,
     ) -> Iterator[list[str]]:
         """Generate texts side by side and yield lists of their next pieces, one piece per text.
 
         Args:
             samples: Number of texts.
-            prompt, length, seed, stop, checkpoint, device, prompt_unknown, processors: As for
-                `generate`.
+            prompt, length, seed, stop, checkpoint, device, prompt_unknown, lines, sentences,
+                processors: As for `generate`.
         """
-        for name in processors.keys() - logits_processors.keys():
-            known = [*signature(self.generate).parameters, *logits_processors]
+        settings = generation_settings()
+        for name in processors.keys() - settings.keys():
+            known = [*signature(self.generate).parameters, *settings]
             raise CharlmError(f"there is no argument and no logits processor {name!r}{nearest(name, known)}")
         processors.setdefault("temperature", self.config.samples.temperature)
         prompt, _ = adapt_prompt(self.tokenizer, prompt, prompt_unknown)
         stepper = self.load_stepper(checkpoint, device, length * samples, samples)
         return stream_text(
-            stepper, self.tokenizer, prompt, length=length, seed=seed, stop=stop, samples=samples, **processors
+            stepper,
+            self.tokenizer,
+            prompt,
+            length=length,
+            seed=seed,
+            stop=stop,
+            lines=lines,
+            sentences=sentences,
+            samples=samples,
+            **processors,
         )
 
     def generate(
@@ -164,7 +176,9 @@ class Run:
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
         prompt_unknown: Unknown = "error",
-        **processors: float,
+        lines: int = 0,
+        sentences: int = 0,
+        **processors: Any,
     ) -> str:
         """Generate a text that continues `prompt`.
 
@@ -178,9 +192,12 @@ class Run:
             device: "cpu", "auto" (a GPU if there is one) or another torch device.
             prompt_unknown: What happens to parts of the prompt that the vocabulary lacks: "error"
                 raises CharlmError; for "drop" and "nearest" see `adapt_prompt`.
+            lines: The text ends with its line of this number, of which the first continues the
+                prompt; 0: no limit.
+            sentences: The text ends with its sentence of this number; 0: no limit.
             processors: Values of the functions that change the logits: temperature, top_k, top_p,
-                min_p and all others in `charlm.generation.processors`. The default temperature is
-                that of the run's samples.
+                ban and all others in `charlm.generation.processors`, and of their parameters. The
+                default temperature is that of the run's samples.
         """
         pieces = self.stream_text(
             prompt,
@@ -191,6 +208,8 @@ class Run:
             device=device,
             samples=1,
             prompt_unknown=prompt_unknown,
+            lines=lines,
+            sentences=sentences,
             **processors,
         )
         return "".join(piece[0] for piece in pieces)

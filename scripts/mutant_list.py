@@ -368,24 +368,74 @@ MUTANTS = [
     ),
     # -- generation
     Mutant(
-        "temperature: logits are multiplied", "charlm/generation/processors.py",
-        "keepdims=True)) / value",
-        "keepdims=True)) * value",
+        "temperature: logits are multiplied", "charlm/generation/processors/temperature.py",
+        "keepdims=True)) / now",
+        "keepdims=True)) * now",
     ),
     Mutant(
-        "top_k keeps one token more", "charlm/generation/processors.py",
+        "top_k keeps one token more", "charlm/generation/processors/truncation.py",
         "np.partition(logits, -value)[:, -value, None]",
         "np.partition(logits, -value - 1)[:, -value - 1, None]",
     ),
     Mutant(
-        "top_p keeps one token less", "charlm/generation/processors.py",
+        "top_p keeps one token less", "charlm/generation/processors/truncation.py",
         "(before < value).sum(-1, keepdims=True))",
         "(before < value).sum(-1, keepdims=True) - 1)",
     ),
     Mutant(
-        "min_p: the fraction is not a logarithm", "charlm/generation/processors.py",
+        "min_p: the fraction is not a logarithm", "charlm/generation/processors/truncation.py",
         "+ np.log(value)",
         "- value",
+    ),
+    Mutant(
+        "typical_p: tokens are ordered by their probability", "charlm/generation/processors/truncation.py",
+        "np.argsort(np.abs(-log_p - entropy), -1, kind=",
+        "np.argsort(-log_p, -1, kind=",
+    ),
+    Mutant(
+        "xtc drops the least probable top choice as well", "charlm/generation/processors/truncation.py",
+        "top & (log_p > least)",
+        "top & (log_p >= least)",
+    ),
+    Mutant(
+        "penalties look at all tokens", "charlm/generation/processors/repetition.py",
+        "ids[:, -window:] if window else ids",
+        "ids",
+    ),
+    Mutant(
+        "no_repeat_ngram compares one token less", "charlm/generation/processors/repetition.py",
+        "for back in range(1, value if len(ends) else 0)",
+        "for back in range(1, value - 1 if len(ends) else 0)",
+    ),
+    Mutant(
+        "dry: a sequence breaker does not end a repetition", "charlm/generation/processors/repetition.py",
+        "len(ids) - 1) or breakers[ids[-1 - length]]:",
+        "len(ids) - 1):",
+    ),
+    Mutant(
+        "a banned text may be written by two tokens", "charlm/generation/processors/wording.py",
+        "_beginning(_tail(tokenizer, row, longest - 1), banned)",
+        'b""',
+    ),
+    Mutant(
+        "an allowed character may begin like another", "charlm/generation/processors/wording.py",
+        " and (not rest or any(one.startswith(rest) for one in encoded))",
+        "",
+    ),
+    Mutant(
+        "mirostat: the feedback has the wrong sign", "charlm/generation/processors/mirostat.py",
+        "2 * value - RATE",
+        "2 * value + RATE",
+    ),
+    Mutant(
+        "the prompt is not among the tokens so far", "charlm/generation/sampling.py",
+        "    sampler.start(ids)\n",
+        "",
+    ),
+    Mutant(
+        "a text has one line more than it may", "charlm/generation/sampling.py",
+        "if len(matches) == number:",
+        "if len(matches) > number:",
     ),
     Mutant(
         "processors act in the order in which they are named", "charlm/generation/sampling.py",

@@ -72,8 +72,8 @@ def test_the_suite_finds_them_by_itself(extended: Path, name: str) -> None:
 
 PROCESSED = """
 from charlm.generation.processors import processors
-scores = np.log(np.array([[0.5, 0.3, 0.2]]))  # information 1, 1.74 and 2.32 bits; entropy 1.49 bits
-print([np.isfinite(processors["typical_p"](scores, p)).tolist() for p in (0.2, 0.6)])
+scores = np.log(np.array([[0.5, 0.3, 0.2]]))
+print([np.isfinite(processors["top_a"](scores, a)).tolist() for a in (0.9, 1.3)])  # 0.225 and 0.325 are the limits
 from charlm.cli import main
 main(["generate", "--help"])
 """
@@ -87,8 +87,8 @@ print(metrics["line_length"](TextStatistics("four\\nsix..." + "\\n", corpus.alph
 
 def test_a_logits_processor_is_added_by_one_function(extended: Path) -> None:
     printed = run(extended, "-c", code_after("Add a logits processor") + PROCESSED)
-    assert printed.startswith("[[[False, True, False]], [[True, True, False]]]\n")
-    assert "--typical_p" in printed
+    assert printed.startswith("[[[True, True, False]], [[True, False, False]]]\n")
+    assert "--top_a" in printed
 
 
 def test_a_text_metric_is_added_by_one_function(extended: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from charlm.cli.options import Options, named, read, read_text
-from charlm.config.fields import PositiveInteger, Seed, setting
+from charlm.config.fields import NonNegativeInteger, PositiveInteger, Seed, setting
 from charlm.errors import CharlmError
-from charlm.generation.processors import processors
+from charlm.generation.processors import generation_settings
 from charlm.generation.prompts import adapt_prompt
 from charlm.views.text import json_line, shown
 
@@ -33,6 +33,8 @@ class GenerateOptions:
     samples: PositiveInteger = setting(1, "how many texts")
     seed: Seed | None = setting(None, "the same seed gives the same text (default: a new seed, printed at the end)")
     stop: tuple[str, ...] = setting((), "the text ends before any of these")
+    lines: NonNegativeInteger = setting(0, "the text ends with its N-th line (0: no limit)")
+    sentences: NonNegativeInteger = setting(0, "the text ends with its N-th sentence (0: no limit)")
     checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
     device: str = setting("cpu", "cpu, cuda or auto")
     json: bool = setting(False, "print JSON, one line per text")
@@ -43,12 +45,8 @@ SamplingOptions = make_dataclass(
     [
         (name, one.type, setting(one.default, one.help))
         if name != "temperature"
-        else (
-            name,
-            one.type | None,
-            setting(None, f"{one.help} (default: that of the samples, usually 0.8)"),
-        )
-        for name, one in processors.items()
+        else (name, one.type, setting((), f"{one.help} (default: that of the samples, usually 0.8)"))
+        for name, one in generation_settings().items()
     ],
     frozen=True,
     namespace={"__doc__": "How a token is drawn from the logits."},
@@ -64,14 +62,14 @@ def generate(
 ) -> None:
     """Generate text from a trained run and print it on standard output."""
     config = read(GenerateOptions, options)
-    read(SamplingOptions, sampling)
-    values = {name: processors[name].parse(value) for name, value in named(sampling).items()}
+    every = generation_settings()
+    values = {name: every[name].parse(value) for name, value in named(sampling).items()}
     from charlm.run import Run
 
     _write(Run(run), config, values)
 
 
-def _write(run: Any, config: GenerateOptions, values: dict[str, float]) -> None:
+def _write(run: Any, config: GenerateOptions, values: dict[str, Any]) -> None:
     prompt = config.prompt
     if config.prompt_file:
         if prompt:
@@ -84,6 +82,8 @@ def _write(run: Any, config: GenerateOptions, values: dict[str, float]) -> None:
         length=config.length,
         seed=seed,
         stop=config.stop,
+        lines=config.lines,
+        sentences=config.sentences,
         samples=config.samples,
         checkpoint=config.checkpoint,
         device=config.device,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 from charlm.config.fields import NonNegativeInteger, PositiveInteger, Seed
 from charlm.config.plain import checked
 from charlm.errors import CharlmError
-from charlm.generation.processors import processors
+from charlm.generation.processors import check_read, log_probabilities, parameters, processors
 from charlm.generation.stepper import Stepper
 
 if TYPE_CHECKING:
     from charlm.text.tokenization import Tokenizer
+
+
+LINE_END = re.compile(r"(?=\n)")
+SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？]+[」』”]*(?=[^。！？」』”]))")
+"""Where a sentence ends: at a full stop before white space, or at a full stop of Chinese or Japanese. Abbreviations are
+not recognised."""
 
 
 class Sampler:
@@ -27,19 +36,36 @@ class Sampler:
     Args:
         seed: The same seed draws the same tokens from the same logits.
         batch: Number of rows.
-        values: Values of logits processors by name (`temperature=0.8, top_k=40`).
+        tokenizer: The vocabulary, for processors that read it.
+        values: Values of logits processors and their parameters by name (`temperature=0.8,
+            top_k=40`).
 
     Raises:
-        CharlmError: an unknown processor, or a value out of its range.
+        CharlmError: an unknown processor, a value out of its range, a parameter that no processor
+            reads, or a value that excludes every token of the vocabulary.
     """
 
-    def __init__(self, seed: int, batch: int = 1, **values: float) -> None:
+    def __init__(self, seed: int, batch: int = 1, tokenizer: Tokenizer | None = None, **values: Any) -> None:
         seed = checked("seed", Seed, seed)
         self.batch = checked("batch", PositiveInteger, batch)
-        parsed = [(processors[name], processors[name].parse(value)) for name, value in values.items()]
-        used = [(processor, value) for processor, value in parsed if value != processor.default]
+        every = dict(processors)
+        own = {name: parameters[name].parse(values.pop(name)) for name in parameters.keys() & values.keys()}
+        parsed = {name: processors[name].parse(value) for name, value in values.items()}
+        check_read(parsed | own)
+        used = [(every[name], value) for name, value in parsed.items() if value != every[name].default]
         self._processors = sorted(used, key=lambda entry: entry[0].order)
         self._generators = [np.random.default_rng([seed, row]) for row in range(batch)]
+        self._needs = {name for processor, _ in self._processors for name in processor.needs}
+        self._available: dict[str, Any] = {one.name: one.default for one in parameters.values()} | own
+        self._available |= {"tokenizer": tokenizer, "step": 0}
+        self._ids, self._bits = _Columns(batch, np.int64), _Columns(batch, np.float64)
+        if tokenizer is not None and "tokenizer" in self._needs:
+            self.weights(np.zeros((batch, len(tokenizer))))  # a value that excludes everything is found at once
+
+    def start(self, ids: NDArray[np.int64]) -> None:
+        """Take a prompt, (batch, time), for processors that read the tokens so far."""
+        if "ids" in self._needs:
+            self._ids.extend(ids)
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """Return the probabilities of the next token, not normalised: at most 1 each.
@@ -53,16 +79,23 @@ class Sampler:
             The unnormalised probabilities, (batch, vocab_size).
 
         Raises:
-            CharlmError: the logits are not finite, as after a training that diverged.
+            CharlmError: the logits are not finite, as after a training that diverged, or the
+                processors exclude every token.
         """
         values = logits.astype(np.float64)
         highest = values.max(-1, keepdims=True)
         if not np.isfinite(highest).all():
             raise CharlmError("the model's logits are not finite: its training diverged; use another checkpoint")
         if self._processors:
+            self._available |= {"ids": self._ids.values, "bits": self._bits.values}
+            if "draws" in self._needs:
+                self._available["draws"] = np.array([generator.random() for generator in self._generators])
             for processor, value in self._processors:
-                values = processor(values, value)
+                values = processor(values, value, **self._available)
             highest = values.max(-1, keepdims=True)
+            if not np.isfinite(highest).all():
+                named = " and ".join(f"`{processor.name}`" for processor, _ in self._processors)
+                raise CharlmError(f"{named} leave no token that could follow; allow more")
         np.subtract(values, highest, values)
         return np.exp(values, values)
 
@@ -78,7 +111,36 @@ class Sampler:
         sums = self.weights(logits).cumsum(-1)
         # In (0, total], so that a token is always found, and never one of probability 0.
         draws = sums[:, -1:] * [[1 - generator.random()] for generator in self._generators]
-        return (sums >= draws).argmax(-1)
+        ids = (sums >= draws).argmax(-1)
+        self._available["step"] += 1
+        if "ids" in self._needs:
+            self._ids.extend(ids[:, None])
+        if "bits" in self._needs:
+            log_p = log_probabilities(logits.astype(np.float64))
+            self._bits.extend(-np.take_along_axis(log_p, ids[:, None], -1) / math.log(2))
+        return ids
+
+
+class _Columns:
+    """An array (batch, time) to which columns are added."""
+
+    def __init__(self, batch: int, dtype: Any) -> None:
+        self._array, self._size = np.empty((batch, 256), dtype), 0
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """All columns so far, (batch, time)."""
+        return self._array[:, : self._size]
+
+    def extend(self, columns: NDArray[Any]) -> None:
+        """Add columns, (batch, added)."""
+        size = self._size + columns.shape[1]
+        if size > self._array.shape[1]:
+            grown = np.empty((len(self._array), 2 * size), self._array.dtype)
+            grown[:, : self._size] = self.values
+            self._array = grown
+        self._array[:, self._size : size] = columns
+        self._size = size
 
 
 def generate(stepper: Stepper, prompt: ArrayLike, sampler: Sampler, state: Any = None) -> Iterator[NDArray[np.int64]]:
@@ -94,6 +156,7 @@ def generate(stepper: Stepper, prompt: ArrayLike, sampler: Sampler, state: Any =
     ids = np.atleast_2d(np.asarray(prompt, dtype=np.int64))
     ids = np.broadcast_to(ids, (sampler.batch, ids.shape[1]))
     logits, state = stepper.prefill(ids, stepper.initial_state(sampler.batch) if state is None else state)
+    sampler.start(ids)
     while True:
         tokens = sampler(logits)
         yield tokens
@@ -108,14 +171,17 @@ def stream_text(
     length: int,
     seed: int,
     stop: Sequence[str] = (),
+    lines: int = 0,
+    sentences: int = 0,
     samples: int = 1,
-    **values: float,
+    **values: Any,
 ) -> Iterator[list[str]]:
     """Generate samples side by side and yield lists of their next pieces of text, one per sample.
 
     A piece consists of whole characters; some pieces of a list may be empty, but never all. The
     prompt is not repeated in the samples. A sample ends after `length` tokens, before the first
-    stop string, or, with a model of lines or documents, where the item ends.
+    stop string, after so many lines or sentences, or, with a model of lines or documents, where the
+    item ends.
 
     Args:
         stepper: The network.
@@ -124,8 +190,11 @@ def stream_text(
         length: Largest number of tokens per sample.
         seed: The same seed gives the same texts; a sample does not depend on the number of samples.
         stop: Strings at which a sample ends; they are not part of the sample.
+        lines: Largest number of lines of a sample, of which the first continues the prompt; 0: any
+            number.
+        sentences: Largest number of sentences of a sample; 0: any number.
         samples: Number of samples that are generated side by side.
-        values: Values of logits processors by name.
+        values: Values of logits processors and their parameters by name.
 
     Raises:
         CharlmError: a prompt with pieces that are not in the vocabulary, an empty stop string, or a
@@ -137,11 +206,16 @@ def stream_text(
         raise CharlmError("a stop string must not be empty; leave `stop` out to generate up to the length")
     length = checked("length", NonNegativeInteger, length)
     samples = checked("samples", PositiveInteger, samples)
+    limits = [
+        (pattern, checked(name, NonNegativeInteger, number))
+        for name, pattern, number in (("lines", LINE_END, lines), ("sentences", SENTENCE_END, sentences))
+        if number
+    ]
     encoded = tokenizer.prompt(prompt)  # some tokenizers leave a final blank to the next token
     ids = _prompt_ids(tokenizer, encoded)
-    sampler = Sampler(seed, samples, **values)
+    sampler = Sampler(seed, samples, tokenizer, **values)
     blank = " " if prompt.endswith(" ") and not encoded.endswith(" ") else ""
-    rows = [_Row(tokenizer, stop, blank) for _ in range(samples)]
+    rows = [_Row(tokenizer, stop, blank, limits) for _ in range(samples)]
 
     def pieces() -> Iterator[list[str]]:
         for _, tokens in zip(range(length), generate(stepper, ids, sampler), strict=False):
@@ -175,15 +249,29 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 class _Row:
     """The text of one sample, which is decoded token by token to whole characters.
 
-    The text ends before the first stop string.
+    Args:
+        tokenizer: The vocabulary.
+        stop: The text ends before the first of these.
+        blank: A space that is removed from the start of the text, because the prompt has it.
+        limits: Patterns, and the number of their matches after which the text ends. Each needs at
+            most one character behind its end to be recognised.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], blank: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str],
+        blank: str = "",
+        limits: Sequence[tuple[re.Pattern[str], int]] = (),
+    ) -> None:
         self.ended = False
-        self._blank = blank  # removed from the start of the text, because the prompt has it
+        self._blank = blank
         self._boundary = tokenizer.boundary
         self._decoder = tokenizer.decoder()
         self._stop = stop
+        self._limits = limits
+        self._text = ""  # all text so far, if there are limits
+        self._released = 0  # characters of it that were returned
         self._held = ""  # text in which a stop string may have started
 
     def push(self, token: int) -> str:
@@ -198,15 +286,28 @@ class _Row:
         text = self._decoder.push(token)
         if text and self._blank:
             text, self._blank = text.removeprefix(self._blank), ""
-        return self._release(text)
+        return self._limited(self._release(text))
 
     def flush(self) -> str:
         """End the sample and return the rest of its text."""
         if self.ended:
             return ""
-        text = self._release(self._decoder.flush()) + self._held
+        text = self._limited(self._release(self._decoder.flush()) + self._held)
         self.ended, self._held = True, ""
         return text
+
+    def _limited(self, text: str) -> str:
+        """Return the part of a further piece of text that is within the limits."""
+        if not self._limits or not text:
+            return text
+        self._text += text
+        end = len(self._text)
+        for pattern, number in self._limits:
+            matches = list(itertools.islice(pattern.finditer(self._text), number))
+            if len(matches) == number:
+                end, self.ended = min(end, matches[-1].end()), True
+        released, self._released = self._text[self._released : end], end
+        return released
 
     def _release(self, text: str) -> str:
         if not self._stop:

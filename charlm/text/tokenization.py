@@ -138,6 +138,11 @@ class Tokenizer:
     # What all kinds have in common.
 
     @cached_property
+    def spellings(self) -> list[bytes]:
+        """The UTF-8 bytes of each token; they may be a part of a character."""
+        return [token.encode() for token in self.tokens]
+
+    @cached_property
     def library(self) -> Library:
         """The tokenizer of the `tokenizers` library that this tokenizer wraps."""
         return Library.from_str(self._definition)

@@ -13,12 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.config import ModelConfig
+from charlm.config import ModelConfig, TokenizerConfig
 from charlm.errors import CharlmError
 from charlm.generation.sampling import Sampler, generate, stream_text
 from charlm.generation.stepper import NumpyStepper
 from charlm.network.model import LanguageModel
-from charlm.text.tokenization import Tokenizer
+from charlm.text.tokenization import Tokenizer, learn
 
 # -- networks
 
@@ -80,6 +80,9 @@ class Alphabet:
     def __init__(self, tokens: list[str], boundary: str | None = None) -> None:
         self.tokens = tokens
         self.boundary = None if boundary is None else tokens.index(boundary)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
     def encode(self, text: str) -> np.ndarray:
         return np.array([self.tokens.index(character) for character in text], dtype=np.int32)
@@ -143,6 +146,83 @@ def written(stepper: Any, tokenizer: Alphabet, prompt: str = "", **options: Any)
 
 
 # -- Sampler
+
+
+def test_draws_of_all_processors_match_the_distribution_by_chi_square() -> None:
+    logits = np.log(np.array([[0.3, 0.25, 0.2, 0.15, 0.06, 0.04]]))
+    logits = np.repeat(logits, 1_000, 0)
+    sampler = Sampler(5, 1_000, temperature=1.3, top_k=5, min_p=0.15)
+    weights = sampler.weights(logits)[0]
+    counts = np.bincount(np.concatenate([sampler(logits) for _ in range(100)]), minlength=6)
+    expected = 100_000 * weights / weights.sum()
+    assert (expected == 0).tolist() == (counts == 0).tolist() == [False, False, False, False, False, True]
+    chi_square = ((counts - expected) ** 2 / np.maximum(expected, 1)).sum()
+    assert chi_square < 18.5  # 4 degrees of freedom; larger by chance once in a thousand
+
+
+def test_processors_know_the_prompt_and_what_was_written() -> None:
+    class Flat(Successor):
+        def _after(self, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            logits, state = super()._after(ids, state)
+            return logits * 0, state
+
+    sampler = Sampler(1, 2, no_repeat_ngram=1, tokenizer=cast(Tokenizer, LETTERS))
+    drawn = np.array(list(islice(generate(Flat(11), [3, 4], sampler), 9)))
+    for row in drawn.T.tolist():  # all that is left of the vocabulary, each once
+        assert sorted([*row, 3, 4]) == list(range(11))
+
+
+def test_temperatures_take_turns_token_by_token() -> None:
+    sampler = Sampler(1, 1, temperature=[0, 1e6])
+    logits = np.array([[0.0, 5.0, 0.0, 0.0]])
+    drawn = [int(sampler(logits)[0]) for _ in range(200)]
+    assert set(drawn[::2]) == {1}
+    assert len(set(drawn[1::2])) == 4
+
+
+@pytest.mark.parametrize("target", [1.5, 2.0, 2.5])
+def test_mirostat_holds_its_target_in_the_long_run(target: float) -> None:
+    rng, sampler, bits = np.random.default_rng(2), Sampler(3, 4, surprise=target), []
+    for _ in range(2_000):
+        logits = rng.normal(0, 2.5, (4, 60))
+        ids = sampler(logits)
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        bits.append(-np.take_along_axis(log_p, ids[:, None], -1)[:, 0] / np.log(2))
+    assert np.mean(bits, 0) == pytest.approx(np.full(4, target), rel=0.03)
+
+
+def test_a_row_with_every_processor_is_the_same_alone() -> None:
+    values: dict[str, Any] = {
+        "temperature": [0.8, 1.2], "top_n_sigma": 2.0, "typical_p": 0.95, "epsilon_cutoff": 0.001, "surprise": 2.0,
+        "xtc_probability": 0.5, "xtc_threshold": 0.2, "repetition_penalty": 1.1, "presence_penalty": 0.2,
+        "frequency_penalty": 0.1, "penalty_window": 5, "no_repeat_ngram": 4, "dry_multiplier": 0.5,
+    }  # fmt: skip
+    stepper, texts = small_stepper(), Alphabet(list("abcdefghijk\n"))
+    both = written(stepper, texts, "a", samples=3, length=40, seed=9, **values)
+    assert both[0] == written(stepper, texts, "a", samples=1, length=40, seed=9, **values)[0]
+    assert len(set(both)) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"penalty_window": 3}, "`penalty_window` changes nothing without `repetition_penalty` or `presence_penalty`"),
+        ({"xtc_threshold": 0.2, "xtc_probability": 0}, "`xtc_threshold` changes nothing without `xtc_probability`"),
+        ({"penalty_window": -1, "presence_penalty": 1}, "`penalty_window` must be at least 0"),
+        ({"temperature": [1, -1]}, "`temperature` must be at least 0"),
+    ],
+)
+def test_values_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(CharlmError, match=message):
+        Sampler(1, 1, **values)
+
+
+def test_rules_that_leave_nothing_are_found_before_the_first_token() -> None:
+    tokenizer = learn(TokenizerConfig(), ["abc"])
+    with pytest.raises(CharlmError, match="`ban` and `allow` leave no token that could follow"):
+        Sampler(1, 1, tokenizer, ban="a", allow="a")
+    with pytest.raises(CharlmError, match="`allow`: no token of the vocabulary consists of 'x'"):
+        Sampler(1, 1, tokenizer, allow="x")
 
 
 def test_draws_match_the_probabilities() -> None:
@@ -400,3 +480,43 @@ def test_a_blank_that_ends_the_prompt_is_not_written_again() -> None:
     tokenizer = BlankFirst(["a", " b", " c"])
     assert written(Successor(3), tokenizer, "a ", length=2) == ["b c"]
     assert written(Successor(3), tokenizer, "a", length=2) == [" b c"]
+
+
+# -- lines and sentences
+
+
+SPOKEN = Alphabet(list('abc .!?\n"。」年'))
+
+
+def spoken(text: str, **limits: int) -> str:
+    """What is written if the network repeats a text, within limits of lines or sentences."""
+    script = [[SPOKEN.tokens.index(character)] for character in text]
+    return written(Script(script, len(SPOKEN.tokens)), SPOKEN, "a", length=len(text), **limits)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "expected"),
+    [
+        ("ab\ncc\nb\n", {"lines": 1}, "ab"),
+        ("ab\ncc\nb\n", {"lines": 2}, "ab\ncc"),
+        ("\n\nab", {"lines": 2}, "\n"),
+        ("ab\ncc", {"lines": 2}, "ab\ncc"),
+        ("ab. cc! b", {"sentences": 1}, "ab."),
+        ("ab. cc! b", {"sentences": 2}, "ab. cc!"),
+        ('ab?!" cc. b', {"sentences": 1}, 'ab?!"'),
+        ("a.b c. b", {"sentences": 1}, "a.b c."),
+        ("年年。年。年", {"sentences": 1}, "年年。"),
+        ("年年。」年。年", {"sentences": 1}, "年年。」"),
+        ("ab. cc", {"sentences": 3}, "ab. cc"),
+        ("ab. cc\nb. a", {"sentences": 2, "lines": 1}, "ab. cc"),
+        ("ab. cc\nb. a", {"sentences": 1, "lines": 2}, "ab."),
+    ],
+)
+def test_a_text_ends_with_its_line_or_sentence(text: str, limits: dict[str, int], expected: str) -> None:
+    assert spoken(text, **limits) == expected
+
+
+def test_a_line_and_a_stop_string_end_what_comes_first() -> None:
+    assert written(Successor(11), LETTERS, "a", length=30, stop="cd", lines=1) == ["b"]
+    assert written(Successor(11), LETTERS, "a", length=30, stop="zz", lines=1) == ["bcdefghij"]
+    assert written(Successor(11), LETTERS, "a", length=5, lines=1) == ["bcdef"]

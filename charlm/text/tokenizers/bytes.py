@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from tokenizers import Tokenizer as Library
@@ -52,6 +53,10 @@ class _ByteLevel(Tokenizer):
     def _texts(self, names: list[str]) -> list[str]:
         self.pieces = [bytes(BYTES[c] for c in name) for name in names]
         return [piece.decode("utf-8", "backslashreplace") for piece in self.pieces]
+
+    @cached_property
+    def spellings(self) -> list[bytes]:
+        return self.pieces
 
     def decoder(self) -> Decoder:
         return _BytesDecoder(self)

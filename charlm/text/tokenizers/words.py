@@ -239,5 +239,10 @@ class ClassicTokenizer(Pieces):
     def _texts(self, names: list[str]) -> list[str]:
         return ["\n" if name == self.line_end else name for name in names]
 
+    @cached_property
+    def spellings(self) -> list[bytes]:
+        """The bytes of each token with the space that stands before it except at the start of a line."""
+        return [token.encode() if token.isspace() else f" {token}".encode() for token in self.tokens]
+
     def decoder(self) -> Decoder:
         return _ClassicDecoder(self)

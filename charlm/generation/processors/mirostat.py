@@ -1,0 +1,32 @@
+"""Mirostat: the information of the generated tokens is held at a target by feedback."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.config.fields import NonNegativeNumber
+from charlm.generation.processors import Logits, keep, log_probabilities, processor
+
+RATE = 0.1
+"""Learning rate of the feedback, as in the paper."""
+
+
+@processor(
+    80,
+    0.0,
+    "hold the mean information of the tokens at this many bits by feedback (mirostat; 0: off)",
+    NonNegativeNumber,
+)
+def surprise(logits: Logits, value: float, *, bits: NDArray[np.float64]) -> Logits:
+    """Exclude tokens with more information than a limit that feedback adjusts (Mirostat 2, Basu et al. 2021).
+
+    The limit starts at twice the target. After each token it falls by `RATE` times the bits by
+    which the information of the token was above the target: limit = 2 target - RATE sum(bits -
+    target). The most probable token is always kept.
+    """
+    limit = 2 * value - RATE * (bits - value).sum(-1)
+    log_p = log_probabilities(logits)
+    return keep(logits, (-log_p <= limit[:, None] * math.log(2)) | (log_p == log_p.max(-1, keepdims=True)))

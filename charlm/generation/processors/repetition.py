@@ -1,0 +1,142 @@
+"""Processors that make it less likely, or impossible, that the text repeats itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.config.fields import NonNegativeInteger, NonNegativeNumber, Number, PositiveInteger, PositiveNumber
+from charlm.generation.processors import Logits, keep, parameter, processor
+from charlm.text.tokenization import Tokenizer
+
+Ids = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+LONGEST = 50
+"""Longest repetition, in tokens, that `dry_multiplier` tells from a longer one."""
+
+parameter(
+    "penalty_window", 64, "the last tokens in which the penalties look for repeated ones (0: all)", NonNegativeInteger
+)
+parameter("dry_base", 1.75, "the factor by which each further repeated token raises the penalty", PositiveNumber)
+parameter(
+    "dry_allowed_length",
+    2,
+    "repeated tokens without a penalty (for a model of characters, 10 or more are sensible)",
+    PositiveInteger,
+)
+parameter(
+    "dry_sequence_breakers",
+    ("\n", ":", '"', "*"),
+    "a token with one of these ends a repetition",
+    tuple[str, ...],
+)
+
+
+@processor(
+    4, 1.0, "divide the logits of tokens that occurred in the last tokens (above 1: fewer repetitions)", PositiveNumber
+)
+def repetition_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window: int) -> Logits:
+    """Divide the positive logits of tokens that have occurred, and multiply the negative ones (Keskar et al. 2019)."""
+    penalised = np.where(logits > 0, logits / value, logits * value)
+    return np.where(_occurrences(ids, penalty_window, logits.shape[-1]) > 0, penalised, logits)
+
+
+@processor(5, 0.0, "subtract this from the logits of tokens that occurred in the last tokens", Number)
+def presence_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window: int) -> Logits:
+    """Subtract a number from the logits of tokens that have occurred, as in the API of OpenAI."""
+    return logits - value * (_occurrences(ids, penalty_window, logits.shape[-1]) > 0)
+
+
+@processor(6, 0.0, "subtract this from the logits once for each time a token occurred in the last tokens", Number)
+def frequency_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window: int) -> Logits:
+    """Subtract a number from the logits for each occurrence of a token, as in the API of OpenAI."""
+    return logits - value * _occurrences(ids, penalty_window, logits.shape[-1])
+
+
+@processor(7, 0.0, "penalty of a token that would continue a repetition (0: none)", NonNegativeNumber)
+def dry_multiplier(
+    logits: Logits,
+    value: float,
+    *,
+    ids: Ids,
+    tokenizer: Tokenizer,
+    dry_base: float,
+    dry_allowed_length: int,
+    dry_sequence_breakers: Sequence[str],
+) -> Logits:
+    """Penalise each token that would lengthen a repetition of earlier text (DRY, p-e-w 2024).
+
+    If the last n tokens have occurred before, the token that followed them there loses
+    value * dry_base ** (n - dry_allowed_length). Repetitions of fewer than `dry_allowed_length`
+    tokens cost nothing. A token that has a sequence breaker ends a repetition.
+    """
+    breakers, result = _with_any(tokenizer, tuple(dry_sequence_breakers)), logits.copy()
+    for row, tokens in zip(result, ids, strict=True):
+        lengths = _repeated_lengths(tokens, breakers)
+        for token in np.flatnonzero(lengths >= dry_allowed_length).tolist():
+            row[token] -= value * dry_base ** int(lengths[token] - dry_allowed_length)
+    return result
+
+
+@processor(8, 0, "no sequence of N tokens occurs twice (0: any may)", NonNegativeInteger)
+def no_repeat_ngram(logits: Logits, value: int, *, ids: Ids, tokenizer: Tokenizer) -> Logits:
+    """Exclude every token that would complete a sequence of n tokens a second time (Paulus et al. 2017).
+
+    The boundary between items may be repeated. A row in which every token would be excluded stays
+    as it is.
+    """
+    kept = np.ones(logits.shape, bool)
+    for row, tokens in zip(kept, ids, strict=True):
+        ends = np.arange(value - 1, len(tokens))
+        for back in range(1, value if len(ends) else 0):  # the tokens before it must equal the last tokens
+            ends = ends[tokens[ends - back] == tokens[-back]]
+        row[tokens[ends]] = False
+    if tokenizer.boundary is not None:
+        kept[:, tokenizer.boundary] = True
+    return keep(logits, kept)
+
+
+def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
+    """Return how often each token occurs in the last tokens, (batch, vocab_size).
+
+    Args:
+        ids: The tokens so far, (batch, time).
+        window: Number of last tokens that count; 0: all.
+        vocab_size: Number of tokens of the vocabulary.
+    """
+    recent, batch = ids[:, -window:] if window else ids, len(ids)
+    rows = recent + vocab_size * np.arange(batch)[:, None]
+    return np.bincount(rows.ravel(), minlength=batch * vocab_size).reshape(batch, vocab_size)
+
+
+def _repeated_lengths(ids: Ids, breakers: Flags) -> NDArray[np.int64]:
+    """Return, for each token of the vocabulary, the longest repetition that it would continue, in tokens.
+
+    It is the largest n for which the last n tokens have occurred before, followed by this token.
+
+    Args:
+        ids: The tokens so far, (time,).
+        breakers: Whether each token of the vocabulary ends a repetition, (vocab_size,).
+    """
+    lengths = np.zeros(len(breakers), np.int64)
+    if len(ids) < 2 or breakers[ids[-1]]:
+        return lengths
+    ends, length = np.flatnonzero(ids[:-1] == ids[-1]), 1
+    while len(ends):
+        lengths[ids[ends + 1]] = length
+        if length == min(LONGEST, len(ids) - 1) or breakers[ids[-1 - length]]:
+            break
+        ends = ends[ends >= length]
+        ends = ends[ids[ends - length] == ids[-1 - length]]
+        length += 1
+    return lengths
+
+
+@lru_cache(maxsize=8)
+def _with_any(tokenizer: Tokenizer, texts: tuple[str, ...]) -> Flags:
+    """Return whether each token of the vocabulary has one of some texts in it, (vocab_size,)."""
+    return np.array([any(text in token for text in texts) for token in tokenizer.tokens], bool)
