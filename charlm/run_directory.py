@@ -297,7 +297,8 @@ class RunDirectory:
     def check_parameters(self, number: int) -> None:
         """Raise CharlmError unless the network of the run has `number` parameters.
 
-        The number is computed from the settings; the network is not built.
+        How many the network has is computed from its settings and the size of the vocabulary, without
+        building it.
         """
         expected = parameter_count(self.model_config, self.vocab_size)
         if number != expected:

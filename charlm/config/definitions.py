@@ -149,7 +149,10 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Settings of how long and on which devices to train; names as in Lightning's Trainer."""
+    """Settings of a training: its length, devices, precision, gradients, validation and logging.
+
+    They are named like the arguments of Lightning's Trainer.
+    """
 
     max_epochs: Auto[StepLimit] = setting(None, "passes over the training text (-1: no limit)")
     max_time: str = setting(

@@ -1,8 +1,10 @@
 """Comparison of several networks that were each trained with the same seeds.
 
-The comparison consists of paired differences with confidence intervals and of a verdict in words. A
-score is a number that is better the smaller it is, such as bits per character. Two networks are
-compared seed by seed, so an effect of the seed that is the same for both cancels in the difference.
+The comparison consists of paired differences with confidence intervals and of a verdict in words.
+Each network has one score per seed: a number of which smaller is better, such as bits per
+character. (The class `Score` holds two such numbers, the loss and the bits per character.) Two
+networks are compared seed by seed, so an effect of the seed that is the same for both cancels in
+the difference.
 """
 
 from __future__ import annotations

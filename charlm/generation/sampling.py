@@ -92,10 +92,10 @@ class Sampler:
                 self._available["draws"] = np.array([generator.random() for generator in self._generators])
             for processor, value in self._processors:
                 values = processor(values, value, **self._available)
+                if "tokenizer" in processor.needs and np.isneginf(values.max(-1)).any():
+                    named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
+                    raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
             highest = values.max(-1, keepdims=True)
-            if not np.isfinite(highest).all():
-                named = " and ".join(f"`{processor.name}`" for processor, _ in self._processors)
-                raise CharlmError(f"{named} leave no token that could follow; allow more")
         np.subtract(values, highest, values)
         return np.exp(values, values)
 

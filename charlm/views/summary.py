@@ -1,4 +1,4 @@
-"""The content of a run's files for pages and terminals: curves, samples, scores, and a verdict."""
+"""What pages and terminals show of a run, computed from its files: curves, samples, scores, a verdict."""
 
 from __future__ import annotations
 

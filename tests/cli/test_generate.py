@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from charlm.errors import CharlmError
 from charlm.run import Run
 from conftest import Charlm
 
@@ -53,6 +54,49 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
     assert rows[0]["text"] == Run(tiny_run).generate(length=20, seed=5)
 
 
+def test_what_is_written_can_be_controlled(charlm: Charlm, tiny_run: Path) -> None:
+    def text(*options: str) -> str:
+        done = charlm("generate", tiny_run, "--length", "200", "--seed", "4", *options)
+        assert (done.status, done.err) == (0, "")
+        return done.out.removesuffix("\n")
+
+    plain = text()
+    assert "e" in plain
+    assert "t" in plain
+    assert not set("et") & set(text("--ban", "e", "t"))
+    assert "e" not in text("--logit_bias", "e:-1e30")
+    assert set(text("--allow", "abc", " ")) <= set("abc ")
+    assert text("--lines", "2").count("\n") == 1
+    assert text("--temperature", "0.2", "1.8") != text("--temperature", "0.2") != plain
+    assert len(set(text("--no_repeat_ngram", "1")[:20])) == 20
+    every = [
+        "--repetition_penalty",
+        "1.1",
+        "--presence_penalty",
+        "0.1",
+        "--frequency_penalty",
+        "0.1",
+        "--penalty_window",
+    ]
+    every += ["9", "--dry_multiplier", "0.5", "--dry_base", "1.5", "--dry_allowed_length", "3"]
+    every += ["--dry_sequence_breakers", ".", "--top_n_sigma", "3", "--typical_p", "0.95", "--epsilon_cutoff", "1e-4"]
+    every += ["--xtc_probability", "0.3", "--xtc_threshold", "0.2", "--surprise", "2", "--ban", "the"]
+    together = text(*every)
+    assert "the" not in together
+    assert together == text(*every) != plain
+    several = [json.loads(line) for line in text(*every, "--samples", "3", "--json").splitlines()]
+    assert several[0]["text"] == together, "a sample does not depend on the number of samples"
+
+
+def test_python_takes_the_same_settings(tiny_run: Path) -> None:
+    run = Run(tiny_run)
+    assert "e" not in run.generate(length=100, ban="e")
+    assert run.generate(length=50, temperature=[0.5]) == run.generate(length=50, temperature=0.5)
+    assert run.generate(length=80, lines=1).count("\n") == 0
+    with pytest.raises(CharlmError, match="no argument and no logits processor 'bann'; did you mean 'ban'"):
+        run.generate(bann="e")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,6 +107,14 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
         (["--top_p", "1.5"], "--top_p must be at most 1, not 1.5"),
         (["--top_k", "0.5"], "--top_k must be a whole number, not '0.5'"),
         (["--min_p", "nan"], "--min_p must be a number, not 'nan'"),
+        (["--ban"], "--ban needs a value"),
+        (["--allow", "☃"], "--allow: no token of the vocabulary consists of '☃'"),
+        (["--ban", "e", "--allow", "e"], "--ban and --allow leave no token that could follow"),
+        (["--logit_bias", "e"], "--logit_bias needs a text and a number, such as e:-2"),
+        (["--logit_bias", "e:much"], "--logit_bias must be a number, not 'much'"),
+        (["--penalty_window", "8"], "--penalty_window changes nothing without --repetition_penalty"),
+        (["--surprise", "-1"], "--surprise must be at least 0, not -1"),
+        (["--lines", "-1"], "--lines must be at least 0, not -1"),
         (["--length", "0"], "--length must be at least 1, not 0"),
         (["--samples", "0"], "--samples must be at least 1, not 0"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
