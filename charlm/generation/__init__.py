@@ -6,6 +6,6 @@
    a registry.
 3. `sampling.Sampler` applies these functions in order and draws a token; `sampling.generate` draws
    tokens without end.
-4. `sampling.stream_text` decodes the tokens. It ends a text at a length, at a stop string or at the
-   end of an item. `draw_text.draw_text` generates much text at once, for metrics.
+4. `sampling.stream_text` decodes the tokens and decides where a text ends, for example at a stop
+   string. `draw_text.draw_text` generates much text at once, for metrics.
 """

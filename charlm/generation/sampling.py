@@ -180,8 +180,8 @@ def stream_text(
 
     A piece consists of whole characters; some pieces of a list may be empty, but never all. The
     prompt is not repeated in the samples. A sample ends after `length` tokens, before the first
-    stop string, after so many lines or sentences, or, with a model of lines or documents, where the
-    item ends.
+    stop string, or after `lines` lines or `sentences` sentences, whichever comes first. With a
+    model of lines or documents it also ends where the item ends.
 
     Args:
         stepper: The network.
@@ -253,8 +253,8 @@ class _Row:
         tokenizer: The vocabulary.
         stop: The text ends before the first of these.
         blank: A space that is removed from the start of the text, because the prompt has it.
-        limits: Patterns, and the number of their matches after which the text ends. Each needs at
-            most one character behind its end to be recognised.
+        limits: Patterns, and the number of their matches after which the text ends. To recognise a
+            match, a pattern may look at one character after it, but no further.
     """
 
     def __init__(

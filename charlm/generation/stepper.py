@@ -38,8 +38,8 @@ LANES, WINDOW = 16, 128
 """Places of one long prompt that are read side by side, and tokens of each that are read at once."""
 
 MAX_FOLDED = 2**21
-"""Largest table (vocab_size x gates x hidden) of the first layer's projection of every token that is computed in
-advance; a larger one takes longer than it saves."""
+"""The first layer's projection of every token is computed in advance if it has at most this many
+numbers (vocab_size x gates x hidden); a larger table takes longer to compute than it saves."""
 
 HALF = np.array(0.5, dtype=np.float32)  # exact in every precision, and faster than a Python number
 

@@ -62,7 +62,7 @@ def gate_activations(model: LanguageModel, ids: Tensor, state: Tensor | None = N
 
 
 def saturation(values: Tensor) -> tuple[float, float]:
-    """Return the fractions of a gate's values that are below `CLOSED` and above `OPEN`.
+    """Return which fraction of a gate's values is below `CLOSED`, and which is above `OPEN`.
 
     Both are numbers from 0 to 1; `values` may have any shape.
     """

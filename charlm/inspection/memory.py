@@ -52,7 +52,7 @@ def gradient_through_time(
         model: The network, in training or evaluation mode; dropout is switched off during the call.
         ids: (lanes, T + 1) token ids. The loss is that of the last token, given all tokens before
             it and the zero state.
-        distances: The values of T - t; those below 1, and of T or more, are left out.
+        distances: The values of T - t. Values below 1 or above T - 1 are left out.
 
     Returns:
         The distances in ascending order; and for each layer and distance the Euclidean norm of the

@@ -11,7 +11,7 @@ from charlm.views.ranking import RunGroup
 from charlm.views.summary import Summary
 
 LONG = 12
-"""Epochs of a run above which its text metrics have an x axis that is logarithmic from epoch 1."""
+"""In a run of more epochs than this, the x axis of text metrics is logarithmic from epoch 1."""
 
 FEW = 50
 """A curve of fewer points than this has a marker at each."""
@@ -47,7 +47,7 @@ def text_metric_charts(summary: Summary, names: Sequence[str]) -> list[Chart]:
 
     A text metric is a score of the samples. Horizontal lines show the scores of the held-out text
     and of n-gram models. A metric has no chart if it is known at fewer than two steps, or if
-    it is 0 for the samples of all steps and for the texts of the horizontal lines.
+    its curve and all its horizontal lines are at 0.
     """
     charts = []
     for name in names:

@@ -1,6 +1,6 @@
 """The classes that define a chart (`Chart`, `Curve`), and the drawing of a chart for TensorBoard.
 
-`charlm.views.charts` makes the charts of a run, `charlm.views.svg` draws charts for HTML pages.
+`charlm.views.charts` makes the charts of runs, `charlm.views.svg` draws charts for HTML pages.
 """
 
 from __future__ import annotations

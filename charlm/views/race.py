@@ -45,8 +45,8 @@ class Standing:
         test: Score of each trial on the test split; empty if the text has no test split.
         factor: The learning rate that the search chose, divided by the one from which the search
             started; 1 without a search.
-        search: Scores of the search on the whole validation split, by the learning rate, divided as
-            for `factor`; empty without a search.
+        search: The score on the whole validation split for each learning rate that the search
+            tried. The keys are the learning rates, divided as for `factor`; empty without a search.
         tokens: Number of tokens of the training split.
     """
 
@@ -86,7 +86,7 @@ class Standing:
 
 
 class RaceResult:
-    """The result of a race: the networks, ranked by their scores, and a verdict in sentences.
+    """The result of a race: a ranking of the networks by their scores, and a verdict in sentences.
 
     Args:
         path: Directory of the race.
@@ -108,7 +108,7 @@ class RaceResult:
     def best(self) -> Standing:
         """The result of the network with the fewest bits per character on the validation split.
 
-        The bits are the mean over the seeds.
+        Networks are compared by the mean of these bits over the seeds.
         """
         return self.standings[0]
 
@@ -254,10 +254,10 @@ def html(result: RaceResult) -> str:
 
 
 def _curves(standings: Sequence[Standing]) -> list[Chart]:
-    """Return charts of the validation of every network, over training time and over tokens read.
+    """Return charts of the bits per character of every network at each validation.
 
-    With several seeds a curve shows their mean, and a band goes from the lowest to the highest
-    seed.
+    One chart is over the training time, the other over the tokens read. With several seeds a curve
+    shows the mean over the seeds, and a band around it the lowest and the highest value.
     """
     # `million` is a million tokens, in epochs.
     bits, million = "bits per character", 1e6 / standings[0].tokens
@@ -330,7 +330,7 @@ def _differing(standings: Sequence[Standing]) -> Table:
 
 
 def _common(standings: Sequence[Standing]) -> list[list[str]]:
-    """Return the settings that have the same value in every network, but not their default.
+    """Return the settings with a value that all networks share and that is not the default.
 
     The seed is left out. Each row has the name, the value and the default of a setting.
     """

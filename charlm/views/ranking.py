@@ -61,7 +61,11 @@ class RunGroup:
 
     @property
     def name(self) -> str:
-        """The title of the group, or else the name of its first run with the number of runs."""
+        """The name of the group for display.
+
+        It is the title or, if that is empty, the name of the first run. In a group of several runs
+        the number of runs is added to the name of the first.
+        """
         if self.title:
             return self.title
         first = self.runs[0].name
@@ -112,8 +116,8 @@ class RunGroup:
         """The curve of the newest gradient through time, as a mean over the runs.
 
         The gradient is that of the loss at one token with respect to the hidden state at earlier
-        tokens, by the distance in tokens. It is the norm over the layers, divided by its value at
-        the smallest distance.
+        tokens, by the distance in tokens. The curve shows the norm of this gradient over the
+        layers, divided by the norm at the smallest distance.
         """
         lines = []
         for record in self._memories:
@@ -211,9 +215,9 @@ def differing(summaries: Sequence[Summary]) -> Table:
 def compared_metrics(groups: Sequence[RunGroup]) -> Table:
     """Return a table of the newest text metrics (scores of the samples) of several groups of runs.
 
-    Further columns have the scores of the held-out text and of n-gram models; they are left out if
-    they are not the same for all runs. The best score is the highest, the lowest, or the nearest to
-    that of the held-out text, depending on the metric.
+    Further columns have the scores of the held-out text and of n-gram models; these columns are
+    left out if the runs differ in these scores. Depending on the metric, the best score is the
+    highest, the lowest, or the one nearest to that of the held-out text.
     """
     runs = [run for group in groups for run in group.runs]
     references = runs[0].references if all(run.references == runs[0].references for run in runs) else {}
@@ -278,7 +282,7 @@ def judge(groups: Sequence[RunGroup], *, comparable: bool) -> list[str]:
     """Return the verdict on several groups of runs in sentences.
 
     The first sentences say which group is best, by how much, and whether the difference may be
-    chance. Further sentences name the unfinished runs, and all runs by the state of their training.
+    chance. Further sentences name the unfinished runs, and say of every run how its training went.
 
     Args:
         groups: The groups, the best first.

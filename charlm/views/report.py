@@ -1,7 +1,7 @@
-"""The report: an HTML page about one run, or about several runs that it compares, in a single file.
+"""The report on one run, or on several runs side by side: an HTML page, or shorter in Markdown.
 
-The page loads no other file. Generated text is escaped, so that a browser does not take it for
-HTML. There is a shorter report in Markdown.
+The page is a single file that loads no other. Generated text is escaped, so that a browser does not
+take it for HTML.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def in_a_sentence(scores: dict[str, float]) -> str:
 def print_sample(console: Console, sample: Sample, *, scores: bool = True) -> None:
     """Print a sample below its heading.
 
-    If `scores` is true, a sentence about the scores of this step's samples follows the heading.
+    If `scores` is true, the sentence of `in_a_sentence` follows the heading, unless it is empty.
     """
     console.print(Text(heading(sample), style="bold"))
     if scores and (sentence := in_a_sentence(sample.scores)):

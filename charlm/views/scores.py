@@ -1,4 +1,4 @@
-"""The output, as text or JSON, of scores that say how probable a run finds tokens, lines or texts.
+"""Output, as text or JSON, that says how probable runs find tokens, lines or whole texts.
 
 The bits of a token are -log2 of its probability.
 """
@@ -107,10 +107,10 @@ def print_lines(scored: Scored, *, sort: bool) -> None:
 def print_tokens(found: Sequence[Scored], *, sort: bool) -> None:
     """Print a row for each token of some texts on standard output, with values separated by tabs.
 
-    A row has the number of the token among the predicted ones (from 0), its bits (by each run, and
-    their difference), its rank among all tokens of the vocabulary (1: the most probable for the
-    first run), and the token in quotes. If `sort` is true, the token with the most bits (or the
-    largest difference) of a text comes first.
+    A row has the index of the token among the predicted ones, from 0; its bits; its rank by the
+    first run among all tokens of the vocabulary (1: the most probable); and the token in quotes. If
+    two runs are compared, it has the bits by each run and their difference. If `sort` is true, the
+    token with the most bits (or the largest difference) of a text comes first.
     """
     for scored in found:
         first, bits = scored.scores[0], scored.bits
@@ -256,10 +256,11 @@ def print_confusion(found: Attribution) -> None:
 
 
 def attribution_as_json(found: Attribution, rows: Sequence[str]) -> Iterator[str]:
-    """Yield a line of JSON for each text, which says which model finds the text most probable.
+    """Yield lines of JSON that say which model finds each text most probable.
 
-    The line also has the bits of the text and the probability of each model. If the texts have
-    labels, only one line is yielded, with the accuracy and the confusion matrix.
+    Texts without labels give a line each, with this model, and with the bits of the text and the
+    probability for every model. Texts with labels give a single line together, with the accuracy
+    and the confusion matrix.
 
     Args:
         found: The likelihoods of the texts under each model.

@@ -220,7 +220,7 @@ class Summary:
 
     @property
     def results(self) -> dict[str, tuple[str, float]]:
-        """The results by which runs are compared, by name: each as a text and as a number.
+        """The results that a comparison of runs shows, by name: each as a text and as a number.
 
         The smaller the number, the better the run. The number is infinite for a result that says
         nothing about which run is better, such as the number of epochs.
@@ -254,7 +254,7 @@ class Summary:
 
     @property
     def ngram_losses(self) -> dict[str, float]:
-        """The loss of an n-gram model, by the name of the model, in nats per token.
+        """A dict of one entry: the name of an n-gram model, and its loss in nats per token.
 
         The loss is measured on the part of the validation text that the run's validations read. The
         dict is empty if the loss is not known.

@@ -128,10 +128,10 @@ def _groups(scored: Scored) -> _Groups:
 
 
 def _blocks(groups: _Groups, shift: int) -> Iterator[dict[str, Any]]:
-    """Yield the blocks of a text: what each spells, and the number of its first group of tokens.
+    """Yield the blocks of a text: what each spells, and the index of its first group of tokens.
 
-    Groups are numbered over all texts of the page; `shift` is the number of groups before this
-    text.
+    The index counts the groups of all texts of the page; `shift` is how many groups come before
+    this text.
     """
     begin = size = 0
     for number, text in enumerate(groups.texts):
@@ -245,8 +245,8 @@ def _starts(texts: Sequence[str]) -> NDArray[np.bool_]:
 def _histogram(values: NDArray[np.float64], *, two: bool) -> list[dict[str, Any]]:
     """Return the bars of a histogram of bits, or of differences in bits if `two` is true.
 
-    A bar has a label, a count, the share of all values that it counts, a height in per cent of the
-    highest bar, a step of the colour scale, and the value at its left end.
+    A bar has a label, the number of its values, their share of all values, a height in per cent of
+    the highest bar, a step of the colour scale, and the value at its left end.
     """
     low = -WIDEST if two else 0
     count = 2 * WIDEST if two else BARS
@@ -270,9 +270,9 @@ def _histogram(values: NDArray[np.float64], *, two: bool) -> list[dict[str, Any]
 
 
 def _level(value: float, *, two: bool) -> int:
-    """Return the step of the colour scale for a number of bits, or a difference if `two` is true.
+    """Return the step of the colour scale for a value: bits, or a difference if `two` is true.
 
-    The step is negative if the difference is, because the second run is then surprised more.
+    A negative difference, where the second run is surprised more, has a negative step.
     """
     most = MOST_DIFFERENCE if two else MOST_BITS
     step = min(LEVELS, round(abs(value) / most * LEVELS))

@@ -198,8 +198,8 @@ def _labels(ticks: Sequence[float], *, percent: bool, shortest: bool) -> list[st
     """Return the labels of the ticks of an axis.
 
     All labels have as many decimals as the distance of the ticks needs. If `percent` is true, the
-    labels are in per cent. Otherwise, if `shortest` is true or the numbers would be very long, each
-    label has its shortest form instead.
+    labels are in per cent. Labels that are not in per cent have their shortest form if `shortest`
+    is true or if they would be very long.
     """
     distance = min((after - before for before, after in itertools.pairwise(ticks)), default=1.0)
     decimals = max(0, -math.floor(math.log10(distance) + 1e-9))

@@ -52,8 +52,8 @@ class SweepResult:
     Args:
         path: Directory of the sweep.
         trials: The trials, in the order of their numbers.
-        importances: How much each setting decides whether a trial is among the best tenth, from 0
-            to 1; empty if this is not known.
+        importances: For each setting a number from 0 to 1, which says how much the setting decides
+            whether a trial is among the best tenth; empty if this is not known.
         facts: Phrases that describe the sweep, such as its text and its budget.
         command: The command line that shows this result again.
     """
@@ -68,7 +68,7 @@ class SweepResult:
     def ranked(self) -> list[SweepTrial]:
         """All trials: first the finished ones from best to worst, then those that ended early.
 
-        Unfinished and failed trials come last.
+        Trials that have not finished follow, and trials that failed come last.
         """
         order = ("finished", "ended early", "not finished", "failed")
         return sorted(self.trials, key=lambda one: (order.index(one.state), one.bits is None, one.bits or 0.0))
@@ -147,7 +147,7 @@ def html(result: SweepResult) -> str:
 
 
 def _charts(result: SweepResult) -> list[Chart]:
-    """Return a chart of the score of each finished trial, and of the best score up to this trial.
+    """Return one chart, with the score of each finished trial and the best score so far.
 
     The list is empty if fewer than two trials have finished.
     """

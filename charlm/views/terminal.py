@@ -1,7 +1,7 @@
 """What charlm prints in a terminal: the progress of a training, and the tables of some commands.
 
-Progress goes to standard error, because standard output carries only the result of a command. It is
-a live display, or plain lines if the output is piped.
+Standard output carries only the result of a command, so progress goes to standard error. Progress
+is shown in a live display, or in plain lines if the output is piped.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Terminal(Reporter):
     def _due(self) -> bool:
         """Return whether it is time to print the next plain line of progress.
 
-        If it is, the wait of `PLAIN_EVERY` seconds for the line after it starts now.
+        If the result is true, the next `PLAIN_EVERY` seconds are counted from this call.
         """
         if time.monotonic() - self._last_line <= PLAIN_EVERY:
             return False
@@ -203,9 +203,9 @@ class Terminal(Reporter):
 
     @staticmethod
     def _fitting(parts: Sequence[str], width: int) -> str:
-        """Join parts into a line, without those at the end that exceed `width` characters.
+        """Join parts into a line of at most `width` characters.
 
-        The first part is always kept.
+        As many parts at the end are left out as needed, but the first part is always kept.
         """
         kept = [part for part in parts if part]
         while len(kept) > 1 and len("  ".join(kept)) > width:
@@ -338,8 +338,8 @@ def print_cells(
         chosen: The cells by name.
         features: Width of the input of a layer, for the number of parameters.
         hidden: Number of units of a layer.
-        speeds: Training speed of each of these cells and of "lstm" in tokens per second; None if it
-            was not measured.
+        speeds: Training speed of each of these cells and of "lstm" in tokens per second; None if
+            speeds were not measured.
     """
     for number, (name, cell) in enumerate(chosen.items()):
         on_cpu, on_gpu = cell.path("cpu", hidden), cell.path("cuda", hidden)

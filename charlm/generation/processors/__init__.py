@@ -132,7 +132,10 @@ def parameter(name: str, default: Any, help: str, type: Any) -> Parameter:
 
 
 def generation_settings() -> dict[str, Parameter]:
-    """Return every processor, in the order of application, each followed by the parameters that it is first to read."""
+    """Return all processors in the order of application, each followed by the parameters it reads.
+
+    A parameter that several processors read follows only the first of them.
+    """
     found: dict[str, Parameter] = {}
     for one in sorted(processors.values(), key=lambda one: one.order):
         found[one.name] = one

@@ -23,9 +23,9 @@ RATE = 0.1
 def surprise(logits: Logits, value: float, *, bits: NDArray[np.float64]) -> Logits:
     """Exclude tokens with more information than a limit that feedback adjusts (Mirostat 2, Basu et al. 2021).
 
-    The limit starts at twice the target. After each token it falls by `RATE` times the bits by
-    which the information of the token was above the target: limit = 2 target - RATE sum(bits -
-    target). The most probable token is always kept.
+    The limit starts at twice the target. If a token has more bits of information than the target,
+    the limit then falls by `RATE` times the excess; if it has fewer, the limit rises accordingly:
+    limit = 2 target - RATE sum(bits - target). The most probable token is always kept.
     """
     limit = 2 * value - RATE * (bits - value).sum(-1)
     log_p = log_probabilities(logits)

@@ -40,7 +40,10 @@ parameter(
     4, 1.0, "divide the logits of tokens that occurred in the last tokens (above 1: fewer repetitions)", PositiveNumber
 )
 def repetition_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window: int) -> Logits:
-    """Divide the positive logits of tokens that have occurred, and multiply the negative ones (Keskar et al. 2019)."""
+    """Divide positive logits by the penalty, and multiply negative ones by it (Keskar et al. 2019).
+
+    Only the logits of tokens that have occurred are changed.
+    """
     penalised = np.where(logits > 0, logits / value, logits * value)
     return np.where(_occurrences(ids, penalty_window, logits.shape[-1]) > 0, penalised, logits)
 
@@ -53,7 +56,7 @@ def presence_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window: 
 
 @processor(6, 0.0, "subtract this from the logits once for each time a token occurred in the last tokens", Number)
 def frequency_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window: int) -> Logits:
-    """Subtract a number from the logits for each occurrence of a token, as in the API of OpenAI."""
+    """Subtract a number from a token's logit once per occurrence, as in the API of OpenAI."""
     return logits - value * _occurrences(ids, penalty_window, logits.shape[-1])
 
 
@@ -101,11 +104,11 @@ def no_repeat_ngram(logits: Logits, value: int, *, ids: Ids, tokenizer: Tokenize
 
 
 def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
-    """Return how often each token occurs in the last tokens, (batch, vocab_size).
+    """Return how often each token occurs among the newest `window` tokens, (batch, vocab_size).
 
     Args:
         ids: The tokens so far, (batch, time).
-        window: Number of last tokens that count; 0: all.
+        window: Number of newest tokens that are searched; 0: all.
         vocab_size: Number of tokens of the vocabulary.
     """
     recent, batch = ids[:, -window:] if window else ids, len(ids)
@@ -114,9 +117,9 @@ def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
 
 
 def _repeated_lengths(ids: Ids, breakers: Flags) -> NDArray[np.int64]:
-    """Return, for each token of the vocabulary, the longest repetition that it would continue, in tokens.
+    """Return the length of the longest repetition that each token of the vocabulary would continue.
 
-    It is the largest n for which the last n tokens have occurred before, followed by this token.
+    This is the largest n for which the last n tokens have occurred before, followed by this token.
 
     Args:
         ids: The tokens so far, (time,).

@@ -20,8 +20,8 @@ from charlm.generation.processors import Logits, processor
 def temperature(logits: Logits, value: Sequence[float], *, step: int) -> Logits:
     """Divide the logits by the temperature.
 
-    At temperature 0 only the most probable token is kept (the first one of equals). Of several
-    temperatures, the tokens take one after the other, and begin again after the last.
+    At temperature 0 only the most probable token is kept (the first one of equals). If several
+    temperatures are given, they are used in turn, one for each token, again and again.
     """
     now = value[step % len(value)]
     if now == 0:

@@ -22,8 +22,8 @@ def top_k(logits: Logits, value: int) -> Logits:
 def top_p(logits: Logits, value: float) -> Logits:
     """Keep the most probable tokens whose probabilities together reach p (Holtzman et al. 2020).
 
-    As few tokens as possible are kept, and besides them all tokens that are as probable as the
-    last.
+    As few tokens as possible are kept, and with them all others that are as probable as the least
+    probable of them.
     """
     falling = -np.sort(-logits)
     probability = np.exp(falling - falling[:, :1])
@@ -85,10 +85,10 @@ parameter(
 
 @processor(70, 0.0, "how often to drop all top choices except the least probable of them", Probability)
 def xtc_probability(logits: Logits, value: float, *, draws: NDArray[np.float64], xtc_threshold: float) -> Logits:
-    """Exclude top choices: with this probability, drop the tokens that are likely anyway (XTC, p-e-w 2024).
+    """Exclude the top choices, the tokens that are likely anyway, at some steps (XTC, p-e-w 2024).
 
-    Top choices are the tokens with a probability of at least `xtc_threshold`. The least probable of
-    them stays, so that a likely token is always left.
+    The value is the probability of such a step. Top choices are the tokens with a probability
+    of at least `xtc_threshold`. The least probable of them stays, so that a likely token is left.
     """
     log_p = log_probabilities(logits)
     top = log_p >= (np.log(xtc_threshold) if xtc_threshold > 0 else -np.inf)

@@ -58,10 +58,10 @@ def _bias(tokenizer: Tokenizer, pairs: Pairs) -> NDArray[np.float64]:
 
 @processor(2, (), "texts that are never written, such as a character or a word", tuple[str, ...])
 def ban(logits: Logits, value: Sequence[str], *, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Logits:
-    """Exclude every token with which one of some texts would stand anywhere in the text.
+    """Exclude every token that contains, or would complete, one of the banned texts.
 
-    A text may be written by several tokens: then the last of them is excluded. The boundary between
-    items is never excluded.
+    If several tokens together spell a banned text, the last of them is excluded. The boundary
+    between items is never excluded.
     """
     banned = tuple(text.encode() for text in value)
     longest = max(map(len, banned))
@@ -70,7 +70,7 @@ def ban(logits: Logits, value: Sequence[str], *, ids: NDArray[np.int64], tokeniz
 
 
 def _tail(tokenizer: Tokenizer, ids: NDArray[np.int64], size: int) -> bytes:
-    """Return the last bytes of the text of some tokens, at least `size` of them if there are so many."""
+    """Return the last bytes of the text that tokens spell: at least `size`, if it has so many."""
     found, spellings = b"", tokenizer.spellings
     for id in ids[::-1].tolist():
         if len(found) >= size:
@@ -126,10 +126,12 @@ def _incomplete(tail: bytes) -> bytes:
 
 @lru_cache(maxsize=256)
 def _allowed(tokenizer: Tokenizer, characters: str, before: bytes) -> Flags:
-    """Return whether each token has only some characters, if it follows the beginning of a character.
+    """Return whether each token spells nothing but the given characters, (vocab_size,).
+
+    The bytes in `before`, if any, begin a character, which the token then continues.
 
     Raises:
-        CharlmError: no token has.
+        CharlmError: no token does.
     """
     encoded = [character.encode() for character in characters]
 
