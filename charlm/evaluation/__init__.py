@@ -1,4 +1,4 @@
-"""Measures of how good a model and its generated text are, in numbers and in sentences.
+"""Evaluation of models and of generated text, and analysis of a text before training.
 
 The main modules are these:
 
@@ -10,5 +10,8 @@ The main modules are these:
    words of a text, the substrings that it shares with another text, and n-gram models.
 4. `comparison` compares scores with those of the reference and the baselines; `verdict` judges a
    run and advises what to try next.
-5. `speed` measures how fast networks train on this machine.
+5. `diagnosis` analyses a text before a model is trained on it, and recommends settings.
+6. `paired` compares several networks that were each trained with the same seeds.
+7. `attribution` finds out which of several models gives a text the highest probability.
+8. `speed` measures how fast networks train on this machine.
 """

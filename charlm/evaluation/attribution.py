@@ -1,8 +1,8 @@
-"""Attribution: which of several models finds a text most probable (this module does not use torch).
+"""Attribution: which of several models gives a text the highest probability.
 
 Attribution is classification by language models: the class of a text is the model with the highest
-likelihood. This is Bayes' rule with a uniform prior. If the true model of each text is known (its
-label), the accuracy is computed as well.
+likelihood. This is Bayes' rule with a uniform prior. If the true model of each text (its label) is
+known, the accuracy is computed as well. This module does not use torch.
 """
 
 from __future__ import annotations

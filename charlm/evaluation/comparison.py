@@ -1,4 +1,7 @@
-"""Comparison of a generated text with real text and with text of an n-gram model, in words."""
+"""Sentences that compare a generated text with real text and with text of an n-gram model.
+
+Labels of metrics, and scores written as text, are made here too.
+"""
 
 from __future__ import annotations
 
@@ -93,9 +96,9 @@ def progress(name: str, score: float, references: References) -> float:
 def describe_progress(scores: Scores, references: References) -> list[str]:
     """Return sentences that compare a generated text with the baseline, a text of a 5-gram model.
 
-    The sentences say in how many metrics the generated text is closer to held-out text than the
-    baseline is, and which metric is the worst, unless all scores are about as good as those of
-    held-out text. The list is empty if no metric can be compared.
+    The first sentence says in how many metrics the generated text is closer to held-out text than
+    the baseline is. The second one names the worst metric; this sentence is missing if all scores
+    are about as good as those of held-out text. The list is empty if no metric can be compared.
     """
     found = {name: progress(name, score, references) for name, score in scores.items() if name in metrics}
     found = {name: value for name, value in found.items() if not math.isnan(value)}
@@ -148,7 +151,7 @@ def describe_size(size: int) -> list[str]:
     metrics.
 
     Args:
-        size: Characters of each text that are scored.
+        size: How many characters of each text are scored.
     """
     if not 0 < size < RELIABLE:
         return []

@@ -71,7 +71,7 @@ class Diagnosis:
         repeats: Passages that occur more than once in the training text; None for separate lines.
         places: Where the passages of `copies` and `repeats` begin in the files, by the first `SPAN`
             characters of the passage.
-        lines: Numbers of duplicate lines in the training text and the validation text.
+        lines: How many lines of the training text and the validation text are duplicates.
         drift: Bits per character of consecutive blocks of the text; None if the text is too short,
             or consists of separate lines, which are assigned to the splits at random.
         jump_place: Where the text becomes harder or easier to predict; None if there is no such
@@ -113,7 +113,7 @@ class Diagnosis:
 
     @property
     def unexpected(self) -> str:
-        """The reason why `expected` is None, in a few words; empty if it is not None."""
+        """The reason why `expected` is None, in a few words; empty if `expected` is a range."""
         if self.start_held_out is None:
             return "there is no held-out text"
         if not self.start.is_calibrated:
@@ -285,9 +285,9 @@ def _read(data: DataConfig, progress: Progress) -> tuple[Corpus, DataConfig, str
         `data`, "" if nothing was.
 
     Raises:
-        WrongEncodingError: the encoding is wrong, and the text was not read with another one,
-            because none is likely, because the likely one does not fit all files, or because
-            standard input cannot be read again.
+        WrongEncodingError: the encoding is wrong, and no other one could be used: none is likely,
+            or the likely one does not fit all files, or some text comes from standard input, which
+            cannot be read again.
         CharlmError: the text cannot be read for another reason (see `read_corpus`).
     """
     try:

@@ -2,8 +2,8 @@
 
 The training text is cut into numbered blocks. One n-gram model reads the blocks with even numbers
 and predicts those with odd numbers; another model does the reverse. The validation blocks are
-predicted by both models. So no model has read the blocks that it predicts, and all blocks are
-predicted by models of about equally much text.
+predicted by both models. So no model has read the blocks that it predicts, and both models
+have read about equally much text.
 """
 
 from __future__ import annotations

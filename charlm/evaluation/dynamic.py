@@ -58,7 +58,7 @@ def gradient_sizes(model: LanguageModel, train: TokenStream, segment: int) -> li
 
 
 class DynamicWeights:
-    """The weights of a model that are trained on a text while the model predicts it.
+    """Trains the weights of a model on a text while the model predicts this text.
 
     Args:
         model: The model, in evaluation mode; its weights are changed in place.

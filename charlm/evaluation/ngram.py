@@ -93,7 +93,7 @@ class _Level:
     among the pairs.
 
     Args:
-        pairs: The numbers of the pairs.
+        pairs: The numbers that represent the pairs.
         vocabulary_size: Number of different tokens.
         contexts: Number of contexts.
         occurrences: (pairs,) how often each pair occurs.
@@ -198,8 +198,8 @@ def _next_contexts(pairs: Ranks, first: NDArray[np.bool_], length: int, before: 
     would begin before the item of the token.
 
     Args:
-        pairs: (tokens,) the pair of a context of `length` tokens and one more token that ends at
-            each token.
+        pairs: (tokens,) the pair that ends at each token. It consists of this token and the
+            context of `length` tokens before it.
         first: (tokens,) whether each token is the first of an item.
         length: Tokens of the context of a pair.
         before: The context to return for the first token.
@@ -460,7 +460,7 @@ def _rank(known: Ids, wanted: int) -> int:
 def _discounts(counts: Ranks) -> Numbers:
     """Estimate the Kneser-Ney discounts of the counts 0, 1, 2, and 3 or more, (4,).
 
-    They are computed from how many of the counts are 1, 2, 3 and 4, which assumes that most n-grams
+    They are computed from how many of the counts are 1, 2, 3 and 4. This assumes that most n-grams
     are rare. For a small vocabulary the estimate can be negative or undefined; then the fixed
     discounts of KenLM (Heafield et al., 2013) are returned.
     """

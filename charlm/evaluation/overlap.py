@@ -26,11 +26,12 @@ class SubstringIndex:
     """An index of a text, by which substrings of other texts are found in it.
 
     The suffixes of the text are sorted by their first `depth` ids (a suffix array: Manber and
-    Myers, 1993). These are as many ids as fit into `WORD` bits: 8 for a vocabulary of 65, 4 for one
-    of 5,000. Substrings of at most this length are looked up directly. For longer
-    substrings, the index gives the few positions where they may occur, and hashes are compared
-    there (Karp and Rabin, 1987). The hashes have 64 bits. If 10,000 substrings of one length are
-    looked up in a text of 10 million characters, a false match has a probability below 1e-8.
+    Myers, 1993). `depth` is the number of ids that fit into `WORD` bits: 8 ids if there are 65
+    different ones, 4 if there are 5,000. Substrings of at most `depth` ids are looked up directly.
+    For longer substrings, the index gives the few positions where they may occur, and hashes are
+    compared there (Karp and Rabin, 1987). The hashes have 64 bits. If 10,000 substrings of one
+    length are looked up in a text of 10 million characters, a false match has a probability below
+    1e-8.
 
     Args:
         ids: (n,) the text.

@@ -1,10 +1,10 @@
 """Comparison of several networks that were each trained with the same seeds.
 
 The comparison consists of paired differences with confidence intervals and of a verdict in words.
-Each network has one score per seed: a number of which smaller is better, such as bits per
-character. (The class `Score` holds two such numbers, the loss and the bits per character.) Two
-networks are compared seed by seed, so an effect of the seed that is the same for both cancels in
-the difference.
+Each network has one score per seed: a number such as the bits per character, of which a smaller
+one is better. An object of the class `Score` is not such a number but holds two of them, the loss
+and the bits per character. Two networks are compared seed by seed, so an effect of the seed that is
+the same for both networks cancels in the difference.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def t_distribution(value: float, degrees: int) -> float:
 
 
 def mean(scores: Sequence[float]) -> float:
-    """Return the mean score over the seeds; infinite if the training with one of them diverged."""
+    """Return the mean score over the seeds; infinite if the training with any seed diverged."""
     return statistics.fmean(scores)
 
 
@@ -201,7 +201,7 @@ def describe_difference(difference: Difference) -> str:
 
 
 def describe_seeds(seeds: int, others: int) -> list[str]:
-    """Return sentences that say how reliable the confidence intervals are with so many seeds.
+    """Return sentences that say how reliable confidence intervals from `seeds` seeds are.
 
     Args:
         seeds: Number of seeds with which each network was trained.

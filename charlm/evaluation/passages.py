@@ -132,22 +132,22 @@ def _common(a: str, b: str) -> int:
 
 
 def _before(text: str, position: int) -> str:
-    """Return up to `COMPARED` characters before a position in reverse order."""
+    """Return the last `COMPARED` characters before a position, or fewer, in reverse order."""
     return text[max(0, position - COMPARED) : position][::-1]
 
 
 @dataclass(frozen=True)
 class CommonLines:
-    """Numbers of duplicate lines in a training text and a validation text.
+    """How many lines of a training text and a validation text are duplicates.
 
     Lines with fewer than `shortest` characters are ignored, because they are often equal by chance.
 
     Attributes:
         shortest: Characters of the shortest line that counts.
         training: Number of lines of the training text.
-        duplicates: How many of them have occurred before in the training text.
+        duplicates: How many lines of the training text have occurred before in it.
         validation: Number of lines of the validation text.
-        shared: How many of them also occur in the training text.
+        shared: How many lines of the validation text also occur in the training text.
         frequent: The most frequent lines of the training text that occur more than once, at most
             `MOST` of them, with how often each occurs.
     """

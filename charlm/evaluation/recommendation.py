@@ -62,7 +62,7 @@ class Recommendation:
         unit, tokenizer, preset: The recommended values and the reasons; the preset is "" if none
             fits.
         config: All settings with which the training will then run.
-        choices: Those of the settings that `resolve` chose, with the reasons.
+        choices: The settings that `resolve` chose, with the reasons.
         tokens: Tokens of the training text; an estimate if the tokens are not characters.
         vocab_size: Tokens of the vocabulary.
         command: The shell command that starts the training.
@@ -248,9 +248,9 @@ def _items(text: str, unit: Unit) -> Iterator[str]:
 def product_speed(rounds: int = 50) -> float:
     """Measure how fast one processor core multiplies small float32 matrices with numpy.
 
-    The result is in floating-point operations per second. It is taken from the fastest round and
-    from the processor time of this thread, so other programs that run at the same time change it
-    little.
+    The result is in floating-point operations per second. It is that of the fastest round, and only
+    the processor time of this thread counts, so other programs that run at the same time change the
+    result little.
 
     Args:
         rounds: Number of measurements, each of a few hundred microseconds.

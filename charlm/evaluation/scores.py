@@ -1,4 +1,4 @@
-"""Scores of the tokens of a text: how probable a model finds each, and which it would prefer."""
+"""Scores: how probable each token of a text is, and the most probable tokens at its place."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TokenScores:
 
     @property
     def evaluation(self) -> Evaluation:
-        """The evaluation of the whole text, from the sum of the scores."""
+        """The evaluation of the whole text, from the sum of `nats`."""
         return Evaluation(float(self.nats.sum()), self.stream.predicted, self.stream.unknown_tokens, self.protocol)
 
     @property

@@ -80,7 +80,11 @@ class Survey:
 
     @property
     def rare(self) -> list[str]:
-        """The rare characters: suspicious ones first, then the rarest, then by code point."""
+        """The characters that occur fewer than `RARE` times.
+
+        They are sorted: suspicious characters before all others, then from the rarest to the most
+        frequent, then by code point.
+        """
         rare = [character for character, count in self.counts.items() if count < RARE]
         return sorted(rare, key=lambda one: (not is_suspicious(one), self.counts[one], one))
 
@@ -114,7 +118,7 @@ def character_name(character: str) -> str:
 
 
 class _File:
-    """A file that is read block by block, in which positions are converted to line and column.
+    """A file that is read block by block; it converts a position in a block to line and column.
 
     Args:
         name: The name of the file.
@@ -142,7 +146,7 @@ class _File:
         return self._ends
 
     def place(self, position: int) -> Place:
-        """Return the place in the file of a position in the current block."""
+        """Return the line and column in the file for a position in the current block."""
         before = int(np.searchsorted(self._ends, position))
         column = position - int(self._ends[before - 1]) if before else self.column + position
         return Place(self.name, self.line + before, column)

@@ -1,11 +1,12 @@
 """Metrics of a generated text, compared with those of real text and of text by n-gram models.
 
-A metric is a function of a text and of a corpus that is registered in this module. A metric that is
-added here appears wherever metrics are printed, drawn or tested, without further changes.
+Each metric is a number that a function of this module computes from a text and a corpus; the
+decorator `metric` registers the function. A metric that is added here appears wherever metrics are
+printed, drawn or tested, without further changes.
 
 No single metric shows that a text is good. A text that repeats one sentence has only valid words,
-and a text that copies the training text looks real by most metrics. But it is hard to satisfy all
-metrics together.
+and a text that copies the training text looks real by most metrics. But it is hard to reach good
+values of all metrics together.
 """
 
 from __future__ import annotations
@@ -303,7 +304,7 @@ def _fraction(flags: Sequence[bool] | NDArray[np.bool_]) -> float | None:
 
 
 class TextMetrics:
-    """A corpus, and the scores by all metrics of texts that models of this corpus generate.
+    """Computes all metrics of texts that models of one corpus generate.
 
     Everything that does not depend on the generated text is computed only once.
 
@@ -325,10 +326,11 @@ class TextMetrics:
         unit: What the texts consist of: one stream, lines or documents. Between items stands a
             separator.
         seed: Seed for the text of the n-gram models (baselines) and for the order of lines.
-        size: Characters of a text that are scored.
+        size: How many characters of a text are scored.
 
     Attributes:
-        size: Characters of a text that are scored, at most half of the held-out text if it is used.
+        size: How many characters of a text are scored. If held-out text is used, this is at most
+            half of its length.
         references: The scores of each text in `COMPARED`, by the name of the text and of the
             metric. The scores of the reference are empty without held-out text.
         left_out: The metrics that make no sense for this corpus, each with the reason.

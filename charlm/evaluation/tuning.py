@@ -91,8 +91,8 @@ def _called_tuning(progress: Progress) -> Progress:
 def first_tokens(stream: TokenStream, most: int) -> TokenStream:
     """Return the first `most` tokens of a text.
 
-    In a shortened text, only the number of tokens is correct in the counts; those of characters,
-    bytes and words are 0.
+    If this shortens the text, the counts of the result hold only the number of tokens; the numbers
+    of characters, bytes and words are 0.
     """
     if len(stream) <= most:
         return stream

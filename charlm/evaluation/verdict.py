@@ -76,7 +76,7 @@ class Evidence:
             character; None without validation.
         scores: Text metrics of the newest samples that have any.
         references: Text metrics of the reference and of the baselines (see `text_metrics`).
-        scored_size: Characters of each text from which the text metrics are computed; 0 if there
+        scored_size: How many characters of each text the text metrics are computed from; 0 if there
             are no metrics.
         skipped: Optimiser steps that were skipped because a loss or a gradient was not finite.
     """
@@ -132,8 +132,8 @@ class Trend:
     Args:
         state: The diagnosis.
         since: The epoch from which the change is computed.
-        before: Validation loss at `since`; NaN if the run was first validated so late that it is
-            too early to judge.
+        before: Validation loss at `since`; NaN if it is too early to judge the run because it was
+            first validated in its last quarter.
         after: The last validation loss if the run over-fits or gets worse, otherwise the lowest
             one. Without any validation, `before` and `after` are training losses.
         training_before, training_after: Training loss at `since` and at the last validation, NaN
@@ -423,7 +423,7 @@ def _width(config: Config, factor: float) -> dict[str, Any]:
 def _twice(evidence: Evidence) -> dict[str, Any]:
     """Return the setting with which the run trains for twice as long.
 
-    This is the doubled limit that ended the run.
+    This setting is the limit that ended the run, doubled.
     """
     limits = evidence.config.trainer
     match evidence.end:
