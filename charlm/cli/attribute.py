@@ -16,7 +16,7 @@ from charlm.errors import CharlmError
 
 @dataclass(frozen=True)
 class AttributeOptions(ProtocolOptions):
-    """The options of `charlm attribute`: the runs to choose from, and the form of the output."""
+    """The options of `charlm attribute`: the runs, how a text is read, and what is printed."""
 
     runs: tuple[str, ...] = setting((), "the directories of two or more trainings, one for each author, language, ...")
     by: Literal["text", "line"] = setting("text", "attribute each file as a whole, or each line")

@@ -87,7 +87,7 @@ def read(cls: type[T], options: Any) -> T:
 
 
 def named(options: Any) -> dict[str, Any]:
-    """Return the options that the user gave as nested dictionaries, neither converted nor checked.
+    """Return nested dictionaries with the options that the user gave, not converted or checked.
 
     A value is the text that was typed, a list of texts for an option that takes several, True for a
     switch without a value, or None if "none" or "null" was typed for an option that may be None.
@@ -269,8 +269,9 @@ def group_names(app: App) -> list[str]:
 def unknown_option(app: App, word: str) -> CharlmError:
     """Return the error for a word that looks like an option of a command but is none.
 
-    The message suggests an option if it finds one: the option that other programs call by this
-    word, or else one with a similar name. For a group of options, it names an option of the group.
+    The message suggests the option that other programs call by this word, or else one with a
+    similar name, if there is one. If the word is the name of a group of options, the message names
+    an option of the group instead.
 
     Args:
         app: The command.

@@ -31,7 +31,7 @@ def report(
     """Write a page that shows what a run learnt (samples, curves, settings) or compares runs.
 
     The page needs no internet connection and no server. Its path is printed on standard output;
-    with `--output -`, the page itself is.
+    with `--output -`, the page itself is printed there instead.
     """
     config = read(ReportOptions, options)
     if not run:

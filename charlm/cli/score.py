@@ -48,10 +48,11 @@ def score(
 ) -> None:
     """Print how surprising a text is to a run: bits of each file, line or token, and bits per character.
 
-    Every token counts, the first one too. Lines are printed as bits per character, bits, and the line, separated by
-    tabs; tokens as position, bits, rank, and the token in quotes. With --against, three columns stand in place of the
-    bits: those of the first run, those of the second, and the difference, which is negative where the first run is
-    surprised less. For lines all three are per character.
+    Every token counts, the first one too. Lines are printed as bits per character, bits, and the
+    line, separated by tabs; tokens as position, bits, rank, and the token in quotes. With
+    --against, three columns stand in place of the bits: those of the first run, those of the
+    second, and the difference, which is negative where the first run is surprised less. For lines,
+    these three columns are in bits per character, and there is no column of bits.
     """
     config = read(ScoreOptions, options)
     page = output_path(config.html) if config.html else None

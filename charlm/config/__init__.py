@@ -4,7 +4,8 @@
    a setting is defined.
 2. `plain` converts nested dictionaries, such as those of a YAML file, into settings and back, and
    checks them.
-3. `resolve` chooses the settings that the user left out, from the size of the text and the machine.
+3. `resolve` chooses the settings that the user left out, from the machine, the cell and the size of
+   the text.
 4. `limits` says when a run ends; `presets` finds the settings that come with the package.
 5. `protocols` defines the ways in which a text is read when a model is evaluated on it.
 6. `durations` reads and writes lengths of time; `shell` writes commands.

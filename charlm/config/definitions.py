@@ -202,7 +202,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class SamplesConfig:
-    """Settings of the samples that are generated at initialisation and during training."""
+    """Settings of the samples and the scored text that are generated before and during training."""
 
     prompts: tuple[str, ...] = setting(("",), "what the samples start with, one or several (default: one empty prompt)")
     length: PositiveInteger = setting(300, "tokens per sample")
@@ -235,8 +235,8 @@ class InspectConfig:
 class Config:
     """All settings of a run.
 
-    A setting that is None is chosen by `charlm.config.resolve`, from the size of the text and the
-    machine.
+    A setting that is None is chosen by `charlm.config.resolve`, from the machine, the cell and the
+    size of the text.
     """
 
     data: DataConfig = field(default_factory=DataConfig)

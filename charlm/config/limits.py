@@ -32,7 +32,7 @@ class Limits:
 
     @classmethod
     def of(cls, trainer: TrainerConfig, checkpoint: CheckpointConfig) -> Limits:
-        """Return the limits of a run from its settings, in which no value is missing any more."""
+        """Return the limits of a run from its settings, of which none may be None."""
         return cls(
             trainer.max_epochs if trainer.max_epochs > 0 else math.inf,
             trainer.max_steps if trainer.max_steps > 0 else math.inf,

@@ -90,7 +90,7 @@ class Protocol:
 
     @property
     def untuned(self) -> list[str]:
-        """The names of the settings of this protocol without a value, such as `cache.weight`."""
+        """The names of this protocol's settings that have no value yet, such as `cache.weight`."""
         used = {f"{self.name}.{name}": value for name, value in self._used().items()} | {
             "temperature": self.temperature
         }

@@ -1,7 +1,7 @@
-"""The choice of every setting that is None, from the size of the text and the machine.
+"""The choice of every setting that is None, from the machine, the cell and the size of the text.
 
-The result is a config in which no setting is None, and the reason for each choice. The batch size
-and the window are lowered even if the user set them, where the text is too short for them.
+The result is a config in which no setting is None, and the reason for each choice. If the text is
+too short for the batch size or the window, these are lowered, even if the user set them.
 """
 
 from __future__ import annotations

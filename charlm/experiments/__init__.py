@@ -6,8 +6,8 @@ rates, to find the best one. Each of these trainings is a trial.
 1. `race.check` finds mistakes in the options of a race.
 2. `planning` reads the text and makes the plan of the race (`plan`). `sizes` makes the networks
    equal in parameters, width or operations per token. `budget` divides the training time or steps
-   of each network between the search of its learning rate and its trials. `race_directory` reads
-   and writes the files.
+   of each network between the trials that search its learning rate and those with several seeds.
+   `race_directory` reads and writes the files.
 3. `race.run` trains and scores the trials; `cluster` trains them as jobs of SLURM, through
    submitit.
 4. `standings` turns the scores into the result that `charlm.views.race` shows.

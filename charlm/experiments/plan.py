@@ -129,7 +129,7 @@ class Plan:
         return total
 
     def describe(self) -> Iterator[str]:
-        """Yield the lines of a description of the plan for the terminal."""
+        """Describe the plan in lines of text to print in the terminal."""
         trials, searches = len(self.trials), len(self.searches)
         first = next(iter(self.networks))
         of = "hidden units" if self.equal == "width" else f"{self.equal}"

@@ -118,8 +118,8 @@ def _total(options: RaceOptions, config: Config, tokens: int, steps_per_epoch: i
     """Return the budget of a network for each seed, and a description of this budget.
 
     Args:
-        options: The options of the race; a budget that they give comes before the limits in
-            `config`.
+        options: The options of the race; a budget given there is used instead of the limits
+            in `config`.
         config: The settings that all networks share.
         tokens: Number of tokens of the training split.
         steps_per_epoch: Number of optimiser steps in an epoch.

@@ -233,7 +233,7 @@ def _trained(
 def _score(directory: RaceDirectory, trial: Trial, split: str, reporter: Reporter) -> Score:
     """Return how well the best weights of a trial predict a whole split, with carried state.
 
-    The score is infinite if the training diverged before its first validation.
+    Both numbers of the score are infinite if the training diverged before its first validation.
     """
     from charlm.run import Run
 

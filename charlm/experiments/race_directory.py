@@ -133,7 +133,7 @@ class RaceDirectory:
     def scores(self) -> dict[str, dict[str, Score]]:
         """The scores of the finished trials, by the name of the trial and then of the split.
 
-        A score is infinite if the training diverged before its first validation.
+        Both numbers of a score are infinite if the training diverged before its first validation.
 
         Raises:
             CharlmError: The file `scores.json` is damaged.

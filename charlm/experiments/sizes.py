@@ -61,8 +61,8 @@ def size(model: ModelConfig, vocab_size: int, equal: Equal) -> int:
 def of_cell(config: Config, name: str, hidden: int | None, facts: Facts) -> Config:
     """Return the settings of a network of the cell `name`, with `hidden` units in each layer.
 
-    Each setting that is None, and `hidden` too, is chosen from `facts`: the size of the text, the
-    machine, and properties of the cell.
+    Each setting that is None is chosen from `facts`: the size of the text, the machine, and
+    properties of the cell. If `hidden` is None, it is chosen as well.
     """
     embedding = None if facts.raw_input else config.model.embedding
     model = replace(config.model, cell=name, hidden=hidden, embedding=embedding)  # type: ignore[arg-type]
@@ -72,9 +72,9 @@ def of_cell(config: Config, name: str, hidden: int | None, facts: Facts) -> Conf
 def _nearest(config: Config, name: str, wanted: int, equal: Equal, facts: Facts) -> Config:
     """Return the settings of a network of the cell `name` whose size is near to `wanted`.
 
-    The number of hidden units is a multiple of the largest number in `MULTIPLES` with which the
-    size differs from `wanted` by no more than the fraction `NEAR`. If no network comes so near, the
-    nearest is returned.
+    The number of hidden units is a multiple of a number in `MULTIPLES`. These are tried from the
+    largest on, until the size is within the fraction `NEAR` of `wanted`. If it never is, the
+    nearest network is returned.
     """
     heads = max(1, config.model.heads) if cells[name].attends else 1
     found: list[tuple[float, Config]] = []

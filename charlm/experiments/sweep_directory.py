@@ -123,9 +123,9 @@ class SweepDirectory:
         return optuna.load_study(**settings) if begun else optuna.create_study(**settings)
 
     def reopen(self, number: int) -> Any:
-        """Return the trial with this number, from 0, as an object of Optuna, to continue it.
+        """Return the trial with this number as an object of Optuna, so that it can be continued.
 
-        The trial was begun by a process that has ended.
+        The process that began the trial has ended. Optuna numbers trials from 0.
         """
         study = self.storage.get_study_id_from_name(STUDY)
         return load_optuna().trial.Trial(

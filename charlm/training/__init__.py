@@ -13,6 +13,6 @@
    `callbacks`. The one in `sample_logger` generates samples and scores generated text; the one in
    `diagnostics` records weights, gradients and gates.
 6. `run_logger` logs numbers to metrics.csv, TensorBoard and other loggers. `checkpoint` writes the
-   checkpoints. `recovery` checks that the weights have not diverged before they are saved. `lock`
-   prevents two trainings of the same run at once.
+   checkpoints. Before each validation and each save, `recovery` checks whether the weights have
+   diverged. `lock` prevents two trainings of the same run at once.
 """

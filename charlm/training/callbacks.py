@@ -1,7 +1,7 @@
 """Callbacks that act after each optimiser step; `trainer.step_callbacks` lists them in order.
 
-After the checkpoint of the initial weights, a checkpoint is saved only when an optimiser step is
-complete, and the validation and the samples that follow this step are done. Therefore a resumed run
+Apart from the checkpoint of the initial weights, a checkpoint is saved only after a complete
+optimiser step, when the validation and the samples of this step are done. Therefore a resumed run
 counts nothing twice and skips nothing, wherever it was interrupted.
 """
 
@@ -92,10 +92,10 @@ class Validation(StepCallback):
     A validation text that is one stream is read in a few long lanes, and the state of each lane is
     carried from window to window. Every validation of a run reads the same part of the text:
 
-    - if `limit_val_batches` is a number, about this fraction of the text from its beginning;
+    - if `limit_val_batches` is a number, about this fraction of the text, from its beginning;
     - otherwise, if `val_check_interval` is a number, all of the text;
-    - otherwise (both are "auto") so much of the beginning that it takes at most about 3 % of the
-      time.
+    - otherwise (both are "auto"), as much from its beginning as can be read in about 3 % of the
+      time of the run.
 
     The function `beginning` says where exactly the text is cut.
 
@@ -222,7 +222,7 @@ class ProgressLogging(StepCallback):
         every: Optimiser steps between two logged rows of numbers.
         tokens_per_character: Tokens per character of the training text, for bits per character.
         run_logger: Logs the numbers; None in all processes but the first.
-        reporter: Receives the progress of the run and messages.
+        reporter: Receives messages and the progress of the run.
     """
 
     def __init__(

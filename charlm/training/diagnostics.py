@@ -57,9 +57,9 @@ class Diagnostics(StepCallback):
     """The callback that records weights, gradients, gates, memory and embedding of the network.
 
     It acts at initialisation, at the points of a schedule, and at the end of the run.
-    `inspect.every` sets the schedule. If it is "auto", the schedule is that of the samples (for a
-    run without samples, that of `samples.every` "auto"), and points are skipped while records take
-    too much of the time. Without TensorBoard only the memory is recorded.
+    `inspect.every` sets the schedule. If it is "auto", records have the schedule of the samples,
+    but points are skipped while records take too much of the time; a run without samples uses the
+    schedule of `samples.every` "auto". Without TensorBoard only the memory is recorded.
     """
 
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger) -> None:

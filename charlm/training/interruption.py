@@ -75,9 +75,9 @@ def describe_interruption(
 def _validate(trainer: lightning.Trainer, module: LanguageModule, validation: Validation) -> Evaluation | None:
     """Evaluate the newest weights on the part of the validation text that validations read.
 
-    If this part is not chosen yet, because there was no validation, read as much as takes `QUICK`
-    seconds. Return None if the evaluation would take more than `QUICK` seconds, if the run has no
-    validation text, or if the run was interrupted before its first step.
+    If this part is not known yet, because there was no validation, read as much as can be read in
+    `QUICK` seconds. Return None if the evaluation would take more than `QUICK` seconds, if the run
+    has no validation text, or if the run was interrupted before its first step.
     """
     progress = module.progress
     if validation.stream is None or not progress.step:

@@ -116,10 +116,9 @@ class LanguageModule(lightning.LightningModule):
 
         Otherwise the step is skipped, and the next window starts from the zero state. If a training
         has several processes, all of them skip the step. Setting the gradients to zero instead
-        would not be enough:
-        momentum, weight decay and Adam's running means would still change the weights. Therefore
-        the closure (forward and backward pass) runs first, and its results are checked before the
-        step.
+        would not be enough: momentum, weight decay and Adam's running means would still change the
+        weights. Therefore the closure (forward and backward pass) runs first, and its results are
+        checked before the step.
         """
         optimizer_closure()
         trainer, progress = self.trainer_config, self.progress

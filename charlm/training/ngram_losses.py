@@ -17,10 +17,10 @@ MOST_VALIDATION = 2_000_000  # tokens: longer parts of the validation text are n
 def ngram_losses(directory: RunDirectory, reporter: Reporter) -> NGramLosses | None:
     """Return the losses of a tuned n-gram model on the validation text of a run.
 
-    There is one loss for each part of the text that `validation_points.parts` returns and that has
-    at most `MOST_VALIDATION` tokens. The losses are computed once and stored in the run directory.
-    The result is None if the run has no validation text, or if the first item of that text has more
-    than `MOST_VALIDATION` tokens.
+    The function `validation_points.parts` lists the parts of the text that validations may read.
+    Each part of at most `MOST_VALIDATION` tokens has one loss. The losses are computed once and
+    stored in the run directory. The result is None if the run has no validation text, or if the
+    first item of that text has more than `MOST_VALIDATION` tokens.
 
     The number of tokens to read is limited, but not the time, so that a resumed run gets the
     same losses.

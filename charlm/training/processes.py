@@ -119,9 +119,9 @@ def prepared_directory(run: str | Path | None, say: Callable[[str], None], longe
 def watching(tell: Callable[[], None]) -> Iterator[None]:
     """Within the block, call `tell` just before Lightning kills this process.
 
-    Lightning does so when a process that this one started has failed, which it checks every five
-    seconds. If this process notices the failure earlier, it ends with an error of its own, and
-    `tell` is not called.
+    Lightning checks every five seconds whether a process that this one started has failed; if so,
+    it kills this process. If this process notices the failure earlier, it ends with an error of its
+    own, and `tell` is not called.
     """
     logger = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
     handler = logging.Handler()
@@ -141,8 +141,8 @@ def end_quietly() -> NoReturn:
     """End this process without a message and with exit status 0.
 
     Processes other than the first one end in this way when the first one ends with an error
-    message. After another exit status, a launcher would kill all processes, and that message would
-    be lost.
+    message. If they ended with another exit status, a launcher would kill all processes, and that
+    message would be lost.
     """
     raise SystemExit(0)
 

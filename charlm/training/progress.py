@@ -37,14 +37,15 @@ class Progress:
             lowest loss; 0 before the first validation.
         stale_validations: Validations since the best one, without those before step `FEW_STEPS`.
         validation_tokens: About how many tokens each validation reads (see
-            `validation_points.beginning`); 0 before the first validation, and if each validation
-            reads all of the text because `val_check_interval` is a number.
+            `validation_points.beginning`); 0 before the first validation. It stays 0 if
+            `val_check_interval` is a number and `limit_val_batches` is "auto", because each
+            validation then reads all of the text.
         elapsed_before: The value of `elapsed` in the checkpoint from which the run was last
             resumed; 0 if it never was.
         batches_per_epoch, accumulate: Batches of an epoch, and batches of an optimiser step.
         batch: Batches of this epoch so far.
-        improved: Whether there was a validation after this step, with the lowest loss so far; in a
-            run without a validation text, whether one would have been due.
+        improved: Whether a validation after this step had the lowest loss so far; in a run without
+            a validation text, whether a validation would have been due.
         rolled_back: Whether the weights diverged in this step and were replaced by those of the
             last checkpoint.
         stop_reason: The limit that the run has reached, or "asked" if a callback ends the run; None

@@ -93,8 +93,8 @@ def last_checkpoint(directory: RunDirectory, reporter: Reporter) -> dict[str, An
 def restore_progress(directory: RunDirectory, progress: Progress, saved: dict[str, Any]) -> None:
     """Set the counters of a training to those of a checkpoint.
 
-    Also check the number of parameters and the state of the random number generator; otherwise
-    Lightning would fail on them later, with an unclear message.
+    Also check the number of parameters and the state of the random number generator in the
+    checkpoint. If these did not fit, Lightning would fail only later, with an unclear message.
 
     Args:
         directory: The run.

@@ -67,7 +67,7 @@ BUILT_IN = ("tensorboard", "csv")
 
 
 def logger_classes(names: str) -> dict[str, type[Logger]]:
-    """Return the logger classes of Lightning that the setting `trainer.logger` names, by name.
+    """Return Lightning's logger classes by their names in the setting `trainer.logger`.
 
     The names in `BUILT_IN` are left out.
 
@@ -189,7 +189,12 @@ class RunLogger(Logger):
     # -- what the training logs
 
     def add(self, progress: Progress, values: dict[str, float]) -> None:
-        """Log numbers of a step, by their names in `COLUMNS`, to metrics.csv and all loggers."""
+        """Log numbers of a step to metrics.csv, TensorBoard and the further loggers.
+
+        Args:
+            progress: The counters of the training.
+            values: The numbers, by their names in `COLUMNS`.
+        """
         row = {"step": progress.step, "epoch": round(progress.epoch, 4), "seconds": round(progress.elapsed, 3)}
         line = io.StringIO()
         csv.DictWriter(line, HEADER, lineterminator="\n").writerow(
@@ -277,9 +282,10 @@ class RunLogger(Logger):
             self.writer.add_custom_scalars(layout(scored))
 
     def add_settings(self, config: Config) -> None:
-        """Send the settings to the further loggers, and keep them for `add_results`.
+        """Send the settings to the further loggers.
 
-        `add_results` logs those in `COMPARED` to TensorBoard.
+        The settings are also kept, because `add_results` logs some of them, those in `COMPARED`, to
+        TensorBoard.
         """
         for other in self.others:
             other.log_hyperparams(flat(config.to_dict()))

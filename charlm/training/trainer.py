@@ -213,9 +213,9 @@ def _build_model(directory: RunDirectory, config: Config, *, initialised: bool) 
     Args:
         directory: The run.
         config: The settings of the run.
-        initialised: Whether to complete the random initial weights: by the output bias and, if
-            there is an `init_from`, by the weights of that run. False if a checkpoint will replace
-            all weights.
+        initialised: Whether to set the output bias from the training text and, if `init_from` names
+            a run, copy the weights of that run. If false, all weights stay random, because a
+            checkpoint will replace them.
     """
     torch.manual_seed(config.seed)
     model = LanguageModel(directory.model_config, directory.vocab_size)

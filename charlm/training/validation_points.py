@@ -106,7 +106,7 @@ def halved(length: int, most: int) -> int:
 def parts(stream: TokenStream) -> list[TokenStream]:
     """Return every part of a validation text that validations may read, the longest first.
 
-    Parts for a fraction named in `trainer.limit_val_batches` are not among them.
+    The part that a number in `trainer.limit_val_batches` selects is not among them.
     """
     length, found = len(stream), [stream]
     while length // 2 >= LEAST_TOKENS:
