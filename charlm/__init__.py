@@ -150,7 +150,7 @@ def race(
 
 
 def _with_text(text: str | Path | Sequence[str | Path] | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the groups of settings, with the text that a user named as `data.text`.
+    """Return the groups of settings after putting the given text into `data.text`.
 
     Args:
         text: The text or texts; None: the settings stay as they are.

@@ -1,4 +1,7 @@
-"""Write files atomically, link them, and delete what killed processes left; read standard input."""
+"""Write files atomically, link and checksum them, and delete what killed processes left.
+
+The module also puts errors of the operating system into words, and opens standard input.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +162,7 @@ def new_directory(target: Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a new hidden path beside `path`, whose name has the machine and the process.
+    """Return a new hidden path beside `path`; the new name has the machine and the process.
 
     Both paths are in one directory, so a file can be renamed from one to the other within one file
     system.

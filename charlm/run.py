@@ -192,12 +192,12 @@ class Run:
             device: "cpu", "auto" (a GPU if there is one) or another torch device.
             prompt_unknown: What happens to parts of the prompt that the vocabulary lacks: "error"
                 raises CharlmError; for "drop" and "nearest" see `adapt_prompt`.
-            lines: The text ends with its line of this number, of which the first continues the
+            lines: The text ends after this number of lines, the first of which continues the
                 prompt; 0: no limit.
-            sentences: The text ends with its sentence of this number; 0: no limit.
-            processors: Values of the functions that change the logits: temperature, top_k, top_p,
-                ban and all others in `charlm.generation.processors`, and of their parameters. The
-                default temperature is that of the run's samples.
+            sentences: The text ends after this number of sentences; 0: no limit.
+            processors: Values for the functions that change the logits (temperature, top_k, top_p,
+                ban and all others in `charlm.generation.processors`) and for the parameters of
+                these functions. The default temperature is that of the run's samples.
         """
         pieces = self.stream_text(
             prompt,

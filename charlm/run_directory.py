@@ -107,8 +107,8 @@ class NGramLosses:
     Args:
         name: Name of the model: its order and smoothing.
         losses: Losses by number of tokens: the loss for the key n is the mean over the first n
-            predicted tokens of the text, in nats per token. There is a key for each length of text
-            that validations may read, unless it is very long.
+            predicted tokens of the text, in nats per token. There is a key for each number of
+            tokens that a validation may predict, except for very large numbers.
     """
 
     name: str
@@ -297,8 +297,8 @@ class RunDirectory:
     def check_parameters(self, number: int) -> None:
         """Raise CharlmError unless the network of the run has `number` parameters.
 
-        How many the network has is computed from its settings and the size of the vocabulary, without
-        building it.
+        The network is not built: the number of its parameters is computed from its settings and the
+        size of the vocabulary.
         """
         expected = parameter_count(self.model_config, self.vocab_size)
         if number != expected:
@@ -400,8 +400,8 @@ class RunDirectory:
     def _lines(self, name: str) -> list[str]:
         """Return the lines of a file that grows line by line, with their line ends.
 
-        If the file is missing or no regular file, there are none, and `left_out` says so, except
-        where a run without weights lacks the file.
+        If the file is missing or no regular file, the list is empty and `left_out` says so. But a
+        run without weights may lack the file: then `left_out` does not mention it.
         """
         path = self.path / name
         found = kind(path) or (None if path.exists() else "missing")
@@ -419,7 +419,7 @@ class RunDirectory:
 
     @property
     def quality(self) -> dict[str, Any]:
-        """The scores with which the run is compared, as a dictionary read from quality.json.
+        """What the run is compared with, as a dictionary read from quality.json.
 
         `references` has the scores of real text and of n-gram text on the text metrics, by name.
         `left_out` has the metrics that were left out, with the reasons. `size` is the number of

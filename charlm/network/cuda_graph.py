@@ -14,7 +14,7 @@ WindowFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function (inputs, state) -> (outputs, state)."""
 
 MAX_GRAPHS = 8
-"""Most shapes that are captured.
+"""Largest number of input shapes for which a graph is captured.
 
 Each graph keeps its own memory, and the lines of a text have many lengths.
 """

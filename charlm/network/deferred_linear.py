@@ -14,11 +14,11 @@ def deferred_linear(weight: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Te
     """Return the function x -> x W^T, (..., in) to (..., out), for the time steps of one window.
 
     Autograd would compute the gradient of W at each step and add the results: with a batch of 64
-    that is most of the time of the backward pass. Here the backward pass of each step does nothing
-    for the gradient of W but store the input of the step and the gradient of its output. After the
-    backward passes of all steps, a single product over the whole window gives the gradient of W.
-    Everything else in the cell is ordinary autograd. The autograd graph can run backward several
-    times, one after the other; second derivatives are not supported.
+    that is most of the time of the backward pass. For this gradient, the backward pass of each step
+    here only stores the input of the step and the gradient of its output. After the backward passes
+    of all steps, a single product over the whole window gives the gradient of W. Everything else in
+    the cell is ordinary autograd. The autograd graph can run backward several times, one after the
+    other; second derivatives are not supported.
 
     Args:
         weight: The matrix W, (out, in).
@@ -42,7 +42,7 @@ def deferred_linear(weight: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Te
 
 
 class _SharedWeight(torch.autograd.Function):
-    """The matrix W, rounded to a type, which all products of a window share.
+    """The matrix W, rounded to the type of the products: one node for all products of a window.
 
     Its backward pass runs after those of all products and computes the gradient of W.
     """

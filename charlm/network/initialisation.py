@@ -1,4 +1,4 @@
-"""The initial weights of a recurrent layer."""
+"""The initial weights of a layer."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def initialise(layer: Layer, config: ModelConfig) -> None:
                 (Gers et al. 2000, Jozefowicz et al. 2015);
             chrono: longest dependency to expect, in tokens (Tallec and Ollivier 2018); 0: off. The
                 biases of the forget gate are log u with u uniform from 1 to chrono - 1, so that the
-                units remember for different times up to chrono; those of a separate input gate are
-                -log u. The value of forget_bias is then not used;
+                units remember for different times up to chrono; the biases of a separate input gate
+                are -log u. The value of forget_bias is then not used;
             gate_scale: scale of the weights that feed gates, relative to those that feed the
                 candidate state;
             recurrent_init: how each n x n part of a recurrent matrix starts, for n hidden units:

@@ -98,9 +98,9 @@ class Layer(nn.Module):
             zoneout: in training, a unit of a recurrent cell keeps its state for a time step
                 with this probability; outside training, the expected state is computed
                 (Krueger et al. 2017);
-            recurrent_dropout: in training, this fraction of the state's units, the same for a
-                whole window, is set to zero before the recurrent products (Gal and Ghahramani
-                2016);
+            recurrent_dropout: in training, this fraction of the state's units is set to zero
+                before the recurrent products, the same units at all time steps of a window (Gal and
+                Ghahramani 2016);
             weight_drop: in training, this fraction of the recurrent weights is zero for a
                 window (DropConnect; Wan et al. 2013, Merity et al. 2018).
 
@@ -165,9 +165,9 @@ class Layer(nn.Module):
             inputs: The input (batch, time, features); or, with `ids`, an embedding table
                 (tokens, features).
             state: The state before the window, (states, batch, hidden).
-            ids: Token ids (batch, time): the input is then these rows of the table. Except for the
-                fused kernel, a table with fewer rows than the window has tokens is projected as a
-                whole, before the lookup.
+            ids: Token ids (batch, time): the input is then these rows of the table. If the table
+                has fewer rows than the window has tokens, it is projected as a whole before the
+                lookup, unless the fused kernel computes the window.
         """
         weights = next(self.parameters()).dtype
         double = weights == torch.float64
@@ -215,8 +215,8 @@ class Layer(nn.Module):
     def _run_fused(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Compute a window by torch's fused kernel.
 
-        The kernel adds two biases: `b`, and a second one that is zero except for the cell's vectors
-        at its end.
+        The kernel adds two biases: `b`, and a second one, which is zeros followed by the cell's
+        vectors.
         """
         assert self.cell.fused is not None
         (product,) = self.cell.products

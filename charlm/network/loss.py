@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from charlm.network.model import LanguageModel
 
 MAX_LOGITS = 2**25
-"""Most logits (tokens x vocabulary) that are held in memory at once."""
+"""Largest number of logits (tokens x vocabulary) that are held in memory at once."""
 
 IGNORE_INDEX = -100
 """Targets that are left out: the default of `torch.nn.functional.cross_entropy`."""

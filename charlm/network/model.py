@@ -63,8 +63,8 @@ class LanguageModel(nn.Module):
         The layers start as in `initialise`. An embedding that is not tied to the output has
         variance 1: an embedding with values a tenth as large learns far more slowly (tiny
         Shakespeare, 900 steps: 1.78 nats against 1.66). The output matrix is small, so that all
-        logits start nearly equal. A tied matrix, which serves as both, starts as large as it can
-        while the logits are nearly equal.
+        logits start nearly equal. A matrix that serves as embedding and as output matrix (tied)
+        starts as large as it can while the logits are nearly equal.
         """
         for layer in self.layers:
             assert isinstance(layer, Layer)

@@ -85,7 +85,7 @@ def cpu_lstm_runs_in(dtype: torch.dtype) -> bool:
 
     On a CPU the kernel is oneDNN's, which supports bf16 on processors with AVX-512 or later only;
     on others the call raises an error. Therefore this function tries a forward and a backward pass
-    of one unit, once for each type.
+    of one unit. The result for each type is remembered.
     """
     weights = [torch.zeros(4, 1, requires_grad=True) for _ in range(2)] + [torch.zeros(4) for _ in range(2)]
     state = torch.zeros(1, 1, 1)

@@ -55,7 +55,7 @@ def run_over_layers(
 
 
 MOST_NUMBERS = 2**24
-"""About the most numbers in all states that `run_in_lanes` keeps at once.
+"""About how many numbers the states that `run_in_lanes` keeps at once may hold together.
 
 The limit matters for cells whose state holds a window of tokens, such as the transformer.
 """

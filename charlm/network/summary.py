@@ -1,4 +1,4 @@
-"""The size of a network, and the settings that do not fit it, before the network is built.
+"""What the settings of a network tell before it is built: its parts, its size, what does not fit.
 
 Nothing here imports torch.
 """
@@ -39,8 +39,8 @@ def has_projection(config: ModelConfig) -> bool:
 def has_residual(config: ModelConfig) -> bool:
     """Return whether the network adds a layer's input to its output, from the second layer on.
 
-    It does if `residual` is set, unless the cell itself adds its input to its output, such as the
-    transformer.
+    It does if `residual` is set, unless the cell already adds its own input to its output, as the
+    transformer does.
     """
     return config.residual and not cells[config.cell].residual
 

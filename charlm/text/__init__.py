@@ -6,7 +6,8 @@
 3. `tokenization` learns a vocabulary from the training split and turns text into ids and back;
    `tokenizers` has the kinds of tokenizer.
 4. `stream` turns each split into ids and counts the characters, bytes and words that they encode;
-   `store` writes the ids to disk, in `cache` for the next run on the same text, and maps them into
-   memory.
-5. `batching` cuts a stream into lanes and windows, or puts items of similar length together, as tensors.
+   `store` writes the ids to disk and maps them into memory. The files stay in `cache` for the next
+   run on the same text.
+5. `batching` makes tensors: it cuts a stream into lanes and windows, or puts items of similar
+   length together.
 """

@@ -32,8 +32,8 @@ class Batch:
 
     Attributes:
         inputs: The ids that the network reads, `(lanes, time)` int64.
-        targets: The ids that it predicts, `(lanes, time)` int64: the inputs one token later, and
-            `IGNORED` where nothing is to be predicted.
+        targets: The ids that the network predicts, `(lanes, time)` int64: the inputs one token
+            later, and `IGNORED` where nothing is to be predicted.
         reset_mask: `(lanes,)` bool, true for the lanes whose state is set to zero before this
             window.
         targets_per_process: Number of targets of this step in all processes, divided by the number
@@ -235,11 +235,11 @@ class ItemBatches(_ResumableBatches):
 
     An item is read from the boundary token before it; its last target is the boundary token after
     it. An item longer than `seq_length` takes several windows. The state is carried from one window
-    to the next, so `reset_mask` is true only for the first. In training every epoch has its own
-    order, drawn from the seed and the number of the epoch. Items are first sorted by their number
-    of windows, so that every epoch has the same number of batches. Among items with equally many
-    windows, random groups of up to `POOL` batches are then sorted by length, so that there is
-    little padding.
+    of an item to the next, so `reset_mask` is true only for its first window. In training every
+    epoch has its own order, drawn from the seed and the number of the epoch. Items are first
+    sorted by their number of windows, so that every epoch has the same number of batches. Among
+    items with equally many windows, random groups of up to `POOL` batches are then sorted by
+    length, so that there is little padding.
 
     Args:
         stream: The ids of the text; it must have `starts`.

@@ -25,7 +25,7 @@ def directory() -> Path:
 
 
 def touch(entry: Path) -> None:
-    """Record that a file or directory of the cache is used now, by its time of modification."""
+    """Mark a file or directory of the cache as used now, by setting its time of modification."""
     with contextlib.suppress(OSError):
         os.utime(entry)
 

@@ -25,7 +25,7 @@ from charlm.text.items import SEPARATORS, Unit
 from charlm.text.sources import Note, Source, WrongEncodingError, check_encoding, decoded, find, ignore
 
 Progress = Callable[[str, int, int], None]
-"""A function (what, done, total) that is told what is being done, and how much of it is done."""
+"""A function (what, done, total) that is told the task, the amount done and the amount in all."""
 
 CHECKED = 50_000_000  # characters of all files that `check_text` reads, before torch is loaded
 CHECKED_FILES = 1_000
@@ -51,12 +51,12 @@ class _JoinedSources:
     def pieces(
         self, on_bytes: Callable[[bytes], object] = ignore, note: Callable[[Source, str], object] | None = None
     ) -> Iterator[str]:
-        """Yield the text: a stream in arbitrary pieces, or items, each followed by its separator.
+        """Yield the text: a stream in arbitrary pieces, or whole items with a separator after each.
 
         Args:
             on_bytes: A function that is called with all bytes that are read, in order.
-            note: A function that is called with a source and a sentence that a person should know
-                about how this source is read.
+            note: A function that is called with a source and a sentence that tells the user how
+                this source is read.
         """
         for number, source in enumerate(self.sources):
             told = ignore if note is None else partial(note, source)
@@ -128,7 +128,7 @@ class Corpus:
             newline for lines and two for documents.
         fingerprint: Hash of the bytes of the text and of all settings that decide how it is cut.
         description: A short description to print.
-        notes: Sentences that a person should know about how the text was read.
+        notes: Sentences that tell the user how the text was read.
     """
 
     def __init__(

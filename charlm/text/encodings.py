@@ -102,7 +102,7 @@ class Doubts:
     def likely(self) -> str | None:
         """Return a more likely encoding, or None if there is none.
 
-        One is proposed only if the decoded text looks like text in no language.
+        One is proposed only if the decoded text does not look like text in any language.
         """
         if self.wide or sum(byte >= 0x80 for byte in self._sample) < 4 * ENOUGH:
             return None

@@ -22,7 +22,7 @@ SEPARATORS: dict[Unit, str] = {"line": "\n", "document": "\n\n"}  # between two 
 
 
 def lines(text: str) -> list[str]:
-    r"""Return the lines of a text, each with its `\n`, cut every `LONGEST_LINE` characters.
+    r"""Return the lines of a text, each with its `\n`; lines longer than `LONGEST_LINE` are cut.
 
     Joined, the lines are the text again. Only `\n` ends a line: form feeds, carriage returns and
     Unicode separators are characters like any other.

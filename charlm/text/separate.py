@@ -1,7 +1,7 @@
 """Texts that are scored on their own, each from its first token.
 
-Before this token, each has the token that the network reads first when it generates a text without
-a prompt (`Tokenizer.start`).
+To predict this token, the network first reads the token `Tokenizer.start()`, as when it generates a
+text without a prompt.
 """
 
 from __future__ import annotations

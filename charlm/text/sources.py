@@ -46,7 +46,7 @@ class WrongEncodingError(CharlmError):
 
 
 Note = Callable[[str], object]
-"""A function that is called with a sentence that the user should know about how a file is read."""
+"""A function that is called with a sentence that tells the user how a file is read."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _matches(file: Path, folder: Path, pattern: str) -> bool:
 
 
 def _endings(folder: Path) -> str:
-    """Return a part of a message: how many files of each name ending a folder has.
+    """Return a part of a message: the endings of the file names in a folder, with their counts.
 
     It also proposes a setting with which some of these files would be read.
     """

@@ -125,8 +125,8 @@ def encode_files(
 def token_checksums(folder: Path) -> dict[str, int]:
     """Return the checksums, by file name, of the files in a folder that `build` filled.
 
-    They are those that `streams.json` records, and its own. The result is empty if `streams.json`
-    cannot be read.
+    They are read from `streams.json`, except that of `streams.json` itself, which is computed. The
+    result is empty if `streams.json` cannot be read.
     """
     try:
         facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))

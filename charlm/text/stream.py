@@ -68,9 +68,9 @@ class TokenStream:
         starts: `(items,)` int64: the position in `ids` of the boundary before each item; None for a
             text that is one stream.
         counts: Counts of the whole text.
-        predicted: Counts of the part of the text that is predicted: all tokens but the first, and
-            if `ends` is not None, all but the first of each item. Bits per character are
-            nats / ln 2 / predicted.characters.
+        predicted: Counts of the part of the text that is predicted: all tokens but the first of
+            the text or, if `ends` is not None, all but the first of each item. Bits per character
+            are nats / ln 2 / predicted.characters.
         unknown: The most frequent pieces of text that are not in the vocabulary, with their counts.
         unknown_tokens: How many pieces of the text are not in the vocabulary.
         ends: `(items,)` int64: the position in `ids` of the last token of each item (see

@@ -7,8 +7,9 @@
    `tokenizers` library.
 
 A `Tokenizer` wraps a tokenizer of that library. The format of `tokenizer.json` has no field for the
-class of the tokenizer; `load` recognises it by the entries `model` and `pre_tokenizer`. Nor does it
-have a field for the boundary token between items, which is in the entry `post_processor`.
+class of the tokenizer; `load` recognises it by the entries `model` and `pre_tokenizer`. The
+format has no field for the boundary token between items, either: the entry `post_processor` has
+this token.
 
 To add a tokenizer, write a subclass of `Tokenizer` in a new file of the package
 `charlm.text.tokenizers`, and register it with `@tokenizer_kinds.register(NAME)`.
@@ -69,8 +70,8 @@ class Tokenizer:
         kind: Name of the class in the registry `tokenizer_kinds`, such as char.
         reversible: Whether `decode(encode(text)) == text` if `lowercase` is false, for every text
             that the vocabulary covers.
-        default_size: Most tokens of the vocabulary if the setting `tokenizer.size` is 0; None: no
-            limit.
+        default_size: Largest number of tokens of the vocabulary if the setting `tokenizer.size` is
+            0; None: no limit.
         default_min_frequency: How often a token must occur in the training text if the setting
             `tokenizer.min_frequency` is 0.
         smallest_size: The smallest value of `tokenizer.size` except 0.
@@ -198,8 +199,8 @@ class Tokenizer:
 
         Args:
             ids: The ids of a text.
-            text: The text itself. If the number of its unknown pieces is not the number of unknown
-                ids, the unknown tokens cannot be assigned and have their own text, such as U+FFFD.
+            text: The text itself. If it has more or fewer unknown pieces than there are unknown
+                ids, no piece is assigned, and an unknown token has its own text, such as U+FFFD.
         """
         found, pieces = list(ids), list(self.unknown_pieces(text))
         if self.unknown is None or len(pieces) != found.count(self.unknown):
@@ -309,7 +310,7 @@ def learn(config: TokenizerConfig, blocks: Iterable[str], *, unit: Unit = "strea
 
     Raises:
         CharlmError: the class does not exist, the size is out of range, or the text has fewer than
-            two or too many different tokens.
+            two different tokens, or too many.
     """
     kind = tokenizer_kinds[config.kind]
     size = kind.default_size if config.size == 0 else config.size
@@ -389,7 +390,7 @@ def _boundary(state: dict[str, Any]) -> int | None:
 def _in_blocks(ids: Iterable[int]) -> Iterator[list[int]]:
     """Yield ids as lists.
 
-    An array is split into several lists, because one list would need many times its memory.
+    An array becomes several lists, because a single list needs many times the memory of the array.
     """
     if isinstance(ids, np.ndarray):
         for start in range(0, len(ids), DECODED):

@@ -80,18 +80,18 @@ class Functions(Protocol[Array]):
         ...
 
     def attention(self, q: Array, keys: Array, values: Array, count: Array, heads: int, /) -> Array:
-        """Compute causal attention of several heads to the last W tokens, with a linear bias.
+        """Compute causal attention of several heads to the last K tokens, biased against distance.
 
         (Vaswani et al. 2017; the bias is ALiBi, Press et al. 2022.) Each query q_t is compared with
-        the keys k_s of the last W tokens, its own included:
+        the keys k_s of the last K tokens, its own included:
         y_t = sum over s of p_ts v_s, where p_t = softmax over s of (q_t k_s / sqrt(d) - m (t - s)).
         Head i of H heads uses d = n / H units of each vector, and the slope m = 2^(-8 i / H).
 
         Args:
             q: The queries, (time, ..., n).
-            keys, values: (W - 1 + time, ..., n): first those of the W - 1 tokens before the first
+            keys, values: (K - 1 + time, ..., n): first those of the K - 1 tokens before the first
                 query, then those of the `time` tokens of the queries.
-            count: (...): how many of these W - 1 earlier tokens exist. Near the start of a text
+            count: (...): how many of these K - 1 earlier tokens exist. Near the start of a text
                 there are fewer; the places of the missing ones are masked.
             heads: Number of heads, a divisor of n.
 
@@ -126,8 +126,8 @@ class Cell:
     """
 
     gates: int = 1
-    """Rows of the input's projection W x + b, in units of hidden; 0: the step reads the input itself, and the layer
-    has no W and b."""
+    """Rows of W and of b, as a multiple of `hidden`; 0: the step reads the input itself, and the
+    layer has no W and b."""
     states: int = 1
     """Number of arrays in the state."""
     context: int = 0
@@ -137,7 +137,7 @@ class Cell:
     residual: ClassVar[bool] = False
     """Whether the cell itself adds its input to its output."""
     products: ClassVar[Mapping[str, int | tuple[int, int]]] = {}
-    """Matrices that are multiplied by vectors: name to (rows, columns), in units of hidden.
+    """Matrices that are multiplied by vectors: name to (rows, columns), as multiples of `hidden`.
 
     A number alone is the rows; the columns are then 1.
     """
@@ -149,7 +149,10 @@ class Cell:
     The other products are recurrent.
     """
     vectors: ClassVar[Mapping[str, int]] = {}
-    """Vectors besides b, such as peephole weights and gains: name to width in units of hidden."""
+    """Vectors besides b, such as peephole weights and gains.
+
+    A mapping from name to width, as a multiple of `hidden`.
+    """
     vector_init: ClassVar[Mapping[str, float | tuple[float, float]]] = {}
     """Initial values of vectors that do not start at 0: name to a number, or to (low, high) of a uniform draw."""
     forget_gate: ClassVar[int | None] = None
@@ -222,7 +225,7 @@ class Cell:
 
     @classmethod
     def sizes(cls) -> dict[str, tuple[int, int]]:
-        """Return the rows and columns of each matrix in `products`, in units of hidden."""
+        """Return the rows and columns of each matrix in `products`, as multiples of `hidden`."""
         return {name: size if isinstance(size, tuple) else (size, 1) for name, size in cls.products.items()}
 
     def parameters(self, features: int, hidden: int) -> int:

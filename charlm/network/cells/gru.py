@@ -11,7 +11,7 @@ from charlm.network.cells import Array, Cell, Functions, Weights, cells
 
 @cells.register("gru")
 class GRU(Cell):
-    """The gated recurrent unit (Cho et al. 2014) of torch: reset after the recurrent product.
+    """The gated recurrent unit (Cho et al. 2014) as in torch: reset after the recurrent product.
 
     r = sigmoid(W_r x + b_r + U_r h)
     z = sigmoid(W_z x + b_z + U_z h)

@@ -22,10 +22,10 @@ class Transformer(ParallelCell):
     y = x + O attention(q, k_1 ... k_(K-1) k, v_1 ... v_(K-1) v)
     h' = y + D gelu(E norm(y))
 
-    x: input; h': output; k_j, v_j: keys and values of the last K - 1 tokens. These keys and values
-    are the state, together with the last output and the number of tokens that have been read, which
-    is counted up to K - 1: places before the start of the text are masked. Each head has d units
-    and weights the values by softmax(q k / sqrt(d) - m distance). The slope m, which differs
+    x: input; h': output; k_j, v_j: keys and values of the K - 1 tokens before this one. The state
+    holds these keys and values, the previous output, and the number of tokens read so far, counted
+    up to K - 1. By this number, places before the start of the text are masked. Each head has d
+    units and weights the values by softmax(q k / sqrt(d) - m distance). The slope m, which differs
     between heads, replaces position embeddings (Press et al. 2022, "ALiBi"). The norms come first
     (pre-norm) and no matrix has a bias, as in GPT-2's successors; E is 4 n x n and D is n x 4 n for
     n units.
@@ -65,7 +65,6 @@ class Transformer(ParallelCell):
 def _heads(hidden: int) -> int:
     """Return the default number of heads.
 
-    It is the largest divisor of the hidden units that gives each head at least `HEAD` units, or
-    else 1.
+    It is the largest divisor of `hidden` that gives each head at least `HEAD` units, or else 1.
     """
     return next(heads for heads in range(max(1, hidden // HEAD), 0, -1) if hidden % heads == 0)
