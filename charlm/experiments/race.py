@@ -38,6 +38,9 @@ from charlm.run_directory import WEIGHTS
 FACTORS = {1: [1.0], 3: [0.5, 1.0, 2.0], 5: [0.25, 0.5, 1.0, 2.0, 4.0]}
 """The factors of the learning rate that a search tries, by the value of the option `search`."""
 
+NEAR = 0.02
+"""Relative difference of losses in the search up to which the lower learning rate is preferred."""
+
 DEFAULTS: dict[str, Any] = {
     "checkpoint": {"patience": 0},  # every trial uses its whole budget
     "samples": {"scored": 0},  # generating and scoring would take a part of the time
@@ -175,20 +178,22 @@ def run(directory: RaceDirectory, reporter: Reporter, options: RaceOptions | Non
             directory.add_score(trial, "test", _score(directory, trial, "test", reporter))
 
 
-def best_factor(directory: RaceDirectory, cell: str) -> float:
-    """Return the factor of the learning rate that was best for a network in the search.
+def chosen_factor(directory: RaceDirectory, cell: str) -> float:
+    """Return the factor of the learning rate with which a network is trained after the search.
 
-    The best factor has the lowest validation loss. Without a search the factor is 1.
+    It is the lowest factor whose validation loss is at most `NEAR` above the lowest loss of the
+    search. The trials of the search are shorter than those of the race, and a longer training needs
+    a lower learning rate. Without a search the factor is 1.
 
     Args:
         directory: The directory of the race.
         cell: Name of the network's cell.
     """
-    searches = [trial for trial in directory.plan.searches if trial.cell == cell]
-    if not searches:
-        return 1.0
     scores = directory.scores
-    return min(searches, key=lambda trial: (scores[trial.name]["val"].loss, abs(math.log(trial.factor)))).factor
+    losses = {trial.factor: scores[trial.name]["val"].loss for trial in directory.plan.searches if trial.cell == cell}
+    if not losses or not math.isfinite(min(losses.values())):
+        return 1.0
+    return min(factor for factor, loss in losses.items() if loss <= (1 + NEAR) * min(losses.values()))
 
 
 def _trained(
@@ -209,7 +214,7 @@ def _trained(
     plan = directory.plan
     runs = []
     for trial in trials:
-        factor = 1.0 if trial.factor else best_factor(directory, trial.cell)
+        factor = 1.0 if trial.factor else chosen_factor(directory, trial.cell)
         runs.append((trial, plan.settings(trial, factor)))
     if options.engine == "slurm":
         from charlm.experiments import cluster

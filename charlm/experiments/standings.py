@@ -6,7 +6,7 @@ from pathlib import Path
 
 from charlm.config.durations import duration
 from charlm.errors import count
-from charlm.experiments.race import best_factor
+from charlm.experiments.race import chosen_factor
 from charlm.experiments.race_directory import RaceDirectory
 from charlm.files import atomic
 from charlm.run_directory import RunDirectory
@@ -46,7 +46,7 @@ def standing(directory: RaceDirectory, cell: str) -> Standing:
         [Summary(RunDirectory(directory.run(trial))) for trial in trials],
         [scores[trial.name]["val"] for trial in trials],
         [scores[trial.name]["test"] for trial in trials] if directory.has_test() else [],
-        best_factor(directory, cell),
+        chosen_factor(directory, cell),
         {trial.factor: scores[trial.name]["val"] for trial in plan.searches if trial.cell == cell},
         plan.tokens_per_epoch,
     )

@@ -141,9 +141,10 @@ class RaceResult:
                 f"Diverged, and therefore scored by the best weights before that, if there are any: {named}."
             )
         if edge := [one.cell for one in self.standings if one.at_the_edge]:
+            more = "; `search` 5 tries more" if len(self.best.search) < 5 else ""
             sentences.append(
-                f"The best learning rate of {', '.join(edge)} is at the edge of the search, so a still lower or higher "
-                "one may be better; `search` 5 tries more."
+                f"The learning rate of {', '.join(edge)} is at the edge of the search, so a still lower or higher "
+                f"one may be better{more}."
             )
         return sentences
 

@@ -17,7 +17,7 @@ import charlm
 from charlm.errors import CharlmError, Interrupted
 from charlm.evaluation.paired import Score
 from charlm.experiments.planning import start
-from charlm.experiments.race import best_factor, check, run
+from charlm.experiments.race import check, chosen_factor, run
 from charlm.experiments.race_directory import RaceDirectory
 from charlm.experiments.standings import result, write_page
 from charlm.reporter import Reporter
@@ -75,7 +75,7 @@ def test_search_and_trials_use_the_budget_and_the_best_rate(raced: RaceDirectory
         searches = [trial for trial in plan.searches if trial.cell == cell]
         losses = {trial.factor: raced.scores[trial.name]["val"].loss for trial in searches}
         assert list(losses) == [0.5, 1.0, 2.0]
-        factor = best_factor(raced, cell)
+        factor = chosen_factor(raced, cell)
         assert losses[factor] == min(losses.values())
         default = plan.config(cell).optimizer.lr
         for trial in plan.trials:
