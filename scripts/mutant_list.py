@@ -1077,8 +1077,8 @@ MUTANTS = [
     ),
     Mutant(
         "the worst learning rate is taken", "charlm/experiments/race.py",
-        "return min(searches, key=",
-        "return max(searches, key=",
+        "return min(factor for factor, loss in",
+        "return max(factor for factor, loss in",
     ),
     Mutant(
         "intervals are those of a normal distribution", "charlm/evaluation/paired.py",
