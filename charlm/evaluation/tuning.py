@@ -46,12 +46,12 @@ def tuned(
     validation: TokenStream | None,
     progress: Progress = no_progress,
 ) -> Protocol:
-    """Return a protocol in which every setting has a value; those that are None are tuned.
+    """Tune the settings that a protocol uses and that are None; return the protocol with the values found.
 
     If `dynamic.segment` is None, it is not tuned but chosen by the size of the vocabulary.
 
     Args:
-        protocol: The protocol, in which some settings may be None.
+        protocol: The protocol; settings that are None are to be tuned.
         model: The model.
         train: The training text, for dynamic evaluation.
         validation: The validation text of the run; None if there is none.
@@ -159,8 +159,9 @@ def _tune_dynamic(
 def _tune_cache(protocol: Protocol, model: LanguageModel, text: TokenStream, progress: Progress) -> Protocol:
     """Find the best flatness and weight of the neural cache by trying all pairs of a grid.
 
-    The probabilities of the model are computed once, and those of the cache once for each flatness.
-    They are then mixed with every weight.
+    The text is read once with weight 0, which gives the probabilities of the model, and once for
+    each flatness with weight 0.5. From these two, the probabilities of the cache alone follow; they
+    are then mixed with those of the model at every weight.
     """
     config = protocol.cache
     flatnesses = FLATNESSES if config.flatness is None else (config.flatness,)

@@ -27,8 +27,9 @@ class Trial:
             "search/gru-lr0.5".
         cell: Name of the cell.
         seed: Seed of the training.
-        factor: For a trial of the search, its learning rate divided by that of the plan. For a
-            trial of the race 0, because the search decides its learning rate.
+        factor: In a trial of the search, its learning rate divided by the one that the plan has for
+            the network. In a trial of the race it is 0: the factor is then an argument of
+            `Plan.settings`.
     """
 
     name: str

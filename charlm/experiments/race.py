@@ -8,7 +8,7 @@ Each network is trained with several seeds. Each training is a trial.
 3. `run` trains the unfinished trials, and scores each on the validation split: first the trials of
    a search for the learning rate of each network, then those of the race. Every trial is an
    ordinary run, so an interrupted trial is resumed like any run.
-4. When all trials are finished, those of the race are scored once on the test split, if the text
+4. When all trials are finished, `run` scores those of the race once on the test split, if the text
    has one.
 """
 

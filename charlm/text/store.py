@@ -142,7 +142,7 @@ def token_files(folder: Path, split: str) -> list[str]:
 
 
 def check_ids(stream: TokenStream, vocab_size: int, path: Path) -> None:
-    """Raise CharlmError if a stream cannot have been made by its tokenizer.
+    """Raise CharlmError if the ids, starts or counts of a stream cannot come from its tokenizer.
 
     Args:
         stream: The stream.
