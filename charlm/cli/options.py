@@ -135,12 +135,13 @@ def _option(definition: dataclasses.Field[Any], hint: Any) -> Any:
     """
     choices = _choices(definition.metadata["choices"])
     several = typing.get_origin(hint) is tuple
-    shown: Any = Literal[choices] if choices else str if several else hint
+    shown: Any = Literal[choices] if choices else typing.get_args(hint)[0] if several else hint
     shown = list[shown] if several else shown
     notes = [limits] if (limits := range_in_words(hint)) else []
     default = definition.default
     if default not in (None, "", (), ("",)):
-        notes.append(f"default: {str(default).lower() if isinstance(default, bool) else default}")
+        plain = str(default).lower() if isinstance(default, bool) else default
+        notes.append(f"default: {' '.join(map(repr, default)) if isinstance(default, tuple) else plain}")
     converter = _texts if several else _text_or_none if type(None) in typing.get_args(hint) else _text
     words = definition.metadata["help"] + (f" [{', '.join(notes)}]" if notes else "")
     return Annotated[
