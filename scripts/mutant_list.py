@@ -434,8 +434,8 @@ MUTANTS = [
     ),
     Mutant(
         "a text has one line more than it may", "charlm/generation/sampling.py",
-        "if len(matches) == number:",
-        "if len(matches) > number:",
+        "            if not self.left:\n",
+        "            if self.left < 0:\n",
     ),
     Mutant(
         "processors act in the order in which they are named", "charlm/generation/sampling.py",

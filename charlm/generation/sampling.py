@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -269,7 +268,7 @@ class _Row:
         self._boundary = tokenizer.boundary
         self._decoder = tokenizer.decoder()
         self._stop = stop
-        self._limits = limits
+        self._limits = [_Limit(pattern, number) for pattern, number in limits]
         self._text = ""  # all text so far, if there are limits
         self._released = 0  # characters of it that were returned
         self._held = ""  # text in which a stop string may have started
@@ -301,11 +300,9 @@ class _Row:
         if not self._limits or not text:
             return text
         self._text += text
-        end = len(self._text)
-        for pattern, number in self._limits:
-            matches = list(itertools.islice(pattern.finditer(self._text), number))
-            if len(matches) == number:
-                end, self.ended = min(end, matches[-1].end()), True
+        ends = [end for limit in self._limits if (end := limit.reached(self._text)) is not None]
+        self.ended = self.ended or bool(ends)
+        end = min(ends, default=len(self._text))
         released, self._released = self._text[self._released : end], end
         return released
 
@@ -323,6 +320,28 @@ class _Row:
         cut = len(self._held) - keep
         released, self._held = self._held[:cut], self._held[cut:]
         return released
+
+
+class _Limit:
+    """A search for the n-th match of a pattern in a text that grows.
+
+    Args:
+        pattern: The pattern.
+        number: Which match is looked for: 1 is the first.
+    """
+
+    def __init__(self, pattern: re.Pattern[str], number: int) -> None:
+        self.pattern, self.left = pattern, number
+        self.position = 0
+
+    def reached(self, text: str) -> int | None:
+        """Return where the match ends in the text so far, or None if it is not there yet."""
+        while match := self.pattern.search(text, self.position):
+            self.left -= 1
+            if not self.left:
+                return match.end()
+            self.position = max(match.end(), match.start() + 1)  # a match may be empty
+        return None
 
 
 def _overlap(text: str, stop: str) -> int:

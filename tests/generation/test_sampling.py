@@ -520,3 +520,8 @@ def test_a_line_and_a_stop_string_end_what_comes_first() -> None:
     assert written(Successor(11), LETTERS, "a", length=30, stop="cd", lines=1) == ["b"]
     assert written(Successor(11), LETTERS, "a", length=30, stop="zz", lines=1) == ["bcdefghij"]
     assert written(Successor(11), LETTERS, "a", length=5, lines=1) == ["bcdef"]
+
+
+def test_a_stop_string_ends_a_text_within_its_limits_for_good() -> None:
+    assert written(Successor(11), LETTERS, "a", length=30, stop="cd", lines=9) == ["b"]
+    assert written(Successor(11), LETTERS, "a", length=30, stop="cd", lines=9, sentences=2, samples=2) == ["b", "b"]

@@ -78,10 +78,17 @@ class Processor(Parameter):
         function: A function (logits, value, **needed) -> logits, with logits (batch, vocab_size). A
             token that it excludes gets -inf.
         order: Place in the order of application: processors are applied in ascending order.
+        convert: A function that returns the value in the right type, where `type` only says how the
+            value is typed on the command line; None if `type` is the type of the value.
     """
 
     function: Callable[..., Logits]
     order: int
+    convert: Callable[[Any], Any] | None = None
+
+    def parse(self, value: Any) -> Any:
+        """Return the value of the setting in the right type; see `Parameter.parse`."""
+        return super().parse(value) if self.convert is None else self.convert(value)
 
     @cached_property
     def needs(self) -> list[str]:
@@ -108,19 +115,17 @@ parameters: dict[str, Parameter] = {}
 
 
 def processor(
-    order: int, default: Any, help: str, type: Any, parse: Callable[[Any], Any] | None = None
+    order: int, default: Any, help: str, type: Any, convert: Callable[[Any], Any] | None = None
 ) -> Callable[[Callable[..., Logits]], Processor]:
     """Return a decorator that makes a function a registered `Processor` with the name of the function.
 
     Args:
-        order, default, help, type: As for `Processor`.
-        parse: A function that converts what the user gives before its type is checked.
+        order, default, help, type, convert: As for `Processor`.
     """
 
     def register(function: Callable[..., Logits]) -> Processor:
         name = function.__name__
-        cls = Processor if parse is None else _converting(parse)
-        return processors.register(name)(cls(name, default, help, type, function, order))
+        return processors.register(name)(Processor(name, default, help, type, function, order, convert))
 
     return register
 
@@ -172,11 +177,3 @@ def log_probabilities(logits: Logits) -> Logits:
     """Return the natural logarithm of the softmax of each row, (batch, vocab_size)."""
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def _converting(parse: Callable[[Any], Any]) -> type[Processor]:
-    class Converting(Processor):
-        def parse(self, value: Any) -> Any:
-            return parse(value)
-
-    return Converting
