@@ -178,7 +178,8 @@ def drop_leftovers(folder: Path, name: str = "*") -> None:
 
     Args:
         folder: The folder; its subfolders are not searched.
-        name: A glob pattern. Only the temporary files of files whose names match it are deleted.
+        name: A glob pattern for the final name, the one that was given to `temporary_path`. Only
+            temporary files and directories that were made for a matching name are deleted.
     """
     with contextlib.suppress(OSError):
         for leftover in folder.glob(f".{name}.*-*-*.tmp"):

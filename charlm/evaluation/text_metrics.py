@@ -212,8 +212,8 @@ def reverse_ngram_bits(text: TextStatistics, corpus: TextMetrics) -> float | Non
 def distinct_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
     """Number of different {}-grams divided by the number of all {}-grams (Li et al., 2016).
 
-    The n-grams consist of words, or of characters if spaces do not separate words or the lines of
-    the text are single words.
+    The n-grams consist of words. They consist of characters if the training text has no spaces
+    between words, or if its items are lines and most of these are single words.
     """
     runs = ngrams(corpus.tokens(text), size)
     return len(set(runs)) / len(runs) if runs else None
@@ -223,8 +223,8 @@ def distinct_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> flo
 def repeated_ngrams(text: TextStatistics, corpus: TextMetrics, size: int) -> float | None:
     """Fraction of {}-grams that occurred before in the text (Welleck et al., 2020).
 
-    The n-grams consist of words, or of characters if spaces do not separate words or the lines of
-    the text are single words.
+    The n-grams consist of words. They consist of characters if the training text has no spaces
+    between words, or if its items are lines and most of these are single words.
     """
     runs = ngrams(corpus.tokens(text), size)
     return 1 - len(set(runs)) / len(runs) if runs else None
@@ -244,9 +244,9 @@ def compression_ratio(text: TextStatistics, corpus: TextMetrics) -> float | None
 def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
     """The exponent s of Zipf's law for the words of the text: frequency ~ rank ** -s.
 
-    Characters count as words if spaces do not separate words or the lines of the text are single
-    words. The exponent is estimated by maximum likelihood (Zipf, 1949; for texts by recurrent
-    networks: Takahashi and Tanaka-Ishii, 2017).
+    Characters count as words if the training text has no spaces between words, or if its items are
+    lines and most of these are single words. The exponent is estimated by maximum likelihood (Zipf,
+    1949; for texts by recurrent networks: Takahashi and Tanaka-Ishii, 2017).
     """
     frequencies = np.array(sorted(Counter(corpus.tokens(text)).values(), reverse=True))
     if len(frequencies) < 2:
@@ -265,8 +265,8 @@ def zipf_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
 def heaps_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
     """The exponent b of Heaps' law: n words contain about n ** b different ones, up to a factor.
 
-    Characters count as words if spaces do not separate words or the lines of the text are single
-    words. The exponent is estimated by a least-squares fit of the logarithms for the whole text and
+    Characters count as words if the training text has no spaces between words, or if its items are
+    lines and most of these are single words. The exponent is estimated by a least-squares fit of the logarithms for the whole text and
     its first 1/2, 1/4, ... 1/32 (Heaps, 1978; for texts by recurrent networks: Takahashi and
     Tanaka-Ishii, 2017).
     """

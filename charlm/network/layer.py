@@ -347,9 +347,10 @@ class Layer(nn.Module):
         return SimpleNamespace(**products, **{name: self.get_parameter(name) for name in self.cell.vectors})
 
     def _matrix(self, name: str) -> Tensor:
-        """Return the matrix of a product.
+        """Return the matrix of the cell's product `name`, a key of `Cell.products`.
 
-        In training, `weight_drop` sets some weights of a recurrent matrix to zero.
+        In training, if the product is recurrent, `weight_drop` sets some weights of its matrix to
+        zero.
         """
         matrix = self.get_parameter(name)
         return F.dropout(matrix, self.weight_drop, self.training) if name in self.cell.recurrent else matrix

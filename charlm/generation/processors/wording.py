@@ -106,9 +106,10 @@ def _not_banned(tokenizer: Tokenizer, banned: tuple[bytes, ...], before: bytes) 
 
 @processor(3, (), "the characters that may be written, and no others, such as 'abc \\n'", tuple[str, ...])
 def allow(logits: Logits, value: Sequence[str], *, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Logits:
-    """Keep only tokens that consist of the characters of some texts.
+    """Keep only tokens that spell nothing but characters that occur in `value`.
 
-    The boundary between items is kept as well.
+    A token that begins or completes such a character in UTF-8 is kept too, if it fits the bytes
+    before it. The boundary between items is always kept.
     """
     characters = "".join(sorted(set("".join(value))))
     rows = [_allowed(tokenizer, characters, _incomplete(_tail(tokenizer, row, 3)[-3:])) for row in ids]
