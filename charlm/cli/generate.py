@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from charlm.cli.options import Options, named, read, read_text
-from charlm.config.fields import NonNegativeInteger, PositiveInteger, Seed, setting
+from charlm.config.fields import NonNegativeInteger, PositiveInteger, SampleCount, Seed, setting
 from charlm.errors import CharlmError
 from charlm.generation.processors import generation_settings
 from charlm.generation.prompts import adapt_prompt
@@ -30,7 +30,7 @@ class GenerateOptions:
         "error", "what the vocabulary lacks: an error, left out, or the nearest by case, accents and quotation marks"
     )
     length: PositiveInteger = setting(500, "tokens to generate: characters of a character model, words of a word model")
-    samples: PositiveInteger = setting(1, "how many texts")
+    samples: SampleCount = setting(1, "how many texts")
     seed: Seed | None = setting(None, "the same seed gives the same text (default: a new seed, printed at the end)")
     stop: tuple[str, ...] = setting((), "the text ends before any of these")
     lines: NonNegativeInteger = setting(0, "the text ends with its N-th line (0: no limit)")

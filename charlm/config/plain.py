@@ -168,7 +168,7 @@ def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:
         wanted = ", ".join([wanted, *options[:-1]]) + f" or {options[-1]}" if options else wanted
     if str(value).lower() == "nan":
         wanted = "a number"
-    elif str(value).lower().lstrip("+-") in ("inf", "infinity"):
+    elif str(value).lower().lstrip("+-") in ("inf", "infinity") or problem.startswith("Number out of range"):
         wanted = "a finite number"
     said = _short(value)
     if isinstance(value, str) and wanted.startswith(tuple(RANGES.values())) and len(said) < len(value) + 3:

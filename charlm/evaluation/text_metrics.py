@@ -266,9 +266,9 @@ def heaps_exponent(text: TextStatistics, corpus: TextMetrics) -> float | None:
     """The exponent b of Heaps' law: n words contain about n ** b different ones, up to a factor.
 
     Characters count as words if the training text has no spaces between words, or if its items are
-    lines and most of these are single words. The exponent is estimated by a least-squares fit of the logarithms for the whole text and
-    its first 1/2, 1/4, ... 1/32 (Heaps, 1978; for texts by recurrent networks: Takahashi and
-    Tanaka-Ishii, 2017).
+    lines and most of these are single words. The exponent is estimated by a least-squares fit of
+    the logarithms for the whole text and its first 1/2, 1/4, ... 1/32 (Heaps, 1978; for texts by
+    recurrent networks: Takahashi and Tanaka-Ishii, 2017).
     """
     tokens = corpus.tokens(text)
     lengths = [len(tokens) >> halvings for halvings in range(6)]

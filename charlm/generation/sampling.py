@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from charlm.config.fields import NonNegativeInteger, PositiveInteger, Seed
+from charlm.config.fields import NonNegativeInteger, PositiveInteger, SampleCount, Seed
 from charlm.config.plain import checked
 from charlm.errors import CharlmError
 from charlm.generation.processors import check_read, log_probabilities, parameters, processors
@@ -204,7 +204,7 @@ def stream_text(
     if "" in stop:
         raise CharlmError("a stop string must not be empty; leave `stop` out to generate up to the length")
     length = checked("length", NonNegativeInteger, length)
-    samples = checked("samples", PositiveInteger, samples)
+    samples = checked("samples", SampleCount, samples)
     limits = [
         (pattern, checked(name, NonNegativeInteger, number))
         for name, pattern, number in (("lines", LINE_END, lines), ("sentences", SENTENCE_END, sentences))

@@ -85,7 +85,9 @@ def dry_multiplier(
     return result
 
 
-@processor(8, 0, "no sequence of N tokens occurs twice (0: any may)", NonNegativeInteger)
+@processor(
+    8, 0, "no sequence of N tokens occurs twice, as long as another token is left (0: any may)", NonNegativeInteger
+)
 def no_repeat_ngram(logits: Logits, value: int, *, ids: Ids, tokenizer: Tokenizer) -> Logits:
     """Exclude every token that would complete a sequence of n tokens a second time (Paulus et al. 2017).
 

@@ -50,7 +50,7 @@ def _bias(tokenizer: Tokenizer, pairs: Pairs) -> NDArray[np.float64]:
         found = {*places.get(text, ()), *places.get(f" {text}", ())}
         if not found:
             raise CharlmError(
-                f"`logit_bias`: no token of the vocabulary spells {text!r}{nearest(text, places)}; name one token"
+                f"`logit_bias`: no token of the vocabulary spells {text!r}; name one token{nearest(text, places)}"
             )
         bias[sorted(found)] += number
     return bias
@@ -104,7 +104,7 @@ def _not_banned(tokenizer: Tokenizer, banned: tuple[bytes, ...], before: bytes) 
     return kept
 
 
-@processor(3, (), "the characters that may be written, and no others, such as 'abc \\n'", tuple[str, ...])
+@processor(3, (), "the characters that may be written, and no others, such as 'abc '", tuple[str, ...])
 def allow(logits: Logits, value: Sequence[str], *, ids: NDArray[np.int64], tokenizer: Tokenizer) -> Logits:
     """Keep only tokens that spell nothing but characters that occur in `value`.
 
