@@ -64,7 +64,11 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged numbers of the training, one row per logged step, oldest first."""
+        """The logged numbers of the training as rows, oldest first.
+
+        A step can have several rows, each with other numbers: of training, of a validation or of
+        the end of an epoch.
+        """
         return self.directory.metrics
 
     @property

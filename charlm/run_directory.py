@@ -357,7 +357,10 @@ class RunDirectory:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.csv, one per logged step, oldest first; damaged rows are left out."""
+        """The intact rows of metrics.csv, oldest first.
+
+        A step can have several rows: for its training, its validation and the end of an epoch.
+        """
         return [values for _, values in self._metric_rows()[1]]
 
     def drop_metrics_after(self, step: int, header: Sequence[str]) -> None:

@@ -122,7 +122,7 @@ def test_every_option_of_the_documentation_exists() -> None:
     others |= {"nnodes", "node_rank", "master_addr", "nodes", "ntasks-per-node"}  # of torchrun and srun
     others |= {"steps", "seeds", "folder", "check", "minutes", "case", "work"}  # of scripts
     others |= {"import"}  # of every command, read before its options
-    others |= {"typical_p", "model.embedding_scale"}  # of the processor and of the setting that the guide adds
+    others |= {"top_a", "model.embedding_scale"}  # of the processor and of the setting that the guide adds
     named = set(re.findall(r"--([a-z][\w.-]*\w)", TEXT))
     assert named - known - others == set()
     assert len(named & known) > 20

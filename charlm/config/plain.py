@@ -62,8 +62,10 @@ def checked(name: str, hint: Any, value: Any) -> Any:
         value: The value, which may also be text ("3").
 
     Raises:
-        CharlmError: the value is of the wrong type or out of its range.
+        CharlmError: the value is of the wrong type or out of its range, or has bytes that are not
+            UTF-8.
     """
+    _check_unicode(name, value)
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
@@ -133,19 +135,20 @@ def _tidied(cls: type, values: Any, name: str) -> dict[str, Any]:
             tidied[key] = [value]
         elif type(value) in (int, float) and (hints[key] is str or str(value) in typing.get_args(hints[key])):
             tidied[key] = str(value)
-        elif isinstance(value, str) and hints[key] is not str and not value.isascii() and not _is_unicode(value):
-            raise CharlmError(f"`{full}` is {_short(value)}, with bytes that are not UTF-8; type it again")
         else:
+            if hints[key] is not str:  # the name of a file may have any bytes
+                _check_unicode(full, value)
             tidied[key] = value
     return tidied
 
 
-def _is_unicode(text: str) -> bool:
-    """Return whether a text has no lone surrogates.
+def _check_unicode(name: str, value: Any) -> None:
+    """Raise CharlmError if the value of a setting is a text with bytes that are not UTF-8.
 
-    Python puts such surrogates in place of bytes of the command line that are not UTF-8.
+    Python puts lone surrogates in place of such bytes of the command line.
     """
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= one <= "\udfff" for one in value):
+        raise CharlmError(f"`{name}` is {_short(value)}, with bytes that are not UTF-8; type it again")
 
 
 def _explained(problem: str, name: str, hint: Any, value: Any) -> CharlmError:

@@ -160,7 +160,13 @@ def test_a_star_that_the_shell_left(charlm: Charlm, tiny_run: Path, place: list[
 
 
 @pytest.mark.parametrize(
-    "arguments", [["generate", "{run}", "--temperature"], ["train", "{text}", "--model.hidden"], ["cells", "--hidden"]]
+    "arguments",
+    [
+        ["generate", "{run}", "--temperature"],
+        ["generate", "{run}", "--ban"],
+        ["train", "{text}", "--model.hidden"],
+        ["cells", "--hidden"],
+    ],
 )
 def test_a_number_with_bytes_that_are_not_utf_8(
     charlm: Charlm, tiny_run: Path, text: Path, arguments: list[str]

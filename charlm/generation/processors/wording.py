@@ -31,7 +31,7 @@ def _parse_bias(value: Any) -> Pairs:
     for text, _ in pairs:
         if not text:
             raise CharlmError("`logit_bias` needs a text and a number, such as e:-2")
-    return tuple((text, checked("logit_bias", Number, number)) for text, number in pairs)
+    return tuple((checked("logit_bias", str, text), checked("logit_bias", Number, number)) for text, number in pairs)
 
 
 @processor(1, (), "add a number to the logit of a token: TEXT:NUMBER, such as e:-2", tuple[str, ...], _parse_bias)
