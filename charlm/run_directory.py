@@ -79,12 +79,14 @@ class MemoryRecord:
 
     Args:
         step, epoch: The step and the epoch of the measurement.
-        distances: Distances T - t between two tokens T and t of a text, ascending.
-        gradients: For each layer, |dL_T / dh_t| at each distance: the norm of the gradient of the
-            loss at token T with respect to the state of the layer after token t.
-        contexts: Numbers of tokens that the network read before the predicted one, ascending; empty
-            for a text of items.
-        losses: The loss for each of these numbers, in nats per token.
+        distances: Distances T - t between two positions t < T of a text, in tokens, ascending.
+        gradients: For each layer, |dL_T / dh_t| at each distance: the norm of the gradient of L_T,
+            the loss of predicting the token after position T, with respect to h_t, the state of the
+            layer after position t.
+        contexts: The contexts of `memory_horizon`, ascending: the smallest numbers of tokens that
+            the network had read before each predicted token. Empty if the text is lines or
+            documents, which are read without the text before them.
+        losses: The loss with each of these contexts, in nats per token.
     """
 
     step: int

@@ -42,8 +42,8 @@ def gradient_through_time(
 ) -> tuple[list[int], Tensor]:
     """Compute the gradient of the loss of one token with respect to earlier states of the network.
 
-    With L_T the loss after token T and h_t the state after token t, this is the norm |dL_T / dh_t|
-    at each distance T - t. h_t is the whole state of one layer (for an LSTM: h and c), while the
+    With L_T the loss of predicting the token after token T and h_t the state after token t, this is
+    the norm |dL_T / dh_t| at each distance T - t. h_t is the whole state of one layer (for an LSTM: h and c), while the
     states of the other layers at t are held fixed. If the norm falls exponentially with the
     distance, gradients vanish, and dependencies over long distances cannot be learnt (Hochreiter,
     1991; Bengio et al., 1994; Pascanu et al., 2013).

@@ -357,7 +357,7 @@ class Layer(nn.Module):
 
 
 class _SteppedLayer(nn.Module):
-    """`Layer.run_stepped` as a module, because CUDA graphs with gradients are captured from modules."""
+    """`Layer.run_stepped` as a module, because a CUDA graph has gradients only for parameters of modules."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()

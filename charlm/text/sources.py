@@ -157,7 +157,7 @@ def check_encoding(name: str) -> str:
 
 
 def ignore(_: object) -> None:
-    """Do nothing: the default callback for bytes and for sentences about a file."""
+    """Do nothing: the default of the callbacks `on_bytes` and `note`."""
 
 
 def decoded(

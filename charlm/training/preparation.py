@@ -148,7 +148,8 @@ def check_memory(model: ModelConfig, vocab_size: int, gpu: bool) -> None:
     Args:
         model: Settings of the network.
         vocab_size: Number of tokens of the vocabulary.
-        gpu: Whether the network is trained on a GPU.
+        gpu: Whether the network is trained on a GPU: then main memory must hold only the weights,
+            and the memory of the GPU is not checked.
     """
     parameters = parameter_count(model, vocab_size)
     # Built in fp32 on the CPU; trained there it needs a gradient and, with Adam, two averages for each parameter.

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 class Scored:
     """A text with the scores of its tokens by one run, or by two runs that are compared.
 
+    A token of the text is called predicted if the runs give it a probability. The first token of
+    the text, or of an item, usually has none (see `TokenScores.predicted`).
+
     Attributes:
         name: Name of the file.
         tokenizer: The tokenizer of the runs.
@@ -44,14 +47,14 @@ class Scored:
 
     @cached_property
     def ids(self) -> list[int]:
-        """The ids of the tokens that the runs predict, in the order of the text."""
+        """The ids of those tokens of the text that are predicted, in the order of the text."""
         first = self.scores[0]
         found: list[int] = np.asarray(first.stream.ids)[first.predicted].tolist()
         return found
 
     @cached_property
     def tokens(self) -> list[str]:
-        """The spelling of each predicted token."""
+        """The spelling of each of the tokens in `ids`, for an unknown token as it stands in `text`."""
         return self.tokenizer.spelled(self.ids, self.text)
 
     @property
