@@ -148,8 +148,9 @@ def _ppmd() -> Compressor:
 
 
 def compressor_baselines(train: bytes, text: bytes, progress: Progress = no_progress) -> dict[str, float]:
-    """Return the nats of a text under each compressor, by the name and the limit of the compressor.
+    """Return the nats of a text under each compressor.
 
+    A key is the name of the compressor and its `Compressor.limit`, such as "zlib, window of 32 KiB".
     A compressor first reads the training text. So the cost of a text is the compressed length of
     the training text and the text together, minus the compressed length of the training text alone.
     Headers and checksums are part of both lengths.

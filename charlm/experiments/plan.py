@@ -118,7 +118,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """The estimated training time of the race in seconds, if one trial follows the other.
+        """The estimated training time in seconds of all trials, of the search and of the race, one after the other.
 
         If the budget is a number of steps, the time is computed from the measured speeds.
         """

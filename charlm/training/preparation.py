@@ -36,8 +36,8 @@ def prepare(config: Config, path: Path | None, reporter: Reporter, processes: in
         processes: Number of processes that share the rows of a batch.
 
     Raises:
-        CharlmError: the run directory exists already; or something about the text, the settings or
-            the machine that a user can fix.
+        CharlmError: the run directory exists already, or the text, the settings or the machine have
+            a fault that a user can fix.
         Interrupted: Ctrl-C was pressed when the run directory was just complete; the run can be
             resumed.
     """

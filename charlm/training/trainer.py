@@ -78,7 +78,7 @@ def train(
         The finished run.
 
     Raises:
-        CharlmError: something about the text, the settings or the machine that a user can fix.
+        CharlmError: the text, the settings or the machine have a fault that a user can fix.
         Interrupted: Ctrl-C or SIGTERM stopped the training; the run is saved and can be resumed.
         KeyboardInterrupt: Ctrl-C was pressed before the run directory was complete.
     """

@@ -242,8 +242,8 @@ class History:
 def sparkline(values: Sequence[float], width: int) -> str:
     """Draw numbers as a line of at most `width` blocks, from the lowest (▁) to the highest (█).
 
-    Each block stands for the mean of successive numbers. The highest tenth of the blocks is drawn
-    as high as the highest of the others, because otherwise the steep fall of a loss at the
+    Each block stands for the mean of successive numbers. The largest tenth of the means (rounded
+    down) is clipped to the next lower mean, because otherwise the steep fall of a loss at the
     beginning would make the rest look flat.
     """
     parts = np.array_split(np.asarray(values, float), min(width, len(values)))
