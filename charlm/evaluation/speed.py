@@ -59,7 +59,7 @@ def model_speed(
 
     Args:
         models: The networks by name.
-        lanes: Lanes of a batch.
+        lanes: Number of lanes (rows) of a batch.
         window: Tokens of each lane.
         rounds, device, progress: As for `training_speed`.
 

@@ -331,7 +331,8 @@ def batches(stream: TokenStream, batch_size: int, seq_length: int, **options: An
         stream: The ids of the text.
         batch_size: Number of items or lanes of a batch.
         seq_length: Number of tokens of a window.
-        options: Further arguments of the class; `state_reset` is left out for items.
+        options: Further arguments of the class; `state_reset` is ignored if the stream has
+            items.
     """
     if stream.starts is not None:
         options.pop("state_reset", None)  # every item is read from its start

@@ -75,9 +75,10 @@ def _library() -> Path:
 def make() -> bytes:
     """Return the text of the built-in corpus as UTF-8.
 
-    The text has the chapters of the language reference and the docstrings of the standard library,
-    separated by blank lines and ordered by the hash of their names. So the order is always the
-    same, and every part of the text, such as the validation split, is a mixture of all sources.
+    The text has the chapters of the language reference and, module by module, the docstrings of the
+    standard library. Chapters and modules are separated by blank lines and ordered by the hash of
+    their names. So the order is always the same, and every part of the text, such as the validation
+    split, is a mixture of chapters and docstrings.
 
     Raises:
         CharlmError: this Python was installed without its documentation.
