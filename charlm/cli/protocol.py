@@ -9,9 +9,6 @@ from charlm.config.fields import PositiveInteger, PositiveNumber, setting
 from charlm.config.protocols import CacheConfig, DynamicConfig, Protocol, ProtocolName
 from charlm.errors import CharlmError
 
-WINDOW = 256
-"""Tokens of a window, unless the user says otherwise."""
-
 
 @dataclass(frozen=True)
 class ProtocolOptions:
@@ -22,7 +19,7 @@ class ProtocolOptions:
         "how the text is read: state carried through it; every window from zero; last half of each window; weights "
         "trained on it meanwhile; with a neural cache",
     )
-    window: PositiveInteger = setting(WINDOW, "tokens of a window, for the protocols window and last_half")
+    window: PositiveInteger = setting(Protocol.window, "tokens of a window, for the protocols window and last_half")
     temperature: PositiveNumber | Literal["tuned"] = setting(
         1.0, "softmax temperature (tuned: the best one for the validation split)"
     )
@@ -45,7 +42,7 @@ class ProtocolOptions:
         ):
             if given != default and self.protocol != name:
                 raise CharlmError(f"the settings of the group {name} need `protocol` {name}, not {self.protocol}")
-        if self.window != WINDOW and self.protocol not in ("window", "last_half"):
+        if self.window != Protocol.window and self.protocol not in ("window", "last_half"):
             raise CharlmError(f"`window` needs `protocol` window or last_half, not {self.protocol}")
         temperature = None if self.temperature == "tuned" else self.temperature
         return Protocol(self.protocol, self.window, temperature, self.dynamic, self.cache)  # type: ignore[arg-type]

@@ -237,7 +237,7 @@ def trend(training: Curve, validation: Curve, end: Limit | None = None, steps: f
 
 
 def _lowest(curve: Curve) -> int:
-    """Return the index of the lowest value of a curve."""
+    """Return the number of the point at which a curve is lowest, counted from 0."""
     return min(range(len(curve)), key=lambda index: curve[index][1])
 
 

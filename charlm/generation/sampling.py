@@ -47,11 +47,10 @@ class Sampler:
     def __init__(self, seed: int, batch: int = 1, tokenizer: Tokenizer | None = None, **values: Any) -> None:
         seed = checked("seed", Seed, seed)
         self.batch = checked("batch", PositiveInteger, batch)
-        every = dict(processors)
         own = {name: parameters[name].parse(values.pop(name)) for name in parameters.keys() & values.keys()}
         parsed = {name: processors[name].parse(value) for name, value in values.items()}
         check_read(parsed | own)
-        used = [(every[name], value) for name, value in parsed.items() if value != every[name].default]
+        used = [(processors[name], value) for name, value in parsed.items() if value != processors[name].default]
         self._processors = sorted(used, key=lambda entry: entry[0].order)
         self._generators = [np.random.default_rng([seed, row]) for row in range(batch)]
         self._needs = {name for processor, _ in self._processors for name in processor.needs}

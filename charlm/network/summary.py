@@ -1,4 +1,4 @@
-"""What the settings of a network tell before it is built: its parts, its size, what does not fit.
+"""Facts that follow from the settings of a network, before it is built: its parts, its size, errors.
 
 Nothing here imports torch.
 """

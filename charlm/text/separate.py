@@ -64,7 +64,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def encode_whole(tokenizer: Tokenizer, text: str, unit: Unit) -> TokenStream:
-    """Return the ids of a text all of whose tokens are predicted.
+    """Return the ids of a text in such a form that every token of the text is predicted.
 
     The token `Tokenizer.start()` comes first, so that the first token of the text is predicted,
     too.
