@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from inspect import signature
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlm.config import Config
+from charlm.config.fields import SampleCount
+from charlm.config.generation import GenerationConfig
+from charlm.config.plain import checked, from_plain
 from charlm.errors import CharlmError, first_line, nearest
+from charlm.generation.generated_text import GeneratedText
 from charlm.generation.processors import generation_settings
-from charlm.generation.prompts import Unknown, adapt_prompt
-from charlm.generation.sampling import stream_text
+from charlm.generation.prompts import adapt_prompt
 from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
+from charlm.generation.streaming import Generation, generate_texts
 from charlm.run_directory import Checkpoint, RunDirectory, Sample
 from charlm.text.tokenization import Tokenizer
 
@@ -128,95 +132,101 @@ class Run:
                 raise CharlmError(f"the weights of {self.path} do not fit its model.json: {error}") from None
         return TorchStepper(self.load_model(checkpoint, device))
 
-    def stream_text(
+    def generation(
         self,
-        prompt: str = "",
+        prompts: Sequence[str] = ("",),
         *,
-        length: int = 500,
-        seed: int = 1,
-        stop: Sequence[str] = (),
-        samples: int = 1,
         checkpoint: Checkpoint = "best",
         device: str = "cpu",
-        prompt_unknown: Unknown = "error",
-        lines: int = 0,
-        sentences: int = 0,
-        **processors: Any,
-    ) -> Iterator[list[str]]:
+        record: bool = False,
+        **settings: Any,
+    ) -> Generation:
+        """Start the generation of texts side by side, one for each prompt; see `Generation`.
+
+        Args:
+            prompts: The texts to continue.
+            record: Whether the tokens and their log probabilities are recorded.
+            checkpoint, device, settings: As for `generate`.
+        """
+        config, values = self._generation_settings(settings)
+        prompts = [adapt_prompt(self.tokenizer, prompt, config.prompt_unknown)[0] for prompt in prompts]
+        stepper = self.load_stepper(checkpoint, device, config.length * len(prompts), len(prompts))
+        return Generation(stepper, self.tokenizer, prompts, config, record=record, **values)
+
+    def stream_text(self, prompt: str = "", *, samples: int = 1, **settings: Any) -> Iterator[list[str]]:
         """Generate texts side by side and yield lists of their next pieces, one piece per text.
 
         Args:
+            prompt: The text to continue.
             samples: Number of texts.
-            prompt, length, seed, stop, checkpoint, device, prompt_unknown, lines, sentences,
-                processors: As for `generate`.
+            settings: As for `generate`.
         """
-        settings = generation_settings()
-        for name in processors.keys() - settings.keys():
-            known = [*signature(self.generate).parameters, *settings]
-            raise CharlmError(f"there is no argument and no logits processor {name!r}{nearest(name, known)}")
-        processors.setdefault("temperature", self.config.samples.temperature)
-        prompt, _ = adapt_prompt(self.tokenizer, prompt, prompt_unknown)
-        stepper = self.load_stepper(checkpoint, device, length * samples, samples)
-        return stream_text(
-            stepper,
-            self.tokenizer,
-            prompt,
-            length=length,
-            seed=seed,
-            stop=stop,
-            lines=lines,
-            sentences=sentences,
-            samples=samples,
-            **processors,
-        )
+        samples = checked("samples", SampleCount, samples)
+        return iter(self.generation([prompt] * samples, **settings))
 
-    def generate(
-        self,
-        prompt: str = "",
-        *,
-        length: int = 500,
-        seed: int = 1,
-        stop: Sequence[str] = (),
-        checkpoint: Checkpoint = "best",
-        device: str = "cpu",
-        prompt_unknown: Unknown = "error",
-        lines: int = 0,
-        sentences: int = 0,
-        **processors: Any,
-    ) -> str:
+    def generate(self, prompt: str = "", **settings: Any) -> str:
         """Generate a text that continues `prompt`.
 
         Args:
             prompt: The text to continue; it is not repeated in the result.
-            length: Tokens to generate; a model of lines or documents may end the text earlier.
-            seed: The same seed gives the same text.
-            stop: The text ends where the first of these strings would begin.
-            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
-                weights.
-            device: "cpu", "auto" (a GPU if there is one) or another torch device.
-            prompt_unknown: What happens to parts of the prompt that the vocabulary lacks: "error"
-                raises CharlmError; for "drop" and "nearest" see `adapt_prompt`.
-            lines: The text ends after this number of lines, the first of which continues the
-                prompt; 0: no limit.
-            sentences: The text ends after this number of sentences; 0: no limit.
-            processors: Values for the functions that change the logits (temperature, top_k, top_p,
-                ban and all others in `charlm.generation.processors`) and for the parameters of
-                these functions. The default temperature is that of the run's samples.
+            settings: Settings of `GenerationConfig` (length, seed, stop, ...); values of logits
+                processors (temperature, top_k, top_p, ban and all others in
+                `charlm.generation.processors`) and of their parameters; `checkpoint`, "best" for
+                the weights with the lowest validation loss or "last" for the newest; and `device`,
+                "cpu", "auto" (a GPU if there is one) or another torch device. The default
+                temperature is that of the run's samples.
         """
-        pieces = self.stream_text(
-            prompt,
-            length=length,
-            seed=seed,
-            stop=stop,
-            checkpoint=checkpoint,
-            device=device,
-            samples=1,
-            prompt_unknown=prompt_unknown,
-            lines=lines,
-            sentences=sentences,
-            **processors,
+        return self.generation([prompt], **settings).finish()[0].text
+
+    def generate_texts(
+        self,
+        prompts: str | Sequence[str] = "",
+        *,
+        checkpoint: Checkpoint = "best",
+        device: str = "cpu",
+        progress: Callable[[str, int, int], None] | None = None,
+        **settings: Any,
+    ) -> Iterator[GeneratedText]:
+        """Yield texts that continue one or several prompts, with their tokens and log probabilities.
+
+        With `dedupe` there may be fewer texts than `samples`, see `streaming.generate_texts`.
+
+        Args:
+            prompts: The texts to continue; from each, `samples` texts are generated.
+            progress: A function that is told what is being done, how much of it is done, and how
+                much there is to do.
+            checkpoint, device, settings: As for `generate`.
+        """
+        from charlm.text.corpus import no_progress
+
+        config, values = self._generation_settings(settings)
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts = [adapt_prompt(self.tokenizer, prompt, config.prompt_unknown)[0] for prompt in prompts]
+        rows = config.samples * len(prompts)
+        stepper = self.load_stepper(checkpoint, device, config.length * rows, rows)
+        known = self._training_items() if config.dedupe else ()
+        progress = progress or no_progress
+        return generate_texts(
+            stepper, self.tokenizer, prompts, config, record=True, known=known, progress=progress, **values
         )
-        return "".join(piece[0] for piece in pieces)
+
+    def _training_items(self) -> frozenset[str]:
+        """Return the lines of the training text, or its documents for a model of documents."""
+        tokenizer = self.tokenizer
+        end = "\n" if tokenizer.boundary is None else tokenizer.decode([tokenizer.boundary])
+        text = tokenizer.decode(self.directory.stream("train").ids)
+        return frozenset(item.strip("\n") for item in text.split(end))
+
+    def _generation_settings(self, settings: dict[str, Any]) -> tuple[GenerationConfig, dict[str, Any]]:
+        """Divide settings by name into those of `GenerationConfig` and those of logits processors."""
+        own, processors = {one.name for one in fields(GenerationConfig)}, generation_settings()
+        for name in settings.keys() - own - processors.keys():
+            known = ["checkpoint", "device", *own, *processors]
+            raise CharlmError(f"there is no argument and no logits processor {name!r}{nearest(name, known)}")
+        values = {name: value for name, value in settings.items() if name in processors}
+        values.setdefault("temperature", self.config.samples.temperature)
+        chosen = {name: value for name, value in settings.items() if name in own}
+        return from_plain(GenerationConfig, chosen), values
 
     def evaluate(
         self,

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from dataclasses import dataclass, make_dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from charlm.cli.options import Options, named, read, read_text
-from charlm.config.fields import NonNegativeInteger, PositiveInteger, SampleCount, Seed, setting
-from charlm.errors import CharlmError
+from charlm.config.fields import Auto, PositiveInteger, Seed, setting
+from charlm.config.generation import GenerationConfig
+from charlm.errors import CharlmError, count
 from charlm.generation.processors import generation_settings
 from charlm.generation.prompts import adapt_prompt
-from charlm.views.text import json_line, shown
+from charlm.views.text import shown, visible
+
+if TYPE_CHECKING:
+    from charlm.generation.generated_text import GeneratedText
+    from charlm.run import Run
+    from charlm.text.tokenization import Tokenizer
 
 CHANGES = 8  # changes of the prompt that are listed
 
 
 @dataclass(frozen=True)
-class GenerateOptions:
-    """The options of `charlm generate`, except those of sampling."""
+class PromptOptions:
+    """The options of `charlm generate` that name prompts."""
 
     prompt: str = setting("", "what the text starts with")
     prompt_file: str = setting("", "a file that holds the prompt (- for standard input)")
-    prompt_unknown: Literal["error", "drop", "nearest"] = setting(
-        "error", "what the vocabulary lacks: an error, left out, or the nearest by case, accents and quotation marks"
+    prompts: str = setting(
+        "", "a file of many prompts, one on each line; in JSON Lines (.jsonl), a text or an object with the key prompt"
     )
+
+
+@dataclass(frozen=True)
+class GenerateOptions(GenerationConfig, PromptOptions):
+    """The options of `charlm generate`, except those of sampling."""
+
     length: PositiveInteger = setting(500, "tokens to generate: characters of a character model, words of a word model")
-    samples: SampleCount = setting(1, "how many texts")
-    seed: Seed | None = setting(None, "the same seed gives the same text (default: a new seed, printed at the end)")
-    stop: tuple[str, ...] = setting((), "the text ends before any of these")
-    lines: NonNegativeInteger = setting(0, "the text ends with its N-th line (0: no limit)")
-    sentences: NonNegativeInteger = setting(0, "the text ends with its N-th sentence (0: no limit)")
+    seed: Auto[Seed] = setting(
+        None,
+        "the same seed gives the same text; each further text has the next seed (default: a new seed, printed at the "
+        "end)",
+    )
     checkpoint: Literal["best", "last"] = setting("best", "which weights: best on validation, or the newest")
     device: str = setting("cpu", "cpu, cuda or auto")
-    json: bool = setting(False, "print JSON, one line per text")
+    show: Literal["text", "probability"] = setting(
+        "text", "probability: on a terminal, the background of each character shows how surprising it is to the model"
+    )
+    json: bool = setting(False, "print JSON, one line per text, with its tokens and their log probabilities")
+    output: str = setting("", "a new folder, in which each text is written to a file of its own")
 
 
 SamplingOptions = make_dataclass(
@@ -66,50 +84,95 @@ def generate(
     values = {name: every[name].parse(value) for name, value in named(sampling).items()}
     from charlm.run import Run
 
-    _write(Run(run), config, values)
-
-
-def _write(run: Any, config: GenerateOptions, values: dict[str, Any]) -> None:
-    prompt = config.prompt
-    if config.prompt_file:
-        if prompt:
-            raise CharlmError("`prompt` and `prompt_file` exclude each other; use one")
-        prompt = read_text(Path(config.prompt_file)).removesuffix("\n")
-    prompt, changes = adapt_prompt(run.tokenizer, prompt, config.prompt_unknown)
+    trained = Run(run)
+    prompts = _prompts(trained.tokenizer, config)
     seed = int.from_bytes(os.urandom(4), "little") if config.seed is None else config.seed
-    pieces = run.stream_text(
-        prompt,
-        length=config.length,
-        seed=seed,
-        stop=config.stop,
-        lines=config.lines,
-        sentences=config.sentences,
-        samples=config.samples,
-        checkpoint=config.checkpoint,
-        device=config.device,
-        **values,
-    )
-    first = next(pieces, [""] * config.samples)  # a prompt that cannot be read fails before anything is shown
-    if changes:
-        print(f"charlm: the vocabulary lacks parts of the prompt: {_listed(changes)}", file=sys.stderr)
-    if config.samples == 1 and not config.json:
-        out = sys.stdout
-        live = out.isatty()
-        out.write(shown(prompt + first[0]))
-        out.flush()
-        for piece in pieces:
-            out.write(shown(piece[0]))
-            if live:
-                out.flush()
-        out.write("\n")
+    settings = {one.name: getattr(config, one.name) for one in fields(GenerationConfig)} | values | {"seed": seed}
+    settings |= {"checkpoint": config.checkpoint, "device": config.device}
+    several = len(prompts) * config.samples > 1
+    if several or config.json or config.output or config.dedupe or config.alternatives:
+        _write(trained, prompts, config, settings)
     else:
-        texts = list(first)
-        for piece in pieces:
-            texts = [text + more for text, more in zip(texts, piece, strict=True)]
-        _print_texts(run, prompt, texts, seed, config.json)
+        _stream(trained, prompts, config, settings)
     sys.stdout.flush()  # in a terminal, the text comes before the next line
     if config.seed is None:
-        print(f"charlm: --seed {seed} generates this text again", file=sys.stderr)
+        print(f"charlm: --seed {seed} generates {'these texts' if several else 'this text'} again", file=sys.stderr)
+
+
+def _stream(run: Run, prompts: list[str], config: GenerateOptions, settings: dict[str, Any]) -> None:
+    """Print one text; in a terminal, each piece is shown as soon as it is generated."""
+    from charlm.views.generated import coloured, legend
+
+    colour, out = config.show == "probability", sys.stdout
+    generation = run.generation(prompts, record=colour, **settings)
+    text, written, live = generation.texts[0], 0, out.isatty()
+    for number, (piece,) in enumerate(generation):
+        if not number:  # a prompt that cannot be read fails before anything is shown
+            out.write(shown(text.prompt))
+        out.write(coloured(piece, text.character_bits[written:]) if colour else shown(piece))
+        written += len(piece)
+        if live:
+            out.flush()
+    out.write("\n" if written else f"{shown(text.prompt)}\n")
+    if colour and (explained := legend()):
+        out.flush()
+        print(explained, file=sys.stderr)
+
+
+def _write(run: Run, prompts: list[str], config: GenerateOptions, settings: dict[str, Any]) -> None:
+    """Write several texts, or one with its tokens, to standard output or to files."""
+    from charlm.views.generated import check_folder, print_json, print_texts, write_files
+    from charlm.views.terminal import Terminal
+
+    folder, terminal, total = Path(config.output), Terminal(), len(prompts) * config.samples
+    if config.output:
+        check_folder(folder)
+    texts: Iterable[GeneratedText] = run.generate_texts(prompts, progress=terminal.progress, **settings)
+    if config.output:
+        found = write_files(texts, run.tokenizer, folder, total, json=config.json)
+        print(f"charlm: wrote {count(found, 'file')} to {visible(str(folder.resolve()))}", file=sys.stderr)
+    else:
+        texts = list(texts) if sys.stdout.isatty() else texts  # there, the display of the progress ends first
+        if config.json:
+            found = print_json(texts, run.tokenizer)
+        else:
+            by_line = run.config.data.unit == "line" or total == 1
+            found = print_texts(texts, run.tokenizer, by_line=by_line, colour=config.show == "probability")
+    if found < total:
+        print(f"charlm: only {found:,} of {total:,} texts are new; try a higher temperature", file=sys.stderr)
+
+
+def _prompts(tokenizer: Tokenizer, config: GenerateOptions) -> list[str]:
+    """Return the prompts, adapted to the vocabulary; what was changed is told on standard error."""
+    named = [name for name in ("prompt", "prompt_file", "prompts") if getattr(config, name)]
+    if len(named) > 1:
+        raise CharlmError(f"`{named[0]}` and `{named[1]}` exclude each other; use one")
+    prompts = [config.prompt]
+    if config.prompt_file:
+        prompts = [read_text(Path(config.prompt_file)).removesuffix("\n")]
+    if config.prompts:
+        from charlm.text.separate import lines_of
+
+        lines = lines_of(read_text(Path(config.prompts)))
+        prompts = [_json_prompt(line) for line in lines if line] if config.prompts.endswith(".jsonl") else lines
+        if not prompts:
+            raise CharlmError(f"{config.prompts} has no prompt; write one on each line")
+    adapted = [adapt_prompt(tokenizer, prompt, config.prompt_unknown) for prompt in prompts]
+    changes = {old: new for _, changed in adapted for old, new in changed.items()}
+    if changes:
+        print(f"charlm: the vocabulary lacks parts of the prompt: {_listed(changes)}", file=sys.stderr)
+    return [prompt for prompt, _ in adapted]
+
+
+def _json_prompt(line: str) -> str:
+    try:
+        value = json.loads(line)
+        prompt = value["prompt"] if isinstance(value, dict) else value
+        if isinstance(prompt, str):
+            return prompt
+    except (ValueError, KeyError):
+        pass
+    raise CharlmError(f"a line of `prompts` is no text in JSON and no object with the key prompt: {line[:80]!r}")
 
 
 def _listed(changes: dict[str, str]) -> str:
@@ -121,15 +184,3 @@ def _listed(changes: dict[str, str]) -> str:
     """
     shown = [f"{old!r} became {new!r}" if new else f"{old!r} was left out" for old, new in changes.items()]
     return ", ".join(shown[:CHANGES]) + (f", and {len(shown) - CHANGES} more" if len(shown) > CHANGES else "")
-
-
-def _print_texts(run: Any, prompt: str, texts: list[str], seed: int, as_json: bool) -> None:
-    if as_json:
-        for number, text in enumerate(texts):
-            print(json_line({"prompt": prompt, "text": text, "seed": seed, "sample": number}))
-    elif run.config.data.unit == "line":
-        for text in texts:
-            print(shown(prompt + text))
-    else:
-        for number, text in enumerate(texts, 1):
-            print(shown(f"--- {number}\n{prompt}{text}"))

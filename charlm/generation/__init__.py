@@ -5,9 +5,10 @@
 2. `processors` has functions that change these logits (temperature, top-k, ...), in a registry.
 3. `sampling.Sampler` applies these functions in order and draws a token; `sampling.generate` draws
    tokens without end.
-4. `sampling.stream_text` decodes the tokens and decides where a text ends, for example at a stop
-   string.
+4. `generated_text.Row` decodes the tokens of a text and finds its end, for example at a stop string.
+   `streaming.Generation` generates several texts side by side and yields their pieces;
+   `streaming.generate_texts` generates any number of texts, block by block.
 
-For metrics, `draw_text.draw_text` takes the place of `generate` and `stream_text`: it generates
-texts side by side, without processors, and joins them into one long text.
+For metrics, `draw_text.draw_text` takes the place of step 4: it generates texts side by side,
+without processors, and joins them into one long text.
 """

@@ -1,4 +1,4 @@
-"""`draw_text` generates much text at once, for metrics; for texts to read see `stream_text`."""
+"""`draw_text` generates much text at once, for metrics; for texts to read see `streaming`."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from charlm.config.generation import Unknown
+from charlm.errors import CharlmError
 
 if TYPE_CHECKING:
     from charlm.text.tokenization import Tokenizer
-
-Unknown = Literal["error", "drop", "nearest"]
-"""What happens to the pieces of a prompt that are not in the vocabulary."""
 
 PLAIN = str.maketrans(
     dict.fromkeys("‘’‚‛ʼ′‹›`´", "'")
@@ -30,7 +30,7 @@ def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[s
         unknown: What happens to the pieces of the prompt that the vocabulary lacks. "drop" leaves
             them out. "nearest" replaces them by similar pieces, which differ for example by case,
             accents, or the shape of quotation marks and dashes, and leaves out the rest. "error"
-            changes nothing here; `stream_text` then raises the error.
+            changes nothing here; `prompt_ids` then raises the error.
 
     Returns:
         The adapted prompt, and the replacement of each missing piece; it is empty for a piece that
@@ -46,6 +46,26 @@ def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[s
         replacement = _nearest(tokenizer)
     changes = {piece: replacement(piece) for piece in tokenizer.unknowns(prompt)}
     return tokenizer.replace_unknowns(prompt, changes), changes
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Return the ids that the network reads before it continues a prompt, at least one.
+
+    Raises:
+        CharlmError: a piece of the prompt is not in the vocabulary.
+    """
+    unknowns = tokenizer.unknowns(prompt)
+    if unknowns:
+        named = ", ".join(f"{piece!r}" for piece, _ in unknowns.most_common(8))
+        more = ", ..." if len(unknowns) > 8 else ""
+        raise CharlmError(
+            f"the prompt has {named}{more}, which the vocabulary of the model lacks; leave that out, "
+            "or set `prompt_unknown` to nearest or drop"
+        )
+    ids = [int(token) for token in tokenizer.encode(prompt)]
+    if tokenizer.boundary is not None:
+        return [tokenizer.boundary, *ids]
+    return ids or [tokenizer.start()]
 
 
 def _nearest(tokenizer: Tokenizer) -> Callable[[str], str]:

@@ -1,16 +1,15 @@
-"""Draw tokens from logits (`Sampler`, `generate`) and decode them to text (`stream_text`)."""
+"""Draw tokens from logits: `Sampler` draws one token of each row, `generate` draws tokens without end."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from charlm.config.fields import NonNegativeInteger, PositiveInteger, SampleCount, Seed
+from charlm.config.fields import PositiveInteger, Seed
 from charlm.config.plain import checked
 from charlm.errors import CharlmError
 from charlm.generation.processors import check_read, log_probabilities, parameters, processors
@@ -20,20 +19,14 @@ if TYPE_CHECKING:
     from charlm.text.tokenization import Tokenizer
 
 
-LINE_END = re.compile(r"(?=\n)")
-SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？]+[」』”]*(?=[^。！？」』”]))")
-"""Where a sentence ends: at a full stop before white space, or at a full stop of Chinese or Japanese. Abbreviations are
-not recognised."""
-
-
 class Sampler:
     """A source of random tokens: it draws the next token of each row of a batch from logits.
 
-    Each row has its own random generator, seeded with `[seed, row]`, so its tokens do not depend on
-    the number of rows.
+    Each row has its own random generator, seeded with `seed` plus the number of the row, counted
+    from 0. So the tokens of a row do not depend on the number of rows.
 
     Args:
-        seed: The same seed draws the same tokens from the same logits.
+        seed: Seed of the first row; the same seed draws the same tokens from the same logits.
         batch: Number of rows.
         tokenizer: The vocabulary, for processors that read it.
         values: Values of logits processors and their parameters by name (`temperature=0.8,
@@ -52,7 +45,7 @@ class Sampler:
         check_read(parsed | own)
         used = [(processors[name], value) for name, value in parsed.items() if value != processors[name].default]
         self._processors = sorted(used, key=lambda entry: entry[0].order)
-        self._generators = [np.random.default_rng([seed, row]) for row in range(batch)]
+        self._generators = [np.random.default_rng(seed + row) for row in range(batch)]
         self._needs = {name for processor, _ in self._processors for name in processor.needs}
         self._available: dict[str, Any] = {one.name: one.default for one in parameters.values()} | own
         self._available |= {"tokenizer": tokenizer, "step": 0}
@@ -61,9 +54,19 @@ class Sampler:
             self.weights(np.zeros((batch, len(tokenizer))))  # a value that excludes everything is found at once
 
     def start(self, ids: NDArray[np.int64]) -> None:
-        """Take a prompt, (batch, time), for processors that read the tokens so far."""
+        """Take the prompts, (batch, time), for processors that read the tokens so far.
+
+        -1 stands before the first token of a prompt that is shorter than others.
+        """
         if "ids" in self._needs:
             self._ids.extend(ids)
+
+    def select(self, rows: NDArray[np.int64]) -> None:
+        """Keep only some rows, in this order, with their random generators and all that was drawn."""
+        self.batch = len(rows)
+        self._generators = [self._generators[row] for row in rows.tolist()]
+        self._ids.select(rows)
+        self._bits.select(rows)
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """Return the probabilities of the next token, not normalised: at most 1 each.
@@ -130,6 +133,10 @@ class _Columns:
         """All columns so far, (batch, time)."""
         return self._array[:, : self._size]
 
+    def select(self, rows: NDArray[np.int64]) -> None:
+        """Keep only some rows, in this order."""
+        self._array = self._array[rows]
+
     def extend(self, columns: NDArray[Any]) -> None:
         """Add columns, (batch, added)."""
         size = self._size + columns.shape[1]
@@ -159,193 +166,3 @@ def generate(stepper: Stepper, prompt: ArrayLike, sampler: Sampler, state: Any =
         tokens = sampler(logits)
         yield tokens
         logits, state = stepper.step(tokens, state)
-
-
-def stream_text(
-    stepper: Stepper,
-    tokenizer: Tokenizer,
-    prompt: str = "",
-    *,
-    length: int,
-    seed: int,
-    stop: Sequence[str] = (),
-    lines: int = 0,
-    sentences: int = 0,
-    samples: int = 1,
-    **values: Any,
-) -> Iterator[list[str]]:
-    """Generate samples side by side and yield lists of their next pieces of text, one per sample.
-
-    A piece consists of whole characters; some pieces of a list may be empty, but never all. The
-    prompt is not repeated in the samples. A sample ends after `length` tokens, before the first
-    stop string, or after `lines` lines or `sentences` sentences, whichever comes first. With a
-    model of lines or documents it also ends where the item ends.
-
-    Args:
-        stepper: The network.
-        tokenizer: Its vocabulary.
-        prompt: The text to continue; if it is empty, a sample is the start of a text or item.
-        length: Largest number of tokens per sample.
-        seed: The same seed gives the same texts; a sample does not depend on the number of samples.
-        stop: Strings at which a sample ends; they are not part of the sample.
-        lines: Largest number of lines of a sample, of which the first continues the prompt; 0: any
-            number.
-        sentences: Largest number of sentences of a sample; 0: any number.
-        samples: Number of samples that are generated side by side.
-        values: Values of logits processors and their parameters by name.
-
-    Raises:
-        CharlmError: a prompt with pieces that are not in the vocabulary, an empty stop string, or a
-            value out of range. The call itself raises the error, not the first iteration.
-    """
-    if isinstance(stop, str):
-        stop = (stop,)
-    if "" in stop:
-        raise CharlmError("a stop string must not be empty; leave `stop` out to generate up to the length")
-    length = checked("length", NonNegativeInteger, length)
-    samples = checked("samples", SampleCount, samples)
-    limits = [
-        (pattern, checked(name, NonNegativeInteger, number))
-        for name, pattern, number in (("lines", LINE_END, lines), ("sentences", SENTENCE_END, sentences))
-        if number
-    ]
-    encoded = tokenizer.prompt(prompt)  # some tokenizers leave a final blank to the next token
-    ids = _prompt_ids(tokenizer, encoded)
-    sampler = Sampler(seed, samples, tokenizer, **values)
-    blank = " " if prompt.endswith(" ") and not encoded.endswith(" ") else ""
-    rows = [_Row(tokenizer, stop, blank, limits) for _ in range(samples)]
-
-    def pieces() -> Iterator[list[str]]:
-        for _, tokens in zip(range(length), generate(stepper, ids, sampler), strict=False):
-            new = [row.push(int(token)) for row, token in zip(rows, tokens, strict=True)]
-            if any(new):
-                yield new
-            if all(row.ended for row in rows):
-                return
-        rest = [row.flush() for row in rows]
-        if any(rest):
-            yield rest
-
-    return pieces()
-
-
-def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    unknowns = tokenizer.unknowns(prompt)
-    if unknowns:
-        named = ", ".join(f"{piece!r}" for piece, _ in unknowns.most_common(8))
-        more = ", ..." if len(unknowns) > 8 else ""
-        raise CharlmError(
-            f"the prompt has {named}{more}, which the vocabulary of the model lacks; leave that out, "
-            "or set `prompt_unknown` to nearest or drop"
-        )
-    ids = [int(token) for token in tokenizer.encode(prompt)]
-    if tokenizer.boundary is not None:
-        return [tokenizer.boundary, *ids]
-    return ids or [tokenizer.start()]
-
-
-class _Row:
-    """The text of one sample, which is decoded token by token to whole characters.
-
-    Args:
-        tokenizer: The vocabulary.
-        stop: The text ends before the first of these.
-        blank: A space that is removed from the start of the text, because the prompt has it.
-        limits: Patterns, and the number of their matches after which the text ends. To recognise a
-            match, a pattern may look at one character after it, but no further.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        stop: Sequence[str],
-        blank: str = "",
-        limits: Sequence[tuple[re.Pattern[str], int]] = (),
-    ) -> None:
-        self.ended = False
-        self._blank = blank
-        self._boundary = tokenizer.boundary
-        self._decoder = tokenizer.decoder()
-        self._stop = stop
-        self._limits = [_Limit(pattern, number) for pattern, number in limits]
-        self._text = ""  # all text so far, if there are limits
-        self._released = 0  # characters of it that were returned
-        self._held = ""  # text in which a stop string may have started
-
-    def push(self, token: int) -> str:
-        """Return the text that this token completes.
-
-        Text that may be the beginning of a stop string is held back until the next tokens decide.
-        """
-        if self.ended:
-            return ""
-        if token == self._boundary:
-            return self.flush()
-        text = self._decoder.push(token)
-        if text and self._blank:
-            text, self._blank = text.removeprefix(self._blank), ""
-        return self._limited(self._release(text))
-
-    def flush(self) -> str:
-        """End the sample and return the rest of its text."""
-        if self.ended:
-            return ""
-        text = self._limited(self._release(self._decoder.flush()) + self._held)
-        self.ended, self._held = True, ""
-        return text
-
-    def _limited(self, text: str) -> str:
-        """Return the part of a further piece of text that is within the limits."""
-        if not self._limits or not text:
-            return text
-        self._text += text
-        ends = [end for limit in self._limits if (end := limit.reached(self._text)) is not None]
-        self.ended = self.ended or bool(ends)
-        end = min(ends, default=len(self._text))
-        released, self._released = self._text[self._released : end], end
-        return released
-
-    def _release(self, text: str) -> str:
-        if not self._stop:
-            return text
-        self._held += text
-        found = [(self._held.find(stop) + len(stop), -len(stop)) for stop in self._stop if stop in self._held]
-        if found:
-            # The match that ends first, however the text is cut into pieces.
-            end, negative_length = min(found)
-            released, self._held, self.ended = self._held[: end + negative_length], "", True
-            return released
-        keep = max(_overlap(self._held, stop) for stop in self._stop)
-        cut = len(self._held) - keep
-        released, self._held = self._held[:cut], self._held[cut:]
-        return released
-
-
-class _Limit:
-    """A search for the n-th match of a pattern in a text that grows.
-
-    Args:
-        pattern: The pattern.
-        number: Which match is looked for: 1 is the first.
-    """
-
-    def __init__(self, pattern: re.Pattern[str], number: int) -> None:
-        self.pattern, self.left = pattern, number
-        self.position = 0
-
-    def reached(self, text: str) -> int | None:
-        """Return where the match ends in the text so far, or None if it is not there yet."""
-        while match := self.pattern.search(text, self.position):
-            self.left -= 1
-            if not self.left:
-                return match.end()
-            self.position = max(match.end(), match.start() + 1)  # a match may be empty
-        return None
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return how many characters at the end of `text` may be the beginning of `stop`.
-
-    A complete `stop` does not count.
-    """
-    return next(size for size in range(min(len(text), len(stop) - 1), -1, -1) if text.endswith(stop[:size]))

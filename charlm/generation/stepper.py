@@ -75,6 +75,14 @@ class Stepper(Protocol):
         """
         ...
 
+    def select(self, state: Any, rows: Array) -> Any:
+        """Return the state of some rows, in this order; a row may occur several times."""
+        ...
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """Return one state with the rows of several states, one after the other."""
+        ...
+
 
 class NumpyFunctions:
     """The functions `f` of a cell's step for numpy arrays."""
@@ -204,6 +212,14 @@ class NumpyStepper:
         for start in range(0, time, size):
             features, state = self._forward(ids[:, start : start + size].T, state, _Layer.run)
         return self._logits(features[-1]), state
+
+    def select(self, state: Array, rows: Array) -> Array:
+        """Return the state of some rows; see `Stepper.select`."""
+        return state[:, :, rows]
+
+    def join(self, states: Sequence[Array]) -> Array:
+        """Return one state with all rows; see `Stepper.join`."""
+        return np.concatenate(states, axis=2)
 
     def _read(self, ids: Array, starts: list[int], size: int, state: Array) -> Array:
         """Return the states after reading a part of a text from several positions side by side.
@@ -363,6 +379,18 @@ class TorchStepper:
                 features, state = self.model.hidden(window, state)
             logits = self.model.project(features[:, -1])
         return logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32).cpu().numpy(), state
+
+    def select(self, state: Tensor, rows: Array) -> Tensor:
+        """Return the state of some rows; see `Stepper.select`."""
+        import torch
+
+        return state[:, :, torch.as_tensor(rows, device=state.device)]
+
+    def join(self, states: Sequence[Tensor]) -> Tensor:
+        """Return one state with all rows; see `Stepper.join`."""
+        import torch
+
+        return torch.cat(list(states), dim=2)
 
     def _prepared_step(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return the function (ids, state) -> (logits, state) that `step` calls.

@@ -17,11 +17,12 @@ import lightning
 import numpy as np
 
 from charlm.config import Config, SamplesConfig
+from charlm.config.generation import GenerationConfig
 from charlm.errors import CharlmError
 from charlm.evaluation.text_metrics import MOST_TRAINING, TextMetrics
 from charlm.generation.draw_text import draw_text
-from charlm.generation.sampling import stream_text
 from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
+from charlm.generation.streaming import Generation
 from charlm.network.model import LanguageModel
 from charlm.reporter import Reporter
 from charlm.run_directory import RunDirectory, Sample
@@ -167,13 +168,7 @@ def _stepper(model: LanguageModel) -> NumpyStepper:
 def _samples(progress: Progress, stepper: Stepper, directory: RunDirectory, config: SamplesConfig) -> Iterator[Sample]:
     for prompt in config.prompts:
         for seed in range(config.seed, config.seed + config.count):
-            pieces = stream_text(
-                stepper,
-                directory.tokenizer,
-                prompt,
-                length=config.length,
-                seed=seed,
-                temperature=config.temperature,
-            )
-            text = "".join(row[0] for row in pieces)
+            settings = GenerationConfig(length=config.length, seed=seed)
+            generation = Generation(stepper, directory.tokenizer, [prompt], settings, temperature=config.temperature)
+            text = generation.finish()[0].text
             yield Sample(round(progress.epoch, 4), progress.step, prompt, seed, config.temperature, text)

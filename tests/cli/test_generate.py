@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -48,10 +49,101 @@ def test_several_texts(charlm: Charlm, tiny_run: Path) -> None:
     options = [tiny_run, "--samples", "3", "--length", "20", "--seed", "5"]
     plain = charlm("generate", *options).out
     rows = [json.loads(line) for line in charlm("generate", *options, "--json").out.splitlines()]
-    assert [row["sample"] for row in rows] == [0, 1, 2]
-    assert {(row["seed"], row["prompt"]) for row in rows} == {(5, "")}
-    assert plain == "".join(f"--- {number}\n{row['text']}\n" for number, row in enumerate(rows, 1))
-    assert rows[0]["text"] == Run(tiny_run).generate(length=20, seed=5)
+    assert [(row["sample"], row["seed"], row["prompt"], row["end"]) for row in rows] == [
+        (number, number + 4, "", "length") for number in (1, 2, 3)
+    ]
+    assert plain == "".join(f"--- {row['sample']}\n{row['text']}\n" for row in rows)
+    for row in rows:
+        assert row["text"] == "".join(row["tokens"]) == Run(tiny_run).generate(length=20, seed=row["seed"])
+        assert len(row["log_probabilities"]) == 20
+        scores = Run(tiny_run).score(row["text"])
+        assert row["log_probabilities"] == pytest.approx(-scores.nats[1:], abs=1e-4)
+
+
+def test_a_file_of_prompts(charlm: Charlm, tiny_run: Path, tmp_path: Path) -> None:
+    prompts = ["The ", "", "the old house by the sea"]
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    options = [tiny_run, "--length", "20", "--seed", "5", "--samples", "2"]
+    rows = [
+        json.loads(line) for line in charlm("generate", *options, "--prompts", "prompts.txt", "--json").out.splitlines()
+    ]
+    assert [row["prompt"] for row in rows] == [prompt for prompt in prompts for _ in range(2)]
+    assert [row["seed"] for row in rows] == list(range(5, 11))
+    for row in rows:
+        assert row["text"] == Run(tiny_run).generate(row["prompt"], length=20, seed=row["seed"])
+    objects = [
+        json.dumps(prompt) if number else json.dumps({"prompt": prompt}) for number, prompt in enumerate(prompts)
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(objects))
+    again = charlm("generate", *options, "--prompts", "prompts.jsonl", "--json").out.splitlines()
+    assert [json.loads(line) for line in again] == rows
+    (tmp_path / "wrong.jsonl").write_text('{"text": "The "}\n')
+    mistake = charlm("generate", *options, "--prompts", "wrong.jsonl").mistake
+    assert "a line of --prompts is no text in JSON and no object with the key prompt: '{" in mistake
+    (tmp_path / "empty.txt").write_text("")
+    assert "empty.txt has no prompt" in charlm("generate", *options, "--prompts", "empty.txt").mistake
+
+
+def test_a_file_for_each_text(charlm: Charlm, tiny_run: Path, tmp_path: Path) -> None:
+    options = ["generate", tiny_run, "--length", "20", "--seed", "5", "--samples", "10", "--prompt", "The "]
+    rows = [json.loads(line) for line in charlm(*options, "--json").out.splitlines()]
+    done = charlm(*options, "--output", "texts")
+    assert (done.out, done.err) == ("", f"charlm: wrote 10 files to {tmp_path / 'texts'}\n")
+    files = sorted((tmp_path / "texts").iterdir())
+    assert [file.name for file in files] == [f"{number:02}.txt" for number in range(1, 11)]
+    assert [file.read_text() for file in files] == [f"The {row['text']}\n" for row in rows]
+    assert "texts exists and is not an empty folder; name a new one" in charlm(*options, "--output", "texts").mistake
+    charlm(*options, "--output", "json", "--json")
+    assert [json.loads(file.read_text()) for file in sorted((tmp_path / "json").iterdir())] == rows
+
+
+def test_alternatives_are_listed_token_by_token(charlm: Charlm, tiny_run: Path) -> None:
+    options = ["generate", tiny_run, "--length", "5", "--seed", "5", "--alternatives", "3"]
+    row = json.loads(charlm(*options, "--json").out)
+    first, *lines = charlm(*options).out.splitlines()
+    assert first == row["text"]
+    assert len(lines) == 5
+    for line, token, log_p, others in zip(
+        lines, row["tokens"], row["log_probabilities"], row["alternatives"], strict=True
+    ):
+        pairs = [(token, log_p), *others]
+        assert line == "\t".join(f"{json.dumps(one)} {math.exp(value):.1%}" for one, value in pairs)
+        assert [value for _, value in others] == sorted((value for _, value in others), reverse=True)
+
+
+def test_texts_of_the_training_text_are_left_out(charlm: Charlm, tmp_path: Path) -> None:
+    names = [f"{first}{second}" for first in ("an", "be", "ca", "do") for second in ("na", "ra", "ta")]
+    (tmp_path / "names.txt").write_text("\n".join(names * 20))
+    charlm(
+        "train", "names.txt", "--data.unit", "line", "--run", "names", "--model.hidden", 16, "--trainer.max_steps", 200
+    )
+    options = ["generate", "names", "--samples", "30", "--seed", "1", "--temperature", "1"]
+    plain = charlm(*options).out.splitlines()
+    assert set(plain) & set(names)
+    new = charlm(*options, "--dedupe")
+    assert new.err == ""
+    assert len(set(new.out.splitlines())) == 30
+    assert not set(new.out.splitlines()) & set(names)
+    few = charlm(*options, "--dedupe", "--allow", "na", "--length", "1")
+    assert re.fullmatch(r"charlm: only \d+ of 30 texts are new; try a higher temperature\n", few.err)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_terminal_shows_how_surprising_each_character_is(
+    charlm: Charlm, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, colour: bool
+) -> None:
+    options = ["generate", tiny_run, "--length", "60", "--seed", "5", "--prompt", "The ", "--show", "probability"]
+    piped = charlm(*options)
+    assert piped.out == f"The {Run(tiny_run).generate('The ', length=60, seed=5)}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    for extra in ([], ["--samples", "2"]):
+        shown = charlm(*options, *extra)
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.out)
+        assert plain.endswith(piped.out) if not extra else piped.out in plain
+        assert ("\x1b[38;5;16;48;5;230m" in shown.out) == colour
+        assert shown.out.replace("\x1b[0m", "").count("\x1b") == 0 or colour
 
 
 def test_what_is_written_can_be_controlled(charlm: Charlm, tiny_run: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,12 @@ class Counting:
         return logits, state + 1
 
     def prefill(self, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def select(self, state: Any, rows: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    def join(self, states: Any) -> Any:
         raise NotImplementedError
 
 

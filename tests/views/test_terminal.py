@@ -272,9 +272,14 @@ def test_generated_text_cannot_control_a_terminal(tiny_run: Path) -> None:
     code = """
 import sys
 from charlm.cli import main
+from charlm.generation.generated_text import GeneratedText
 from charlm.run import Run
-Run.stream_text = lambda *arguments, **options: iter([["\\x1b[31mred"], ["\\x07 done"]])
-main(["generate", sys.argv[1], "--seed", "1", "--prompt", "\\x1b[2J"])
+class Generation:
+    texts = [GeneratedText("\\x1b[2J", 1)]
+    def __iter__(self):
+        return iter([["\\x1b[31mred"], ["\\x07 done"]])
+Run.generation = lambda *arguments, **options: Generation()
+main(["generate", sys.argv[1], "--seed", "1"])
 """
     assert in_a_terminal(code, str(tiny_run)) == "␛[2J␛[31mred␇ done\n"
     piped = subprocess.run([sys.executable, "-c", code, str(tiny_run)], capture_output=True, text=True, check=True)

@@ -3,7 +3,8 @@
 A processor is a pure function of logits (batch, vocab_size) and the value of its setting. It may
 also read, as keyword arguments:
 
-- `ids`: the tokens so far, prompt included, (batch, time);
+- `ids`: the tokens so far, prompt included, (batch, time); -1 stands before the first token of a
+  prompt that is shorter than others;
 - `bits`: the information of each generated token under the network's own distribution,
   -log2 p, (batch, generated);
 - `step`: the number of tokens generated so far;

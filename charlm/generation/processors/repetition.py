@@ -79,7 +79,7 @@ def dry_multiplier(
     """
     breakers, result = _with_any(tokenizer, tuple(dry_sequence_breakers)), logits.copy()
     for row, tokens in zip(result, ids, strict=True):
-        lengths = _repeated_lengths(tokens, breakers)
+        lengths = _repeated_lengths(tokens[tokens >= 0], breakers)
         for token in np.flatnonzero(lengths >= dry_allowed_length).tolist():
             row[token] -= value * dry_base ** int(lengths[token] - dry_allowed_length)
     return result
@@ -96,6 +96,7 @@ def no_repeat_ngram(logits: Logits, value: int, *, ids: Ids, tokenizer: Tokenize
     """
     kept = np.ones(logits.shape, bool)
     for row, tokens in zip(kept, ids, strict=True):
+        tokens = tokens[tokens >= 0]
         ends = np.arange(value - 1, len(tokens))
         for back in range(1, value if len(ends) else 0):  # the tokens before it must equal the last tokens
             ends = ends[tokens[ends - back] == tokens[-back]]
@@ -114,8 +115,9 @@ def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
         vocab_size: Number of tokens of the vocabulary.
     """
     recent, batch = ids[:, -window:] if window else ids, len(ids)
-    rows = recent + vocab_size * np.arange(batch)[:, None]
-    return np.bincount(rows.ravel(), minlength=batch * vocab_size).reshape(batch, vocab_size)
+    columns = vocab_size + 1  # the first one counts what stands before a shorter prompt
+    rows = recent + 1 + columns * np.arange(batch)[:, None]
+    return np.bincount(rows.ravel(), minlength=batch * columns).reshape(batch, columns)[:, 1:]
 
 
 def _repeated_lengths(ids: Ids, breakers: Flags) -> NDArray[np.int64]:

@@ -73,7 +73,7 @@ def _tail(tokenizer: Tokenizer, ids: NDArray[np.int64], size: int) -> bytes:
     """Return the last bytes of the text that tokens spell: at least `size`, if it has so many."""
     found, spellings = b"", tokenizer.spellings
     for id in ids[::-1].tolist():
-        if len(found) >= size:
+        if len(found) >= size or id < 0:
             break
         found = spellings[id] + found
     return found
