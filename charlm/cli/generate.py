@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
@@ -32,6 +32,8 @@ CHANGES = 8  # changes of the prompt that are listed
 class PromptOptions:
     """The options of `charlm generate` that name prompts."""
 
+    HEADING: ClassVar[str] = "Prompts"
+
     prompt: str = setting("", "what the text starts with")
     prompt_file: str = setting("", "a file that holds the prompt (- for standard input)")
     prompts: str = setting(
@@ -42,6 +44,8 @@ class PromptOptions:
 @dataclass(frozen=True)
 class GenerateOptions(GenerationConfig, PromptOptions):
     """The options of `charlm generate`, except those of sampling."""
+
+    HEADING: ClassVar[str] = "Model and output"
 
     length: PositiveInteger = setting(500, "tokens to generate: characters of a character model, words of a word model")
     seed: Auto[Seed] = setting(
@@ -67,7 +71,7 @@ SamplingOptions = make_dataclass(
         for name, one in generation_settings().items()
     ],
     frozen=True,
-    namespace={"__doc__": "How a token is drawn from the logits."},
+    namespace={"__doc__": "How a token is drawn from the logits.", "HEADING": "How a token is drawn"},
 )
 
 

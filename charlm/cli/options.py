@@ -55,6 +55,9 @@ FAMILIAR = {
 }  # fmt: skip
 """What other programs call an option, so that the error message can name ours."""
 
+_headings: dict[str, Group] = {}
+"""The groups that `_heading` names, by their titles."""
+
 ANSWERS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 """What may follow a switch as a word of its own."""
 
@@ -116,10 +119,21 @@ def _option_class(cls: type) -> Any:
             group = Group(definition.name, help=inspect.getdoc(definition.default_factory) or "")
             options.append((definition.name, Annotated[inner, Parameter(group=group)], _default(inner)))
         else:
-            options.append((definition.name, _option(definition, hints[definition.name]), _default(UNNAMED)))
+            option = _option(definition, hints[definition.name])
+            if heading := _heading(cls, definition.name):
+                # Headings come after the group of options without one, in the order of their definition.
+                group = _headings.setdefault(heading, Group(heading, sort_key=2 + len(_headings)))
+                option = Annotated[option, Parameter(group=group)]
+            options.append((definition.name, option, _default(UNNAMED)))
     # Without `__module__` the class may belong to `types`, and cyclopts would take it for a plain
     # value, like every class of the standard library.
     return dataclasses.make_dataclass(f"{cls.__name__}Options", options, namespace={"__module__": __name__})
+
+
+def _heading(cls: type, name: str) -> str:
+    """Return the heading in the help above an option: `HEADING` of the class that first defines the setting."""
+    owner = next(base for base in reversed(cls.__mro__) if name in vars(base).get("__annotations__", {}))
+    return str(vars(owner).get("HEADING", ""))
 
 
 def _default(value: Any) -> Any:

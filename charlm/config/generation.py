@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from charlm.config.fields import NonNegativeInteger, SampleCount, Seed, setting
 
@@ -17,6 +17,8 @@ class GenerationConfig:
 
     Every setting is an option of `charlm generate` and an argument of `run.generate`.
     """
+
+    HEADING: ClassVar[str] = "Texts"
 
     prompt_unknown: Unknown = setting(
         "error", "what the vocabulary lacks: an error, left out, or the nearest by case, accents and quotation marks"

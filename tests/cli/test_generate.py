@@ -243,3 +243,13 @@ def test_what_became_of_a_prompt_is_told(charlm: Charlm, tiny_run: Path) -> None
     assert done.out.startswith("The cat")
     assert done.err == "charlm: the vocabulary lacks parts of the prompt: 'é' became 'e', '😀' was left out\n"
     assert "--prompt_unknown" in charlm("generate", tiny_run, "--prompt", "Thé cat").mistake
+
+
+def test_the_help_has_headings(charlm: Charlm) -> None:
+    help = charlm("generate", "--help").out
+    headings = ["Prompts", "Texts", "Model and output", "How a token is drawn"]
+    places = [help.index(f"   {heading} ") for heading in headings]
+    assert places == sorted(places)
+    for option, heading in (("prompts", 0), ("length", 1), ("seed", 1), ("json", 2), ("top_k", 3)):
+        assert places[heading] < help.index(f"--{option} ")
+        assert heading == 3 or help.index(f"--{option} ") < places[heading + 1]
