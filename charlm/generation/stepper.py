@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,12 +85,31 @@ class Stepper(Protocol):
 
 
 class NumpyFunctions:
-    """The functions `f` of a cell's step for numpy arrays."""
+    """The functions `f` of a cell's step for numpy arrays, and the products of a network.
+
+    A subclass may replace elementary functions, `product`, `matmul` and `mean`; the other functions
+    are computed from these.
+    """
 
     tanh = staticmethod(np.tanh)
     exp = staticmethod(np.exp)
+    exp2 = staticmethod(np.exp2)
     log = staticmethod(np.log)
     sqrt = staticmethod(np.sqrt)
+    concatenate = staticmethod(np.concatenate)
+    stack = staticmethod(np.stack)
+    matmul: Callable[[Array, Array], Array] = staticmethod(np.matmul)
+
+    @staticmethod
+    def product(matrix: Array) -> Callable[[Array], Array]:
+        """Return the function that multiplies vectors (..., columns) by a matrix (rows, columns)."""
+        transposed = matrix.T
+        return lambda x: x.dot(transposed)
+
+    @staticmethod
+    def mean(x: Array) -> Array:
+        """Return the mean over the last axis, which is kept with a length of 1."""
+        return x.mean(-1, keepdims=True)
 
     @staticmethod
     def relu(x: Array) -> Array:
@@ -109,47 +128,47 @@ class NumpyFunctions:
         width = x.shape[-1] // parts
         return tuple(x[..., start : start + width] for start in range(0, parts * width, width))
 
-    @staticmethod
-    def norm(x: Array, gain: Array, bias: Array) -> Array:
-        centred = x - x.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + x.dtype.type(1e-5)) * gain + bias
+    @classmethod
+    def norm(cls, x: Array, gain: Array, bias: Array) -> Array:
+        centred = x - cls.mean(x)
+        return centred / np.sqrt(cls.mean(centred * centred) + x.dtype.type(1e-5)) * gain + bias
 
-    concatenate = staticmethod(np.concatenate)
-    stack = staticmethod(np.stack)
+    @classmethod
+    def gelu(cls, x: Array) -> Array:
+        return x * (HALF + HALF * cls.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
-    @staticmethod
-    def gelu(x: Array) -> Array:
-        return x * (HALF + HALF * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-
-    @staticmethod
-    def attention(q: Array, keys: Array, values: Array, count: Array, heads: int) -> Array:
+    @classmethod
+    def attention(cls, q: Array, keys: Array, values: Array, count: Array, heads: int) -> Array:
         def split(x: Array) -> Array:  # (time, [batch,] n) to ([batch,] heads, time, n / heads)
             parts = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
             return np.moveaxis(parts, 0, -2)
 
         past = len(keys) - len(q)
-        slope, distance = _linear_bias(heads, len(q), past, q.dtype)
+        slope, distance = _linear_bias(cls.exp2, heads, len(q), past, q.dtype)
         farthest = np.minimum(count[..., None, None, None] + np.arange(len(q))[:, None], past)
-        scores = split(q) @ split(keys).swapaxes(-1, -2) / q.dtype.type(math.sqrt(q.shape[-1] // heads))
+        scores = cls.matmul(split(q), split(keys).swapaxes(-1, -2)) / q.dtype.type(math.sqrt(q.shape[-1] // heads))
         scores = np.where((distance < 0) | (distance > farthest), -np.inf, scores - slope * distance)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        y = (weights / weights.sum(-1, keepdims=True)) @ split(values)
+        weights = cls.exp(scores - scores.max(-1, keepdims=True))
+        y = cls.matmul(weights / (cls.mean(weights) * weights.shape[-1]), split(values))
         return np.moveaxis(y, -2, 0).reshape(q.shape)
 
 
 @cache
-def _linear_bias(heads: int, time: int, past: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def _linear_bias(
+    exp2: Callable[[Array], Array], heads: int, time: int, past: int, dtype: np.dtype[Any]
+) -> tuple[Array, Array]:
     """Return the factors of attention's linear bias: slopes and distances.
 
     The slopes are (heads, 1, 1). The distances of each key from each query are (time, past + time).
 
     Args:
+        exp2: The function 2^x.
         heads: Number of heads.
         time: Number of queries.
         past: Number of keys before the first query.
         dtype: Type of the result.
     """
-    slope = 2.0 ** (-8.0 / heads * np.arange(1, heads + 1))
+    slope = exp2(-8.0 / heads * np.arange(1, heads + 1))
     distance = np.arange(time)[:, None] + past - np.arange(past + time)
     return slope[:, None, None].astype(dtype), distance.astype(dtype)
 
@@ -171,8 +190,10 @@ class NumpyStepper:
         ValueError: a weight is missing or has another shape than the network's.
     """
 
+    functions: ClassVar[type[NumpyFunctions]] = NumpyFunctions
+
     def __init__(self, weights: Mapping[str, Array], config: ModelConfig, vocab_size: int) -> None:
-        self.config = config
+        self.config, f = config, self.functions
         hidden, take = config.hidden, _Weights(weights)
         cell = self.cell = cells[config.cell](config)
         zoneout = 0.0 if cell.context else config.zoneout
@@ -180,17 +201,19 @@ class NumpyStepper:
         embedding = take("embedding.weight", vocab_size, config.embedding)
         self.dtype = embedding.dtype
         widths = [config.embedding] + [hidden] * (config.layers - 1)
-        self._layers = [_Layer(cell, step, take, f"layers.{i}.", width, hidden) for i, width in enumerate(widths)]
+        self._layers = [_Layer(f, cell, step, take, f"layers.{i}.", width, hidden) for i, width in enumerate(widths)]
         projections = [layer.project for layer in self._layers]
         self._table = embedding
         if vocab_size * cell.gates * hidden <= MAX_FOLDED:
             self._table, projections[0] = projections[0](embedding), _identity
         self._projections = projections
         names = [*(f"norms.{i}." for i in range(1, config.layers)), "norm."]
-        *norms, self._norm = [_norm(take, name, hidden) if config.layer_norm else _identity for name in names]
+        *norms, self._norm = [_norm(f, take, name, hidden) if config.layer_norm else _identity for name in names]
         self._norms = [_identity, *norms]
-        self._projection = take("projection.weight", config.embedding, hidden).T if has_projection(config) else None
-        self._output = embedding.T if config.tie else take("output.weight", vocab_size, hidden).T
+        self._projection = _identity
+        if has_projection(config):
+            self._projection = f.product(take("projection.weight", config.embedding, hidden))
+        self._output = f.product(embedding if config.tie else take("output.weight", vocab_size, hidden))
         self._bias = take("output.bias", vocab_size)
 
     def initial_state(self, batch: int) -> Array:
@@ -252,10 +275,7 @@ class NumpyStepper:
         return x, np.concatenate([part for new in states for part in new]).reshape(shape)
 
     def _logits(self, features: Array) -> Array:
-        x = self._norm(features)
-        if self._projection is not None:
-            x = x.dot(self._projection)
-        return np.atleast_2d(x.dot(self._output) + self._bias)
+        return np.atleast_2d(self._output(self._projection(self._norm(features))) + self._bias)
 
 
 _State = Sequence[Array]
@@ -265,20 +285,29 @@ _State = Sequence[Array]
 class _Layer:
     """One layer of a `NumpyStepper`: a cell's step with its weights as arrays."""
 
-    def __init__(self, cell: Cell, step: Step, take: _Weights, prefix: str, features: int, hidden: int) -> None:
-        self._W: Array | None = None
+    def __init__(
+        self,
+        f: type[NumpyFunctions],
+        cell: Cell,
+        step: Step,
+        take: _Weights,
+        prefix: str,
+        features: int,
+        hidden: int,
+    ) -> None:
+        self._W: Callable[[Array], Array] | None = None
         if cell.gates:
-            self._W = take(prefix + "W", cell.gates * hidden, features).T
+            self._W = f.product(take(prefix + "W", cell.gates * hidden, features))
             self._b = take(prefix + "b", cell.gates * hidden)
         sizes = cell.sizes().items()
         products = {name: take(prefix + name, rows * hidden, columns * hidden) for name, (rows, columns) in sizes}
         vectors = {name: take(prefix + name, width * hidden) for name, width in cell.vectors.items()}
-        w = SimpleNamespace(**{name: _product(matrix) for name, matrix in products.items()}, **vectors)
-        self._step = partial(step, NumpyFunctions, w)
+        w = SimpleNamespace(**{name: f.product(matrix) for name, matrix in products.items()}, **vectors)
+        self._step = partial(step, f, w)
 
     def project(self, x: Array) -> Array:
         """Return W x + b for inputs x (..., features), or x itself for a cell without W."""
-        return x if self._W is None else x @ self._W + self._b
+        return x if self._W is None else self._W(x) + self._b
 
     def step(self, projected: Array, state: Array) -> tuple[Array, _State]:
         """Return the output ([batch,] hidden) of one step, and the next state."""
@@ -308,14 +337,9 @@ class _Weights:
         return np.array(array, dtype=np.float64 if array.dtype == np.float64 else np.float32, order="C")
 
 
-def _product(matrix: Array) -> Callable[[Array], Array]:
-    transposed = matrix.T
-    return lambda x: x.dot(transposed)
-
-
-def _norm(take: _Weights, prefix: str, width: int) -> Callable[[Array], Array]:
+def _norm(f: type[NumpyFunctions], take: _Weights, prefix: str, width: int) -> Callable[[Array], Array]:
     gain, bias = take(prefix + "weight", width), take(prefix + "bias", width)
-    return lambda x: NumpyFunctions.norm(x, gain, bias)
+    return lambda x: f.norm(x, gain, bias)
 
 
 def _identity(x: Any) -> Any:
