@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.config import Config
 from charlm.config.fields import SampleCount
-from charlm.config.generation import GenerationConfig
+from charlm.config.generation import Engine, GenerationConfig
 from charlm.config.plain import checked, from_plain
 from charlm.errors import CharlmError, first_line, nearest
+from charlm.generation.exact import ExactStepper
 from charlm.generation.generated_text import GeneratedText
 from charlm.generation.processors import generation_settings
 from charlm.generation.prompts import adapt_prompt
@@ -104,7 +105,12 @@ class Run:
         return model.eval().to(torch_device(device))
 
     def load_stepper(
-        self, checkpoint: Checkpoint = "best", device: str = "cpu", tokens: int = 1, rows: int = 1
+        self,
+        checkpoint: Checkpoint = "best",
+        device: str = "cpu",
+        tokens: int = 1,
+        rows: int = 1,
+        engine: Engine = "float",
     ) -> Stepper:
         """Load the network as a `Stepper`, which computes one token at a time.
 
@@ -118,19 +124,27 @@ class Run:
             device: "cpu", "auto" (a GPU if there is one) or another torch device.
             tokens: Number of tokens that will be generated in all texts together.
             rows: Number of texts that will be generated side by side.
+            engine: "exact": an `ExactStepper`, on a CPU; "float": one of the others.
         """
+        if engine == "exact" and device not in ("cpu", "auto"):
+            raise CharlmError("`engine` exact computes on a CPU; leave `device` out")
+        if engine == "exact":
+            return self._numpy_stepper(ExactStepper, checkpoint)
         if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
             from charlm.network.precision import fastest_dtype
 
             return TorchStepper(self.load_model(checkpoint), fastest_dtype())
         if device == "cpu":
-            weights, directory = self.directory.read_weights(checkpoint), self.directory
-            config, vocab_size = directory.model_config, directory.vocab_size
-            try:
-                return NumpyStepper(weights, config, vocab_size)
-            except (KeyError, ValueError) as error:
-                raise CharlmError(f"the weights of {self.path} do not fit its model.json: {error}") from None
+            return self._numpy_stepper(NumpyStepper, checkpoint)
         return TorchStepper(self.load_model(checkpoint, device))
+
+    def _numpy_stepper(self, kind: type[NumpyStepper], checkpoint: Checkpoint) -> NumpyStepper:
+        weights, directory = self.directory.read_weights(checkpoint), self.directory
+        config, vocab_size = directory.model_config, directory.vocab_size
+        try:
+            return kind(weights, config, vocab_size)
+        except (KeyError, ValueError) as error:
+            raise CharlmError(f"the weights of {self.path} do not fit its model.json: {error}") from None
 
     def generation(
         self,
@@ -150,7 +164,8 @@ class Run:
         """
         config, values = self._generation_settings(settings)
         prompts = [adapt_prompt(self.tokenizer, prompt, config.prompt_unknown)[0] for prompt in prompts]
-        stepper = self.load_stepper(checkpoint, device, config.length * len(prompts), len(prompts))
+        rows = len(prompts)
+        stepper = self.load_stepper(checkpoint, device, config.length * rows, rows, config.engine)
         return Generation(stepper, self.tokenizer, prompts, config, record=record, **values)
 
     def stream_text(self, prompt: str = "", *, samples: int = 1, **settings: Any) -> Iterator[list[str]]:
@@ -203,7 +218,7 @@ class Run:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         prompts = [adapt_prompt(self.tokenizer, prompt, config.prompt_unknown)[0] for prompt in prompts]
         rows = config.samples * len(prompts)
-        stepper = self.load_stepper(checkpoint, device, config.length * rows, rows)
+        stepper = self.load_stepper(checkpoint, device, config.length * rows, rows, config.engine)
         known = self._training_items() if config.dedupe else ()
         progress = progress or no_progress
         return generate_texts(

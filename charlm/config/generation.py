@@ -7,6 +7,9 @@ from typing import ClassVar, Literal
 
 from charlm.config.fields import NonNegativeInteger, SampleCount, Seed, setting
 
+Engine = Literal["float", "exact"]
+"""How logits are computed: as fast as possible, or such that they are the same bits on every machine."""
+
 Unknown = Literal["error", "drop", "nearest"]
 """What happens to the pieces of a prompt that are not in the vocabulary."""
 
@@ -32,6 +35,9 @@ class GenerationConfig:
     lines: NonNegativeInteger = setting(0, "the text ends with its N-th line (0: no limit)")
     sentences: NonNegativeInteger = setting(0, "the text ends with its N-th sentence (0: no limit)")
     alternatives: NonNegativeInteger = setting(0, "list the N most probable tokens at each place of the text (0: none)")
+    engine: Engine = setting(
+        "float", "exact: the same seed gives the same text on every machine (weights of 8 bits, on a CPU)"
+    )
     dedupe: bool = setting(
         False, "only texts that are no line or document of the training text and differ from each other"
     )

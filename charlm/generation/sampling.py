@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Sampler:
         seed: Seed of the first row; the same seed draws the same tokens from the same logits.
         batch: Number of rows.
         tokenizer: The vocabulary, for processors that read it.
+        exp: The exponential function that makes weights of logits.
         values: Values of logits processors and their parameters by name (`temperature=0.8,
             top_k=40`).
 
@@ -37,7 +38,15 @@ class Sampler:
             reads, or a value that excludes every token of the vocabulary.
     """
 
-    def __init__(self, seed: int, batch: int = 1, tokenizer: Tokenizer | None = None, **values: Any) -> None:
+    def __init__(
+        self,
+        seed: int,
+        batch: int = 1,
+        tokenizer: Tokenizer | None = None,
+        *,
+        exp: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.exp,
+        **values: Any,
+    ) -> None:
         seed = checked("seed", Seed, seed)
         self.batch = checked("batch", PositiveInteger, batch)
         own = {name: parameters[name].parse(values.pop(name)) for name in parameters.keys() & values.keys()}
@@ -46,6 +55,7 @@ class Sampler:
         used = [(processors[name], value) for name, value in parsed.items() if value != processors[name].default]
         self._processors = sorted(used, key=lambda entry: entry[0].order)
         self._generators = [np.random.default_rng(seed + row) for row in range(batch)]
+        self._exp = exp
         self._needs = {name for processor, _ in self._processors for name in processor.needs}
         self._available: dict[str, Any] = {one.name: one.default for one in parameters.values()} | own
         self._available |= {"tokenizer": tokenizer, "step": 0}
@@ -97,8 +107,7 @@ class Sampler:
                     named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
                     raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
             highest = values.max(-1, keepdims=True)
-        np.subtract(values, highest, values)
-        return np.exp(values, values)
+        return self._exp(np.subtract(values, highest, values))
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
         """Draw a token id for each row of the logits, by inversion sampling.

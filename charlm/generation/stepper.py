@@ -91,11 +91,11 @@ class NumpyFunctions:
     are computed from these.
     """
 
-    tanh = staticmethod(np.tanh)
-    exp = staticmethod(np.exp)
-    exp2 = staticmethod(np.exp2)
-    log = staticmethod(np.log)
-    sqrt = staticmethod(np.sqrt)
+    tanh: Callable[..., Any] = staticmethod(np.tanh)
+    exp: Callable[..., Any] = staticmethod(np.exp)
+    exp2: Callable[..., Any] = staticmethod(np.exp2)
+    log: Callable[..., Any] = staticmethod(np.log)
+    sqrt: Callable[..., Any] = staticmethod(np.sqrt)
     concatenate = staticmethod(np.concatenate)
     stack = staticmethod(np.stack)
     matmul: Callable[[Array, Array], Array] = staticmethod(np.matmul)
@@ -210,7 +210,7 @@ class NumpyStepper:
         names = [*(f"norms.{i}." for i in range(1, config.layers)), "norm."]
         *norms, self._norm = [_norm(f, take, name, hidden) if config.layer_norm else _identity for name in names]
         self._norms = [_identity, *norms]
-        self._projection = _identity
+        self._projection: Callable[[Array], Array] = _identity
         if has_projection(config):
             self._projection = f.product(take("projection.weight", config.embedding, hidden))
         self._output = f.product(embedding if config.tie else take("output.weight", vocab_size, hidden))

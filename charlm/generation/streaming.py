@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config.generation import GenerationConfig
+from charlm.generation.exact import ExactFunctions
 from charlm.generation.generated_text import GeneratedText, Row
 from charlm.generation.processors import log_probabilities
 from charlm.generation.prompts import prompt_ids
@@ -71,7 +72,8 @@ class Generation:
             prompt: tokenizer.prompt(prompt) for prompt in prompts
         }  # a final blank may be left to the next token
         self._ids = {prompt: prompt_ids(tokenizer, read) for prompt, read in encoded.items()}
-        self._sampler = Sampler(config.seed, len(prompts), tokenizer, **values)
+        exp = ExactFunctions.exp if config.engine == "exact" else np.exp
+        self._sampler = Sampler(config.seed, len(prompts), tokenizer, exp=exp, **values)
         self.texts = [GeneratedText(prompt, config.seed + number) for number, prompt in enumerate(prompts)]
         self._rows = [
             Row(tokenizer, text, config, " " if text.prompt.endswith(" ") > encoded[text.prompt].endswith(" ") else "")
