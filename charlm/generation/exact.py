@@ -54,15 +54,17 @@ def _geometric(base: float, halvings: int, count: int) -> Array:
 
     Args:
         base: The base, above 0.
-        halvings: How often the square root of the base is taken for the first power.
+        halvings: How many times the square root of the base is taken for the smallest step.
         count: Number of powers.
     """
+    roots, powers = [base], np.ones(1)
     for _ in range(halvings):
-        base = math.sqrt(base)
-    powers = np.ones(1)
-    while len(powers) < count:  # base is base^len(powers)
-        powers = np.concatenate([powers, powers * base])
-        base *= base
+        roots.append(math.sqrt(roots[-1]))
+    while len(powers) < count:
+        factor = roots.pop()
+        powers = np.concatenate([powers, powers * factor])
+        if not roots:
+            roots.append(factor * factor)
     return powers[:count]
 
 

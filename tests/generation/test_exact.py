@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import operator
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_stepper import make_ids, make_model, make_stepper
+from test_stepper import VOCABULARY, make_ids, make_model, make_stepper
 
-from charlm.generation.exact import LOGIT_STEP, ExactStepper
+from charlm.config import ModelConfig
+from charlm.errors import CharlmError
+from charlm.generation.exact import LOGIT_STEP, TOTAL_BITS, ExactFunctions, ExactStepper, frequencies
 from charlm.network.cells import cells
+from charlm.network.model import LanguageModel
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -69,3 +80,202 @@ def test_logits_are_near_those_of_float32(cell: str, options: dict[str, Any]) ->
         expected, state = stepper.step(column, state)
         np.testing.assert_allclose(logits[time], expected, rtol=0, atol=0.05 * np.abs(expected).max())
     assert np.array_equal(logits / LOGIT_STEP, np.rint(logits / LOGIT_STEP))
+
+
+def make_weights(cell: str, hidden: int, vocab_size: int) -> tuple[dict[str, np.ndarray], ModelConfig]:
+    """Weights that every machine draws alike: integers divided by a power of 2."""
+    config = ModelConfig(cell, 2, hidden, hidden, 0.0, tie=False, layer_norm=True, context=4)
+    generator = np.random.default_rng(4)
+    shapes = {name: value.shape for name, value in LanguageModel(config, vocab_size).state_dict().items()}
+    return {name: generator.integers(-99, 100, shape) / 512 for name, shape in sorted(shapes.items())}, config
+
+
+def digest(cell: str, hidden: int, batch: int) -> str:
+    """A hash of all logits and of the last state of a text."""
+    weights, config = make_weights(cell, hidden, VOCABULARY)
+    logits, state = read(ExactStepper(weights, config, VOCABULARY), make_ids(batch))
+    counts = np.array([frequencies(step) for step in logits])
+    return hashlib.sha256(logits.tobytes() + (state + 0.0).tobytes() + counts.tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("lstm", "07a6d00312be23cb"),
+        ("gru", "2f3f5c8288e4ea1f"),
+        ("rglru", "342c4d4424e366ec"),
+        ("transformer", "2f8cf4856b93c9e3"),
+    ],
+)
+def test_the_bits_are_those_of_every_other_machine(cell: str, expected: str) -> None:
+    # These hashes may change only with a new version of the format of compressed texts.
+    assert digest(cell, 48, 3) == expected
+
+
+def enabled_features() -> str:
+    """The instructions of this processor that numpy can be told not to use."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # type: ignore[import-not-found]
+
+    return " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name])
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OPENBLAS_NUM_THREADS": "1"},
+        {"OPENBLAS_NUM_THREADS": "2"},
+        {"OPENBLAS_CORETYPE": "Prescott"},
+        {"NPY_DISABLE_CPU_FEATURES": enabled_features()},
+    ],
+    ids=["one thread", "two threads", "products of an old processor", "functions of an old processor"],
+)
+def test_another_library_gives_the_same_bits(environment: dict[str, str]) -> None:
+    code = "import test_exact; print(*(test_exact.digest(cell, 200, 64) for cell in ('lstm', 'transformer')))"
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+    )
+    assert done.stdout.split() == [digest("lstm", 200, 64), digest("transformer", 200, 64)]
+
+
+class PlainLSTM:
+    """One LSTM layer in Python's integers and floats, without numpy."""
+
+    def __init__(self, weights: dict[str, np.ndarray]) -> None:
+        self.weights = {name: array.tolist() for name, array in weights.items()}
+        small = self.powers(1 / math.e, 10, 16 * 1024 + 1)
+        self.positive = [1 / (1 + x) for x in small]
+        self.negative = [x * y for x, y in zip(small, self.positive, strict=True)]
+
+    @staticmethod
+    def powers(base: float, halvings: int, count: int) -> list[float]:
+        roots = [base]
+        for _ in range(halvings):
+            roots.insert(0, math.sqrt(roots[0]))
+        powers = [1.0]
+        while len(powers) < count:
+            powers += [power * roots[0] for power in powers]
+            roots = roots[1:] or [roots[0] * roots[0]]
+        return powers
+
+    def sigmoid(self, x: float) -> float:
+        place = math.floor(max(-16.0, min(16.0, x)) * 1024 + 0.5)
+        return self.positive[place] if place >= 0 else self.negative[-place]
+
+    def tanh(self, x: float) -> float:
+        return 2 * self.sigmoid(2 * x) - 1
+
+    @staticmethod
+    def integers(x: list[float]) -> tuple[list[int], float]:
+        step = max(abs(value) for value in x) / 127 or 1.0
+        return [round(value / step) for value in x], step
+
+    def product(self, name: str, x: list[float]) -> list[float]:
+        inputs, step = self.integers(x)
+        rows = [self.integers(row) for row in self.weights[name]]
+        return [float(sum(map(operator.mul, row, inputs))) * step * row_step for row, row_step in rows]
+
+    def step(self, id: int, h: list[float], c: list[float]) -> tuple[list[float], list[float], list[float]]:
+        projected = self.product("layers.0.W", self.weights["embedding.weight"][id])
+        recurrent = self.product("layers.0.U", h)
+        gates = [x + b + u for x, b, u in zip(projected, self.weights["layers.0.b"], recurrent, strict=True)]
+        n = len(h)
+        i, j, g, o = (gates[part * n : part * n + n] for part in range(4))
+        c = [self.sigmoid(j[k]) * c[k] + self.sigmoid(i[k]) * self.tanh(g[k]) for k in range(n)]
+        h = [self.sigmoid(o[k]) * self.tanh(c[k]) for k in range(n)]
+        logits = [x + b for x, b in zip(self.product("output.weight", h), self.weights["output.bias"], strict=True)]
+        return [round(x * 2**16) / 2**16 for x in logits], h, c
+
+
+@pytest.mark.parametrize("scale", [0.2, 3.0])
+def test_an_lstm_is_the_same_bits_in_plain_python(scale: float) -> None:
+    config, generator = ModelConfig("lstm", 1, 7, 5, 0.0, tie=False), np.random.default_rng(5)
+    shapes = {name: value.shape for name, value in LanguageModel(config, VOCABULARY).state_dict().items()}
+    weights = {name: scale * generator.normal(size=shape) for name, shape in shapes.items()}
+    stepper, plain = ExactStepper(weights, config, VOCABULARY), PlainLSTM(weights)
+    state, h, c = stepper.initial_state(1), [0.0] * 7, [0.0] * 7
+    for id in make_ids(1, 30)[0].tolist():
+        logits, state = stepper.step(np.array([id]), state)
+        expected, h, c = plain.step(id, h, c)
+        assert logits[0].tolist() == expected
+        assert state[0, :, 0].tolist() == [h, c]
+
+
+@pytest.mark.parametrize("width", [5, 1040, 1041, 2500])
+def test_products_are_exact_in_any_order(width: int) -> None:
+    generator = np.random.default_rng(6)
+    matrix, x = generator.choice([-1.0, 1.0], (3, width)), np.ones((2, width))
+    matrix[0], x[1] = 1.0, generator.normal(size=width)  # a sum of the largest products; a usual one
+    product, order = ExactFunctions.product(matrix), generator.permutation(width)
+    shuffled = ExactFunctions.product(matrix[:, order])
+    assert np.array_equal(product(x), shuffled(x[:, order]))
+    step = float(np.abs(x[1]).max()) / 127
+    inputs = [round(value / step) for value in x[1].tolist()]
+    rows = [sum(int(sign) * 127 * value for sign, value in zip(row, inputs, strict=True)) for row in matrix]
+    assert product(x)[1].tolist() == [float(total) * step * (1 / 127) for total in rows]
+    assert product(x)[0, 0] == float(width * 127 * 127) * (1 / 127) * (1 / 127)
+
+
+def test_sums_are_exact_in_any_order() -> None:
+    generator = np.random.default_rng(7)
+    x = generator.normal(size=(4, 1000)) * np.exp(generator.normal(size=(4, 1000)))
+    order = generator.permutation(1000)
+    assert np.array_equal(ExactFunctions.mean(x), ExactFunctions.mean(x[:, order]))
+    np.testing.assert_allclose(ExactFunctions.mean(x)[:, 0], [math.fsum(row) / 1000 for row in x], atol=1e-8)
+    product = ExactFunctions.matmul(x, x.T)
+    assert np.array_equal(product, ExactFunctions.matmul(x[:, order], x.T[order]))
+    np.testing.assert_allclose(product, x @ x.T, rtol=0, atol=0.01)
+    assert not ExactFunctions.mean(np.zeros((2, 3))).any()
+
+
+def test_functions_are_near_the_true_ones() -> None:
+    x = np.concatenate([np.linspace(-30, 30, 4001), [-1e300, 1e300, 0.0]])
+    error = 2.0**-11  # half a step of the table
+    np.testing.assert_allclose(ExactFunctions.sigmoid(x), (1 + np.tanh(x / 2)) / 2, rtol=0, atol=error / 4)
+    np.testing.assert_allclose(ExactFunctions.tanh(x), np.tanh(x), rtol=0, atol=error / 2)
+    x = np.linspace(-700, 700, 4001)
+    np.testing.assert_allclose(ExactFunctions.exp(x), np.exp(x), rtol=5.4e-6)
+    assert ExactFunctions.exp(np.array([-np.inf, -1e300, 0.0])).tolist() == [0, 0, 1]
+    x = np.exp(x)
+    np.testing.assert_allclose(ExactFunctions.log(x), np.log(x), rtol=1e-15, atol=1e-15)
+
+
+def test_tables_are_right_to_the_last_digits() -> None:
+    places = range(-16 * 1024, 16 * 1024 + 1, 331)
+    actual = ExactFunctions.sigmoid(np.array(places) / 1024)
+    for place, value in zip(places, actual.tolist(), strict=True):
+        true = 1 / (1 + (-Decimal(place) / 1024).exp())
+        assert abs(Decimal(value) / true - 1) < Decimal("1e-14")
+    for place in range(0, 2**16, 661):
+        true = Decimal(2) ** (Decimal(place) / 2**16)
+        assert abs(Decimal(float(ExactFunctions.exp2(np.array(place / 2**16)))) / true - 1) < Decimal("1e-14")
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 65, 33_000])
+def test_frequencies_are_positive_and_have_a_fixed_sum(vocab_size: int) -> None:
+    logits = np.random.default_rng(8).normal(scale=8, size=(5, vocab_size))
+    logits[1] = 0  # all alike
+    logits[2, 1:] = -1e4  # all but impossible
+    logits[3, 1:] = -np.inf
+    counts = frequencies(logits)
+    assert counts.dtype == np.int64
+    assert counts.min() >= 1
+    assert (counts.sum(-1) == 2**TOTAL_BITS).all()
+    assert np.array_equal(counts[[4]], frequencies(logits[[4]]))
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    others = np.arange(vocab_size) != logits.argmax(-1)[:, None]  # the most probable token gets the remainder
+    np.testing.assert_allclose(
+        (counts / 2**TOTAL_BITS)[others], p[others], rtol=1e-5 + vocab_size * 2.0**-23, atol=2.0**-23
+    )
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    weights, config = make_weights("lstm", 8, VOCABULARY)
+    weights["output.bias"][3] = np.nan
+    with pytest.raises(CharlmError, match="weights are not finite"):
+        ExactStepper(weights, config, VOCABULARY)
