@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from charlm.config.fields import SampleCount
 from charlm.config.generation import Engine, GenerationConfig
 from charlm.config.plain import checked, from_plain
 from charlm.errors import CharlmError, first_line, nearest
-from charlm.generation.exact import ExactStepper
+from charlm.generation.exact import ExactStepper, exact_functions
 from charlm.generation.generated_text import GeneratedText
 from charlm.generation.processors import generation_settings
 from charlm.generation.prompts import adapt_prompt
@@ -122,14 +123,15 @@ class Run:
             checkpoint: "best": the weights with the lowest validation loss; "last": the newest
                 weights.
             device: "cpu", "auto" (a GPU if there is one) or another torch device.
-            tokens: Number of tokens that will be generated in all texts together.
-            rows: Number of texts that will be generated side by side.
+            tokens: Number of tokens that will be generated, or read, in all texts together.
+            rows: Number of texts that will be generated, or read, side by side.
             engine: "exact": an `ExactStepper`, on a CPU; "float": one of the others.
         """
         if engine == "exact" and device not in ("cpu", "auto"):
             raise CharlmError("`engine` exact computes on a CPU; leave `device` out")
         if engine == "exact":
-            return self._numpy_stepper(ExactStepper, checkpoint)
+            functions = exact_functions(tokens, rows)
+            return self._numpy_stepper(partial(ExactStepper, functions=functions), checkpoint)
         if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
             from charlm.network.precision import fastest_dtype
 
@@ -138,7 +140,7 @@ class Run:
             return self._numpy_stepper(NumpyStepper, checkpoint)
         return TorchStepper(self.load_model(checkpoint, device))
 
-    def _numpy_stepper(self, kind: type[NumpyStepper], checkpoint: Checkpoint) -> NumpyStepper:
+    def _numpy_stepper(self, kind: Callable[..., NumpyStepper], checkpoint: Checkpoint) -> NumpyStepper:
         weights, directory = self.directory.read_weights(checkpoint), self.directory
         config, vocab_size = directory.model_config, directory.vocab_size
         try:

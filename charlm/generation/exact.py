@@ -38,8 +38,14 @@ LOGIT_STEP = 2.0**-16
 TOTAL_BITS = 24
 """The frequencies of all tokens together are 2^24."""
 
-TABLE_STEP, TABLE_END = 2.0**-10, 16.0
-"""The sigmoid is tabulated in these steps from -16 to 16; beyond, it is 0 or 1 to seven digits."""
+COMPILED_TOKENS, COMPILED_ROWS = 10_000, 32
+"""Tokens in all rows together from which, and rows up to which, numba is used if it is installed.
+
+With more rows, the products of numpy are as fast. (Measured with scripts/benchmark_exact.py.)
+"""
+
+ENTRIES, END = 1024.0, 16
+"""The sigmoid is tabulated from -16 to 16, with 1024 entries for each 1; beyond, it is 0 or 1 to seven digits."""
 
 POWER_BITS = 16
 """2^x is tabulated for 2^16 values of x between 0 and 1: exp is right to a part in 190,000."""
@@ -72,12 +78,13 @@ _POWERS_OF_2 = _geometric(2.0, POWER_BITS, 2**POWER_BITS)
 
 
 def _sigmoid_table() -> Array:
-    small = _geometric(1 / math.e, 10, int(TABLE_END / TABLE_STEP) + 1)  # exp(-x) for x from 0 to 16
+    small = _geometric(1 / math.e, 10, int(END * ENTRIES) + 1)  # exp(-x) for x from 0 to 16
     rising = 1 / (1 + small)
     return np.concatenate([(small * rising)[:0:-1], rising])
 
 
-_SIGMOID = _sigmoid_table()
+SIGMOID = _sigmoid_table()
+TANH = 2 * SIGMOID - 1
 
 
 class ExactFunctions(NumpyFunctions):
@@ -90,18 +97,18 @@ class ExactFunctions(NumpyFunctions):
         Each row of the matrix, and each vector, is rounded to integers between -127 and 127, in
         steps of its own: the largest magnitude divided by 127.
         """
-        weights, steps = _integers(matrix.astype(np.float64))
+        weights, steps = integers(matrix)
         columns = weights.T.astype(np.float32)
         blocks = [columns[start : start + BLOCK] for start in range(0, len(columns), BLOCK)]
         steps = steps[:, 0]
 
         def product(x: Array) -> Array:
-            integers, step = _integers(x)
-            integers = integers.astype(np.float32)
+            inputs, step = integers(x)
+            inputs = inputs.astype(np.float32)
             if len(blocks) == 1:
-                sums = integers.dot(columns)
+                sums = inputs.dot(columns)
             else:
-                parts = np.split(integers, range(BLOCK, len(columns), BLOCK), axis=-1)
+                parts = np.split(inputs, range(BLOCK, len(columns), BLOCK), axis=-1)
                 sums = sum(part.dot(block).astype(np.float64) for part, block in zip(parts, blocks, strict=True))
             return sums * step * steps
 
@@ -144,18 +151,31 @@ class ExactFunctions(NumpyFunctions):
     @staticmethod
     def sigmoid(x: Array) -> Array:
         """Return the sigmoid of x rounded to a multiple of 2^-10."""
-        places = x * (1 / TABLE_STEP)
-        np.maximum(places, -TABLE_END / TABLE_STEP, out=places)
-        np.minimum(places, TABLE_END / TABLE_STEP, out=places)
-        places += TABLE_END / TABLE_STEP + 0.5  # above 0, so that the conversion rounds down
-        return _SIGMOID.take(places.astype(np.intp))
+        return _looked_up(SIGMOID, x, ENTRIES)
 
-    @classmethod
-    def tanh(cls, x: Array) -> Array:
-        return 2 * cls.sigmoid(2 * x) - 1
+    @staticmethod
+    def tanh(x: Array) -> Array:
+        """Return tanh of x rounded to a multiple of 2^-11, which is 2 sigmoid(2 x) - 1."""
+        return _looked_up(TANH, x, 2 * ENTRIES)
 
 
-def _integers(x: Array) -> tuple[Array, Array]:
+def _looked_up(table: Array, x: Array, entries: float) -> Array:
+    """Return entries of a table whose middle is the entry for x = 0.
+
+    Args:
+        table: The table; its ends stand for all x beyond.
+        x: Numbers, whose nearest entries are returned.
+        entries: Entries between x = 0 and x = 1.
+    """
+    places = x * entries
+    middle = len(table) // 2
+    np.maximum(places, -middle, out=places)
+    np.minimum(places, middle, out=places)
+    places += middle + 0.5  # above 0, so that the conversion rounds down
+    return table.take(places.astype(np.intp))
+
+
+def integers(x: Array) -> tuple[Array, Array]:
     """Return x in steps of its own along the last axis, as integers from -127 to 127, and the steps (..., 1)."""
     step = np.maximum.reduce(np.abs(x), -1, keepdims=True) / LARGEST
     step += step == 0
@@ -192,6 +212,25 @@ def frequencies(logits: Array) -> NDArray[np.int64]:
     return result
 
 
+def exact_functions(tokens: int, rows: int) -> type[ExactFunctions]:
+    """Return the functions with which the exact stepper is fastest; the results are the same.
+
+    They are compiled by numba, if it is installed and saves more time than its import takes.
+
+    Args:
+        tokens: Number of tokens that will be generated or read in all texts together.
+        rows: Number of texts that will be generated or read side by side.
+    """
+    if tokens >= COMPILED_TOKENS and rows <= COMPILED_ROWS:
+        try:
+            from charlm.generation.compiled import CompiledFunctions
+
+            return CompiledFunctions
+        except (ImportError, RuntimeError):  # numba is missing, or finds no folder for its cache
+            pass
+    return ExactFunctions
+
+
 class ExactStepper(NumpyStepper):
     """A trained network whose logits are the same bits on every machine.
 
@@ -202,15 +241,21 @@ class ExactStepper(NumpyStepper):
 
     Args:
         weights, config, vocab_size: As for `NumpyStepper`.
+        functions: `ExactFunctions`, or a class with the same results.
 
     Raises:
         CharlmError: a weight is not finite.
         ValueError: a weight is missing or has another shape than the network's.
     """
 
-    functions = ExactFunctions
-
-    def __init__(self, weights: Mapping[str, Array], config: ModelConfig, vocab_size: int) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, Array],
+        config: ModelConfig,
+        vocab_size: int,
+        functions: type[ExactFunctions] = ExactFunctions,
+    ) -> None:
+        self.functions = functions
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise CharlmError("the model's weights are not finite: its training diverged; use another checkpoint")
         super().__init__({name: array.astype(np.float64) for name, array in weights.items()}, config, vocab_size)

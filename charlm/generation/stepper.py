@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +190,7 @@ class NumpyStepper:
         ValueError: a weight is missing or has another shape than the network's.
     """
 
-    functions: ClassVar[type[NumpyFunctions]] = NumpyFunctions
+    functions: type[NumpyFunctions] = NumpyFunctions
 
     def __init__(self, weights: Mapping[str, Array], config: ModelConfig, vocab_size: int) -> None:
         self.config, f = config, self.functions

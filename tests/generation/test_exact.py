@@ -18,7 +18,7 @@ from test_stepper import VOCABULARY, make_ids, make_model, make_stepper
 
 from charlm.config import ModelConfig
 from charlm.errors import CharlmError
-from charlm.generation.exact import LOGIT_STEP, TOTAL_BITS, ExactFunctions, ExactStepper, frequencies
+from charlm.generation.exact import LOGIT_STEP, TOTAL_BITS, ExactFunctions, ExactStepper, exact_functions, frequencies
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
 
@@ -119,6 +119,21 @@ def enabled_features() -> str:
     return " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name])
 
 
+STEPS = """
+import sys
+import numpy as np
+from charlm.config import ModelConfig
+from charlm.generation.exact import ExactStepper, frequencies
+weights, ids = dict(np.load(sys.argv[1] + "/weights.npz")), np.load(sys.argv[1] + "/ids.npy")
+config = ModelConfig(sys.argv[2], 2, 200, 200, 0.0, tie=False, layer_norm=True, context=4)
+stepper = ExactStepper(weights, config, len(weights["output.bias"]))
+state = stepper.initial_state(len(ids))
+for column in ids.T:
+    logits, state = stepper.step(column, state)
+np.savez(sys.argv[1] + "/result.npz", logits=logits, state=state, frequencies=frequencies(logits))
+"""
+
+
 @pytest.mark.parametrize(
     "environment",
     [
@@ -129,17 +144,18 @@ def enabled_features() -> str:
     ],
     ids=["one thread", "two threads", "products of an old processor", "functions of an old processor"],
 )
-def test_another_library_gives_the_same_bits(environment: dict[str, str]) -> None:
-    code = "import test_exact; print(*(test_exact.digest(cell, 200, 64) for cell in ('lstm', 'transformer')))"
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-    )
-    assert done.stdout.split() == [digest("lstm", 200, 64), digest("transformer", 200, 64)]
+@pytest.mark.parametrize("cell", ["lstm", "transformer"])
+def test_another_library_gives_the_same_bits(cell: str, environment: dict[str, str], tmp_path: Path) -> None:
+    weights, config = make_weights(cell, 200, VOCABULARY)
+    ids = make_ids(64)
+    np.savez(tmp_path / "weights.npz", **weights)  # type: ignore[arg-type]
+    np.save(tmp_path / "ids.npy", ids)
+    subprocess.run([sys.executable, "-c", STEPS, tmp_path, cell], check=True, env={**os.environ, **environment})
+    logits, state = read(ExactStepper(weights, config, VOCABULARY), ids)
+    other = np.load(tmp_path / "result.npz")
+    assert np.array_equal(other["logits"], logits[-1])
+    assert np.array_equal(other["state"], state)
+    assert np.array_equal(other["frequencies"], frequencies(logits[-1]))
 
 
 class PlainLSTM:
@@ -272,6 +288,40 @@ def test_frequencies_are_positive_and_have_a_fixed_sum(vocab_size: int) -> None:
     np.testing.assert_allclose(
         (counts / 2**TOTAL_BITS)[others], p[others], rtol=1e-5 + vocab_size * 2.0**-23, atol=2.0**-23
     )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 40])
+@pytest.mark.parametrize("cell", cells)
+def test_compiled_functions_give_the_same_bits(cell: str, batch: int) -> None:
+    compiled = pytest.importorskip("charlm.generation.compiled", reason="numba is not installed")
+    weights, config = make_weights(cell, 40, VOCABULARY)
+    logits, state = read(ExactStepper(weights, config, VOCABULARY), make_ids(batch))
+    actual, end = read(ExactStepper(weights, config, VOCABULARY, compiled.CompiledFunctions), make_ids(batch))
+    assert np.array_equal(actual, logits)
+    assert np.array_equal(end, state)
+
+
+def test_compiled_products_hold_at_the_ends() -> None:
+    functions = pytest.importorskip("charlm.generation.compiled", reason="numba is not installed").CompiledFunctions
+    x = np.array([[0.0] * 5000, [-3.0] * 5000, [1e-300] * 5000])
+    matrix = np.random.default_rng(9).choice([-1.0, 1.0], (2, 5000))
+    matrix[0] = 1.0
+    product, expected = functions.product(matrix), ExactFunctions.product(matrix)
+    assert np.array_equal(product(x), expected(x))
+    assert np.array_equal(product(x[1]), expected(x[1]))
+    values = np.array([-1e300, -16.0, -0.0, 1e-4, 15.9999, 1e300])
+    assert np.array_equal(functions.sigmoid(values), ExactFunctions.sigmoid(values))
+    assert np.array_equal(functions.tanh(values), ExactFunctions.tanh(values))
+
+
+def test_compiled_functions_are_used_for_much_text_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exact_functions(500, 1) is ExactFunctions
+    assert exact_functions(10**6, 64) is ExactFunctions
+    monkeypatch.setitem(sys.modules, "charlm.generation.compiled", None)  # as if numba were missing
+    assert exact_functions(10**6, 1) is ExactFunctions
+    monkeypatch.undo()
+    compiled = pytest.importorskip("charlm.generation.compiled", reason="numba is not installed")
+    assert exact_functions(10**6, 1) is compiled.CompiledFunctions
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:
