@@ -1,11 +1,11 @@
 """The exact stepper against float32: speed of steps, and loss of trained runs.
 
     python scripts/benchmark_exact.py
-    python scripts/benchmark_exact.py --loss runs/plays runs/words
+    python scripts/benchmark_exact.py runs/plays runs/words
 
 Steps: short blocks of the steppers take turns, because a machine's speed drifts; printed are medians over the rounds
 and medians of the ratios within one round. The weights are random: speed does not depend on them. Set
-OPENBLAS_NUM_THREADS=1 to measure with one thread. The compiled functions need numba (`pip install 'charlm-rnn[fast]'`).
+OMP_NUM_THREADS=1 to measure with one thread. The compiled functions need numba (`pip install 'charlm-rnn[fast]'`).
 
 Loss: each run reads the first tokens of its own validation split in lanes, with both engines. The loss of the
 frequencies is that of an arithmetic coder without its own rounding.
@@ -23,6 +23,7 @@ import numpy as np
 
 from charlm.config import ModelConfig
 from charlm.generation.exact import TOTAL_BITS, ExactStepper, frequencies
+from charlm.generation.exact_torch import TorchFunctions, multiplies_exactly
 from charlm.generation.processors import log_probabilities
 from charlm.generation.stepper import NumpyStepper
 from charlm.network.model import LanguageModel
@@ -47,10 +48,12 @@ def compare_speed(config: ModelConfig, vocab_size: int, batch: int, rounds: int,
         "float32, numpy": NumpyStepper(weights, config, vocab_size),
         "exact, numpy": ExactStepper(weights, config, vocab_size),
     }
+    if multiplies_exactly():
+        steppers["exact, torch"] = ExactStepper(weights, config, vocab_size, TorchFunctions)
     try:
-        from charlm.generation.compiled import CompiledFunctions
+        from charlm.generation.exact_numba import NumbaFunctions
 
-        steppers["exact, numba"] = ExactStepper(weights, config, vocab_size, CompiledFunctions)
+        steppers["exact, numba"] = ExactStepper(weights, config, vocab_size, NumbaFunctions)
     except ImportError:
         print("numba is not installed")
     counts = {}
@@ -97,18 +100,18 @@ def compare_loss(path: str, tokens: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loss", nargs="+", metavar="RUN", default=[], help="compare losses of these runs, not speed")
+    parser.add_argument("runs", nargs="*", help="compare losses of these runs, not speed")
     parser.add_argument("--tokens", type=int, default=20_000, help="validation tokens that are read")
     parser.add_argument("--cell", default="lstm")
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 512])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 16, 64])
     parser.add_argument("--vocab_size", type=int, default=65)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--block", type=float, default=0.3, help="seconds of a block")
     options = parser.parse_args()
-    for run in options.loss:
+    for run in options.runs:
         compare_loss(run, options.tokens)
-    for hidden in options.hidden if not options.loss else []:
+    for hidden in options.hidden if not options.runs else []:
         config = ModelConfig(options.cell, 2, hidden, hidden, 0.0, tie=False)
         for batch in options.batch:
             compare_speed(config, options.vocab_size, batch, options.rounds, options.block)

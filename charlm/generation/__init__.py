@@ -1,7 +1,8 @@
 """Generation of text by a network, in four steps; only `TorchStepper` imports torch.
 
 1. `stepper` runs a network one token at a time and returns the logits of the next token:
-   `NumpyStepper` on a CPU, `TorchStepper` on a GPU or for many texts at once.
+   `NumpyStepper` on a CPU, `TorchStepper` on a GPU or for many texts at once. `exact.ExactStepper`
+   returns the same bits on every machine.
 2. `processors` has functions that change these logits (temperature, top-k, ...), in a registry.
 3. `sampling.Sampler` applies these functions in order and draws a token; `sampling.generate` draws
    tokens without end.

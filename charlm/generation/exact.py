@@ -38,11 +38,11 @@ LOGIT_STEP = 2.0**-16
 TOTAL_BITS = 24
 """The frequencies of all tokens together are 2^24."""
 
-COMPILED_TOKENS, COMPILED_ROWS = 10_000, 32
-"""Tokens in all rows together from which, and rows up to which, numba is used if it is installed.
+TORCH_TOKENS, TORCH_ROWS = 20_000, 16
+"""Tokens in all rows together, and rows, from which torch multiplies (measured with scripts/benchmark_exact.py)."""
 
-With more rows, the products of numpy are as fast. (Measured with scripts/benchmark_exact.py.)
-"""
+NUMBA_TOKENS = 10_000
+"""Tokens in all rows together from which numba is used if it is installed; importing it takes as long as some 5,000."""
 
 ENTRIES, END = 1024.0, 16
 """The sigmoid is tabulated from -16 to 16, with 1024 entries for each 1; beyond, it is 0 or 1 to seven digits."""
@@ -215,17 +215,23 @@ def frequencies(logits: Array) -> NDArray[np.int64]:
 def exact_functions(tokens: int, rows: int) -> type[ExactFunctions]:
     """Return the functions with which the exact stepper is fastest; the results are the same.
 
-    They are compiled by numba, if it is installed and saves more time than its import takes.
+    torch multiplies for many rows, and numba compiles products and tables if it is installed, where
+    this saves more time than the import takes.
 
     Args:
         tokens: Number of tokens that will be generated or read in all texts together.
         rows: Number of texts that will be generated or read side by side.
     """
-    if tokens >= COMPILED_TOKENS and rows <= COMPILED_ROWS:
-        try:
-            from charlm.generation.compiled import CompiledFunctions
+    if tokens >= TORCH_TOKENS and rows >= TORCH_ROWS:
+        from charlm.generation.exact_torch import TorchFunctions, multiplies_exactly
 
-            return CompiledFunctions
+        if multiplies_exactly():
+            return TorchFunctions
+    if tokens >= NUMBA_TOKENS:
+        try:
+            from charlm.generation.exact_numba import NumbaFunctions
+
+            return NumbaFunctions
         except (ImportError, RuntimeError):  # numba is missing, or finds no folder for its cache
             pass
     return ExactFunctions
@@ -241,7 +247,7 @@ class ExactStepper(NumpyStepper):
 
     Args:
         weights, config, vocab_size: As for `NumpyStepper`.
-        functions: `ExactFunctions`, or a class with the same results.
+        functions: What `exact_functions` returns; the results do not depend on it.
 
     Raises:
         CharlmError: a weight is not finite.

@@ -253,3 +253,15 @@ def test_the_help_has_headings(charlm: Charlm) -> None:
     for option, heading in (("prompts", 0), ("length", 1), ("seed", 1), ("json", 2), ("top_k", 3)):
         assert places[heading] < help.index(f"--{option} ")
         assert heading == 3 or help.index(f"--{option} ") < places[heading + 1]
+
+
+def test_the_exact_engine_gives_the_same_text_alone_and_beside_others(charlm: Charlm, tiny_run: Path) -> None:
+    command = ("generate", tiny_run, "--engine", "exact", "--length", 60)
+    texts = [
+        json.loads(line)["text"] for line in charlm(*command, "--samples", 3, "--seed", 1, "--json").out.splitlines()
+    ]
+    for number, text in enumerate(texts, 1):
+        assert charlm(*command, "--seed", number).out == f"{text}\n"
+    assert Run(tiny_run).generate(engine="exact", length=60, seed=2) == texts[1]
+    assert charlm(*command, "--device", "auto", "--seed", 1).out == f"{texts[0]}\n"
+    assert charlm(*command, "--device", "cuda").mistake == "--engine exact computes on a CPU; leave --device out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import operator
 import os
@@ -18,7 +19,9 @@ from test_stepper import VOCABULARY, make_ids, make_model, make_stepper
 
 from charlm.config import ModelConfig
 from charlm.errors import CharlmError
+from charlm.generation import exact_torch
 from charlm.generation.exact import LOGIT_STEP, TOTAL_BITS, ExactFunctions, ExactStepper, exact_functions, frequencies
+from charlm.generation.exact_torch import TorchFunctions, multiplies_exactly
 from charlm.network.cells import cells
 from charlm.network.model import LanguageModel
 
@@ -290,19 +293,30 @@ def test_frequencies_are_positive_and_have_a_fixed_sum(vocab_size: int) -> None:
     )
 
 
+def other_functions(module: str) -> type[ExactFunctions]:
+    """The functions by numba or torch; the test is skipped where they are missing."""
+    if module == "numba":
+        pytest.importorskip("numba")
+        return importlib.import_module("charlm.generation.exact_numba").NumbaFunctions
+    if not multiplies_exactly():
+        pytest.skip("torch's products are not exact on this processor")
+    return TorchFunctions
+
+
+@pytest.mark.parametrize("module", ["numba", "torch"])
 @pytest.mark.parametrize("batch", [1, 3, 40])
 @pytest.mark.parametrize("cell", cells)
-def test_compiled_functions_give_the_same_bits(cell: str, batch: int) -> None:
-    compiled = pytest.importorskip("charlm.generation.compiled", reason="numba is not installed")
+def test_other_functions_give_the_same_bits(cell: str, batch: int, module: str) -> None:
     weights, config = make_weights(cell, 40, VOCABULARY)
     logits, state = read(ExactStepper(weights, config, VOCABULARY), make_ids(batch))
-    actual, end = read(ExactStepper(weights, config, VOCABULARY, compiled.CompiledFunctions), make_ids(batch))
+    actual, end = read(ExactStepper(weights, config, VOCABULARY, other_functions(module)), make_ids(batch))
     assert np.array_equal(actual, logits)
     assert np.array_equal(end, state)
 
 
-def test_compiled_products_hold_at_the_ends() -> None:
-    functions = pytest.importorskip("charlm.generation.compiled", reason="numba is not installed").CompiledFunctions
+@pytest.mark.parametrize("module", ["numba", "torch"])
+def test_other_functions_hold_at_the_ends(module: str) -> None:
+    functions = other_functions(module)
     x = np.array([[0.0] * 5000, [-3.0] * 5000, [1e-300] * 5000])
     matrix = np.random.default_rng(9).choice([-1.0, 1.0], (2, 5000))
     matrix[0] = 1.0
@@ -314,14 +328,31 @@ def test_compiled_products_hold_at_the_ends() -> None:
     assert np.array_equal(functions.tanh(values), ExactFunctions.tanh(values))
 
 
-def test_compiled_functions_are_used_for_much_text_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert exact_functions(500, 1) is ExactFunctions
-    assert exact_functions(10**6, 64) is ExactFunctions
-    monkeypatch.setitem(sys.modules, "charlm.generation.compiled", None)  # as if numba were missing
+def test_torch_is_used_only_where_its_sums_are_right() -> None:
+    """Without instructions for 8 bits, which this variable hides, oneDNN adds in 16 bits."""
+    code = """
+import numpy as np, torch
+from charlm.generation.exact_torch import multiplies_exactly
+signs = np.random.default_rng(2).choice([-127, 127], (16, 300))
+signs[0] = 127
+numbers = torch.from_numpy(signs.astype(np.int8))
+right = np.array_equal(torch._int_mm(numbers, numbers.T).numpy(), signs @ signs.T)
+assert right or not multiplies_exactly()
+"""
+    for instructions in ("AVX2", "DEFAULT"):
+        subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "ONEDNN_MAX_CPU_ISA": instructions})
+
+
+def test_other_functions_are_used_for_much_text_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exact_functions(500, 1) is exact_functions(9_999, 64) is ExactFunctions
+    monkeypatch.setattr(exact_torch, "multiplies_exactly", lambda: True)
+    assert exact_functions(10**6, 64) is TorchFunctions
+    monkeypatch.setitem(sys.modules, "charlm.generation.exact_numba", None)  # as if numba were missing
     assert exact_functions(10**6, 1) is ExactFunctions
+    monkeypatch.setattr(exact_torch, "multiplies_exactly", lambda: False)
+    assert exact_functions(10**6, 64) is ExactFunctions
     monkeypatch.undo()
-    compiled = pytest.importorskip("charlm.generation.compiled", reason="numba is not installed")
-    assert exact_functions(10**6, 1) is compiled.CompiledFunctions
+    assert exact_functions(10**6, 1) is other_functions("numba")
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from charlm.config import TokenizerConfig
 from charlm.errors import CharlmError
+from charlm.generation.exact import ExactFunctions
 from charlm.generation.sampling import Sampler, generate
 from charlm.text.tokenization import Tokenizer, learn
 
@@ -213,3 +214,9 @@ def test_the_same_seed_gives_the_same_ids_and_a_row_its_own() -> None:
     assert np.array_equal(draw(7, 1), many[:, :1])
     assert np.array_equal(draw(7, 2), many[:, :2])
     assert not np.array_equal(many[:, 0], many[:, 1])
+
+
+def test_another_exponential_function_makes_the_weights() -> None:
+    logits = np.log([[1.0, 2.0, 5.0]])
+    assert np.array_equal(Sampler(1, exp=ExactFunctions.exp).weights(logits), ExactFunctions.exp(logits - logits.max()))
+    assert not np.array_equal(Sampler(1).weights(logits), Sampler(1, exp=ExactFunctions.exp).weights(logits))

@@ -11,11 +11,14 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from charlm.generation.exact import COMPILED_ROWS, ENTRIES, LARGEST, SIGMOID, TANH, ExactFunctions, integers
+from charlm.generation.exact import ENTRIES, LARGEST, SIGMOID, TANH, ExactFunctions, integers
 from charlm.generation.stepper import Array
 
+MOST_VECTORS = 32
+"""Vectors up to which the compiled product is faster than numpy's product of matrices."""
 
-class CompiledFunctions(ExactFunctions):
+
+class NumbaFunctions(ExactFunctions):
     """`ExactFunctions` of which numba computes tables, and products with few vectors."""
 
     @staticmethod
@@ -26,7 +29,7 @@ class CompiledFunctions(ExactFunctions):
         rows, columns = matrix.shape
 
         def product(x: Array) -> Array:
-            if x.size > COMPILED_ROWS * columns:
+            if x.size > MOST_VECTORS * columns:
                 return many(x)
             vectors = np.ascontiguousarray(x).reshape(-1, columns)
             return _product(vectors, small, steps).reshape(*x.shape[:-1], rows)
