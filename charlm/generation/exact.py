@@ -29,8 +29,8 @@ BLOCK = 1040
 SUMMAND_BITS = 34
 """Bits of the integers that `mean` adds up: 2^19 of them have an exact sum in float64 (2^53)."""
 
-FACTOR_BITS = 20
-"""Bits of the integers that `matmul` multiplies: 2^13 products have an exact sum in float64."""
+FACTOR_BITS = 18
+"""Bits of the integers that `matmul` multiplies: 2^17 products have an exact sum in float64."""
 
 LOGIT_STEP = 2.0**-16
 """All logits are multiples of this."""
@@ -116,7 +116,7 @@ class ExactFunctions(NumpyFunctions):
 
     @staticmethod
     def matmul(a: Array, b: Array) -> Array:
-        """Multiply matrices (..., m, k) and (..., k, n), after rounding each row of a and column of b to 20 bits."""
+        """Multiply matrices (..., m, k) and (..., k, n), after rounding each row of a and column of b to 18 bits."""
         (a, a_step), (b, b_step) = _fixed_point(a, -1, FACTOR_BITS), _fixed_point(b, -2, FACTOR_BITS)
         return np.matmul(a, b) * a_step * b_step
 
