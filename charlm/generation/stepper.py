@@ -41,6 +41,10 @@ MAX_FOLDED = 2**21
 """The first layer's projection of every token is computed in advance if it has at most this many
 numbers (vocab_size x gates x hidden); a larger table takes longer to compute than it saves."""
 
+SMALL_PRODUCT = 1_000_000
+"""Multiplications of a matrix product up to which OpenBLAS does not copy the matrices into blocks first (where it has
+such code: on processors with AVX-512). For few rows, the copy takes longer than the product."""
+
 HALF = np.array(0.5, dtype=np.float32)  # exact in every precision, and faster than a Python number
 
 
@@ -266,9 +270,9 @@ class _Layer:
     """One layer of a `NumpyStepper`: a cell's step with its weights as arrays."""
 
     def __init__(self, cell: Cell, step: Step, take: _Weights, prefix: str, features: int, hidden: int) -> None:
-        self._W: Array | None = None
+        self._W: Callable[[Array], Array] | None = None
         if cell.gates:
-            self._W = take(prefix + "W", cell.gates * hidden, features).T
+            self._W = _product(take(prefix + "W", cell.gates * hidden, features))
             self._b = take(prefix + "b", cell.gates * hidden)
         sizes = cell.sizes().items()
         products = {name: take(prefix + name, rows * hidden, columns * hidden) for name, (rows, columns) in sizes}
@@ -278,7 +282,7 @@ class _Layer:
 
     def project(self, x: Array) -> Array:
         """Return W x + b for inputs x (..., features), or x itself for a cell without W."""
-        return x if self._W is None else x @ self._W + self._b
+        return x if self._W is None else self._W(x) + self._b
 
     def step(self, projected: Array, state: Array) -> tuple[Array, _State]:
         """Return the output ([batch,] hidden) of one step, and the next state."""
@@ -309,8 +313,24 @@ class _Weights:
 
 
 def _product(matrix: Array) -> Callable[[Array], Array]:
-    transposed = matrix.T
-    return lambda x: x.dot(transposed)
+    """Return the function that multiplies vectors (..., columns) by a matrix (rows, columns).
+
+    For a few vectors (batch, columns), the matrix is divided into blocks of rows, each of which is
+    a product of at most `SMALL_PRODUCT` multiplications.
+    """
+    transposed, (rows, columns) = matrix.T, matrix.shape
+    blocks = {  # (rows / size, columns, size)
+        size: matrix.reshape(-1, size, columns).transpose(0, 2, 1) for size in (128, 64, 32, 16) if not rows % size
+    }
+
+    def product(x: Array) -> Array:
+        if x.ndim == 2 and len(x) > 1:
+            for size, block in blocks.items():
+                if size * x.size <= SMALL_PRODUCT:
+                    return np.matmul(x, block).transpose(1, 0, 2).reshape(len(x), rows)
+        return x.dot(transposed)
+
+    return product
 
 
 def _norm(take: _Weights, prefix: str, width: int) -> Callable[[Array], Array]:
