@@ -145,9 +145,10 @@ def _write(run: Run, prompts: list[str], config: GenerateOptions, settings: dict
             by_line = run.config.data.unit == "line" or total == 1
             found = print_texts(texts, run.tokenizer, by_line=by_line, colour=config.show == "probability")
     if found < total:
-        remedy = "more beams" if config.beams else "a higher temperature"
-        kind = "new" if config.dedupe else "possible"
-        print(f"charlm: only {found:,} of {total:,} texts are {kind}; try {remedy}", file=sys.stderr)
+        reason = f"new; try {'more beams' if config.beams else 'a higher temperature'}"
+        if not config.dedupe:  # only a search can find fewer
+            reason = "possible; exclude fewer tokens"
+        print(f"charlm: only {found:,} of {total:,} texts are {reason}", file=sys.stderr)
 
 
 def _prompts(tokenizer: Tokenizer, config: GenerateOptions) -> list[str]:

@@ -56,7 +56,7 @@ class GenerationConfig:
     beam_groups: PositiveInteger = setting(1, "groups of beams, which differ from each other by diversity_penalty")
     diversity_penalty: NonNegativeNumber = setting(
         0.0,
-        "a group of beams loses this much of log p for each hypothesis of earlier groups with the same next token",
+        "what log p of a token loses for each hypothesis of earlier groups that has it at the same place",
     )
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class BeamSearch:
     With `config.beam_groups`, the hypotheses are divided into groups, which choose one after the
     other (diverse beam search, Vijayakumar et al. 2016). When a group chooses, log p of a
     continuation is lowered by `diversity_penalty` for each hypothesis of the groups before it that
-    was continued by the same token at this step. The penalty is not part of the score of a text.
+    was continued by the same token at this step; it stays lower.
 
     A processor that reads random numbers gets the same one for all hypotheses of a prompt, so that
     they are compared under one distribution. It depends on the seed and the step only.
@@ -142,9 +142,9 @@ class _Beams:
         places = np.arange(np.prod(self._shape)).reshape(self._shape)
         self.live: Integers = places[:, :, 0].ravel()
         self.node: Integers = np.full(places.size, -1)
-        self._log_p = np.zeros(places.size)
         self._score = np.full(places.size, -np.inf)  # of places without a hypothesis
         self._score[self.live] = 0
+        self._divisor = 1.0  # of the scores of live hypotheses
         self._tokens = 0
 
     def extend(self, log_p: Floats) -> tuple[Integers, Integers, Integers]:
@@ -160,38 +160,35 @@ class _Beams:
             The rows of the hypotheses that were continued, the tokens by which they were continued,
             and the places where they were before.
         """
+        live, columns, before = self.live, self._vocab_size + 1, self._divisor
         self._tokens += 1
-        live, columns = self.live, self._vocab_size + 1
+        self._divisor = self._tokens**self._config.length_penalty
         scores = np.full((len(self.node), columns), -np.inf)
         scores[:, -1] = self._score  # of a hypothesis that stays as it is
         scores[live, -1] = -np.inf
-        scores[live, :-1] = (self._log_p[live, None] + log_p) / self._tokens**self._config.length_penalty
+        scores[live, :-1] = (self._score[live, None] * before + log_p) / self._divisor
         chosen = self._choose(scores)
         origins, ids = np.divmod(chosen, columns)
         self._score = scores.ravel()[chosen]
         row_of = np.zeros_like(self.node)
         row_of[live] = np.arange(len(live))
         self.live = np.flatnonzero((ids < self._vocab_size) & (self._score > -np.inf))
-        origins_of_live, ids = origins[self.live], ids[self.live]
-        rows = row_of[origins_of_live]
-        self.node, self._log_p = self.node[origins], self._log_p[origins]
-        self._log_p[self.live] += log_p[rows, ids]
-        return rows, ids, origins_of_live
+        self.node = self.node[origins]
+        return row_of[origins[self.live]], ids[self.live], origins[self.live]
 
     def ranked(self) -> list[list[int]]:
         """Return the last tokens of each prompt's hypotheses, ranked as `BeamSearch.run` says."""
         score, node = self._score.reshape(self._shape), self.node.reshape(self._shape)
-        order = np.argsort(-score, -1, kind="stable")
-        score, node = np.take_along_axis(score, order, -1), np.take_along_axis(node, order, -1)
-        ranked = []
-        for scores, nodes in zip(score, node, strict=True):  # (groups, beams of a group)
-            order = np.argsort(-scores, 0, kind="stable")
-            scores, nodes = np.take_along_axis(scores, order, 0).T, np.take_along_axis(nodes, order, 0).T
-            ranked.append(nodes[scores > -np.inf].tolist())
-        return ranked
+        order = np.argsort(-score, 1, kind="stable")  # of the groups, for each rank in a group
+        score, node = (np.take_along_axis(one, order, 1).swapaxes(1, 2) for one in (score, node))
+        return [nodes[scores > -np.inf].tolist() for scores, nodes in zip(score, node, strict=True)]
 
     def _choose(self, scores: Floats) -> Integers:
-        """Return the chosen entries of the scores (places, vocab_size + 1), by their number in the whole array."""
+        """Return the chosen entries of the scores, by their number in the whole array.
+
+        Args:
+            scores: Scores (places, vocab_size + 1); those of groups after the first are lowered.
+        """
         prompts, groups, size = self._shape
         entries = size * scores.shape[1]  # of one group
         if groups == 1:
@@ -200,10 +197,10 @@ class _Beams:
         blocks = scores.reshape(prompts, groups, size, -1)
         used = np.zeros((prompts, scores.shape[1]))  # how often each token was chosen at this step
         chosen = np.empty(self._shape, np.int64)
-        penalty = self._config.diversity_penalty / self._tokens**self._config.length_penalty
+        penalty = self._config.diversity_penalty / self._divisor
         for group in range(groups):
-            own = blocks[:, group] - penalty * used[:, None]
-            own = own.reshape(prompts, entries)
+            blocks[:, group] -= penalty * used[:, None]
+            own = blocks[:, group].reshape(prompts, entries)
             best = highest(own, size)
             chosen[:, group] = best + entries * (groups * np.arange(prompts)[:, None] + group)
             rows = np.arange(prompts)[:, None]
@@ -256,7 +253,9 @@ class _Tree:
     @cached_property
     def _all(self) -> tuple[list[int], list[int], list[float], list[Alternatives]]:
         """The parent, id, log probability and alternatives of each token, once the search has ended."""
-        parents, ids, log_p = (np.concatenate(parts).tolist() for parts in (self._parents, self._ids, self._log_p))
+        parents, ids, log_p = (
+            [number for part in parts for number in part.tolist()] for parts in (self._parents, self._ids, self._log_p)
+        )
         return parents, ids, log_p, self._others
 
 
