@@ -164,25 +164,29 @@ class Run:
         samples = checked("samples", SampleCount, samples)
         return iter(self.generation([prompt] * samples, **settings))
 
-    def generate(self, prompt: str = "", **settings: Any) -> str:
+    def generate(
+        self, prompt: str = "", *, checkpoint: Checkpoint = "best", device: str = "cpu", **settings: Any
+    ) -> str:
         """Generate a text that continues `prompt`.
 
         Args:
             prompt: The text to continue; it is not repeated in the result.
-            settings: Settings of `GenerationConfig` (length, seed, stop, ...); values of logits
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
+                weights.
+            device: "cpu", "auto" (a GPU if there is one) or another torch device.
+            settings: Settings of `GenerationConfig` (length, seed, stop, ...), and values of logits
                 processors (temperature, top_k, top_p, ban and all others in
-                `charlm.generation.processors`) and of their parameters; `checkpoint`, "best" for
-                the weights with the lowest validation loss or "last" for the newest; and `device`,
-                "cpu", "auto" (a GPU if there is one) or another torch device. The default
-                temperature is that of the run's samples; with `beams` it is 1.
+                `charlm.generation.processors`) and of their parameters. The default temperature is
+                that of the run's samples; with `beams` it is 1.
 
         Raises:
             CharlmError: a wrong setting, or no text that `dedupe` lets through.
         """
         config, _ = self._generation_settings(settings)
+        network: dict[str, Any] = {"checkpoint": checkpoint, "device": device}
         if not config.whole:
-            return self.generation([prompt], **settings).finish()[0].text
-        for text in self.generate_texts(prompt, **settings | {"samples": 1}):
+            return self.generation([prompt], **network, **settings).finish()[0].text
+        for text in self.generate_texts(prompt, **network, **settings | {"samples": 1}):
             return text.text
         raise CharlmError("no text that was found is new; try a higher `temperature`, or more `beams`")
 

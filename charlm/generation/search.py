@@ -86,10 +86,9 @@ class BeamSearch:
             own = log_probabilities(finite(logits))
             log_p = log_probabilities(sampler.processed(logits)) if sampler.changes else own
             rows, ids, origins = beams.extend(log_p)
-            places = beams.live
-            beams.node[places] = tree.add(beams.node[places], rows, ids, own)
-            going = ~self._ended(origins, places, ids)
-            beams.live, rows, ids = places[going], rows[going], ids[going]
+            beams.node[beams.live] = tree.add(beams.node[beams.live], rows, ids, own)
+            going = ~self._ended(origins, beams.live, ids)
+            beams.live, rows, ids = beams.live[going], rows[going], ids[going]
             if step == config.length - 1 or not len(rows):
                 break
             sampler.select(rows)
@@ -133,7 +132,8 @@ class _Beams:
 
     Attributes:
         node: The last token of each hypothesis, as its number in the tree; -1 before the first one.
-        live: The places of the hypotheses that can be continued, in the order of their rows.
+        live: The places of the hypotheses that can be continued, in the order of their rows. The
+            search leaves out those that have ended.
     """
 
     def __init__(self, prompts: int, config: GenerationConfig, vocab_size: int) -> None:

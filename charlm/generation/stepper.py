@@ -219,7 +219,7 @@ class NumpyStepper:
 
     def select(self, state: Array, rows: Array) -> Array:
         """Return the state of some rows; see `Stepper.select`."""
-        return state[:, :, rows]
+        return state.take(rows, axis=2)  # unlike `state[:, :, rows]`, in the order that products read fastest
 
     def join(self, states: Sequence[Array]) -> Array:
         """Return one state with all rows; see `Stepper.join`."""
