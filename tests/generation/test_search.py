@@ -10,15 +10,19 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
+import torch
 from fakes import LETTERS, Alphabet, BlankFirst, Script, Successor, Utf8, small_stepper
 
+from charlm.config import ModelConfig
 from charlm.config.generation import GenerationConfig
 from charlm.errors import CharlmError
 from charlm.generation.generated_text import GeneratedText
 from charlm.generation.processors import log_probabilities
 from charlm.generation.sampling import Sampler
 from charlm.generation.search import highest
+from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
 from charlm.generation.streaming import Generation, generate_texts
+from charlm.network.model import LanguageModel
 from charlm.text.tokenization import Tokenizer
 
 STREAM, ITEMS = Alphabet(list("abc\n")), Alphabet(list("abc\n"), boundary="\n")
@@ -260,6 +264,16 @@ def test_prompts_side_by_side_are_the_same_as_alone(monkeypatch: pytest.MonkeyPa
     assert {text.seed for text in together} == {7, 8, 9, 10}
     monkeypatch.setattr("charlm.generation.streaming.MOST_ROWS", 8)  # two prompts at once
     assert ids(found(stepper, ITEMS, *prompts, seed=7, **options)) == ids(together)
+
+
+def test_torch_finds_what_numpy_finds() -> None:
+    torch.manual_seed(1)
+    model = LanguageModel(ModelConfig("gru", 2, 8, 8, 0.0, tie=False), 4).double()
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    steppers: list[Stepper] = [NumpyStepper(weights, model.config, 4), TorchStepper(model)]
+    options: dict[str, Any] = {"beams": 6, "samples": 6, "length": 8, "surprise": 1.5}
+    by_numpy, by_torch = (found(stepper, ITEMS, "a", "", **options) for stepper in steppers)
+    assert ids(by_numpy) == ids(by_torch)
 
 
 def test_recorded_numbers_are_those_of_the_model() -> None:
