@@ -175,8 +175,8 @@ def generate_texts(
             progress("generating", round(config.length * (total - still * (1 - done))), config.length * total)
 
         drawing = replace(config, seed=config.seed + drawn * best_of, best_of=1, length_penalty=1.0)
-        several = [prompt for prompt in now for _ in range(best_of)]
-        texts = _drawn(stepper, tokenizer, several, drawing, record, told, values)
+        several = (prompt for prompt in now for _ in range(best_of))
+        texts = _drawn(stepper, tokenizer, several, len(now) * best_of, drawing, record, told, values)
         drawn += len(now)
         for prompt in now:
             choice = [text for text in islice(texts, best_of) if text not in excluded]
@@ -192,21 +192,22 @@ def generate_texts(
 def _drawn(
     stepper: Stepper,
     tokenizer: Tokenizer,
-    prompts: Sequence[str],
+    prompts: Iterator[str],
+    total: int,
     config: GenerationConfig,
     record: bool,
     told: Callable[[float], None],
     values: dict[str, Any],
 ) -> Iterator[GeneratedText]:
-    """Yield a drawn text for each prompt, with consecutive seeds; `told` is told which part of them is done."""
-    rows = most_rows(tokenizer)
-    for start in range(0, len(prompts), rows):
-        own = prompts[start : start + rows]
-        block = replace(config, seed=config.seed + start)
+    """Yield a drawn text for each of `total` prompts, with consecutive seeds; `told` is told which part is done."""
+    done = 0
+    while own := list(islice(prompts, most_rows(tokenizer))):
+        block = replace(config, seed=config.seed + done)
         generation = Generation(stepper, tokenizer, own, block, record=record, **values)
         for step, _ in enumerate(generation):
-            told((start + len(own) * step / config.length) / len(prompts))
+            told((done + len(own) * step / config.length) / total)
         yield from generation.texts
+        done += len(own)
 
 
 def _found(
@@ -223,8 +224,11 @@ def _found(
     for start in range(0, len(prompts), rows):
         own = prompts[start : start + rows]
         search = BeamSearch(stepper, tokenizer, own, replace(config, seed=config.seed + start), **values)
-        done, share = config.length * start, len(own)
-        for texts in search.run(lambda step: progress("searching", done + step * share, total)):  # noqa: B023
+
+        def told(step: int, done: int = config.length * start, share: int = len(own)) -> None:
+            progress("searching", done + step * share, total)
+
+        for texts in search.run(told):
             for text in islice((text for text in texts if text not in excluded), config.samples):
                 excluded.add(text)
                 yield text
@@ -247,9 +251,13 @@ class _Excluded:
         self._known, self._yielded = known, set[str]()
 
     def __contains__(self, text: GeneratedText) -> bool:
-        whole = (text.prompt + text.text).strip("\n")
+        whole = self._whole(text)
         return self._known is not None and (whole in self._known or whole in self._yielded)
 
     def add(self, text: GeneratedText) -> None:
         if self._known is not None:
-            self._yielded.add((text.prompt + text.text).strip("\n"))
+            self._yielded.add(self._whole(text))
+
+    @staticmethod
+    def _whole(text: GeneratedText) -> str:
+        return (text.prompt + text.text).strip("\n")
