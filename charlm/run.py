@@ -181,19 +181,31 @@ class Run:
         samples = checked("samples", SampleCount, samples)
         return iter(self.generation([prompt] * samples, **settings))
 
-    def generate(self, prompt: str = "", **settings: Any) -> str:
+    def generate(
+        self, prompt: str = "", *, checkpoint: Checkpoint = "best", device: str = "cpu", **settings: Any
+    ) -> str:
         """Generate a text that continues `prompt`.
 
         Args:
             prompt: The text to continue; it is not repeated in the result.
-            settings: Settings of `GenerationConfig` (length, seed, stop, ...); values of logits
+            checkpoint: "best": the weights with the lowest validation loss; "last": the newest
+                weights.
+            device: "cpu", "auto" (a GPU if there is one) or another torch device.
+            settings: Settings of `GenerationConfig` (length, seed, stop, ...), and values of logits
                 processors (temperature, top_k, top_p, ban and all others in
-                `charlm.generation.processors`) and of their parameters; `checkpoint`, "best" for
-                the weights with the lowest validation loss or "last" for the newest; and `device`,
-                "cpu", "auto" (a GPU if there is one) or another torch device. The default
-                temperature is that of the run's samples.
+                `charlm.generation.processors`) and of their parameters. The default temperature is
+                that of the run's samples; with `beams` it is 1.
+
+        Raises:
+            CharlmError: a wrong setting, or no text that `dedupe` lets through.
         """
-        return self.generation([prompt], **settings).finish()[0].text
+        config, _ = self._generation_settings(settings)
+        network: dict[str, Any] = {"checkpoint": checkpoint, "device": device}
+        if not config.whole:
+            return self.generation([prompt], **network, **settings).finish()[0].text
+        for text in self.generate_texts(prompt, **network, **settings | {"samples": 1}):
+            return text.text
+        raise CharlmError("no text that was found is new; try a higher `temperature`, or more `beams`")
 
     def generate_texts(
         self,
@@ -206,7 +218,8 @@ class Run:
     ) -> Iterator[GeneratedText]:
         """Yield texts that continue one or several prompts, with their tokens and log probabilities.
 
-        With `dedupe` there may be fewer texts than `samples`, see `streaming.generate_texts`.
+        With `dedupe` or `beams` there may be fewer texts than `samples`, see
+        `streaming.generate_texts`.
 
         Args:
             prompts: The texts to continue; from each, `samples` texts are generated.
@@ -219,7 +232,7 @@ class Run:
         config, values = self._generation_settings(settings)
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         prompts = [adapt_prompt(self.tokenizer, prompt, config.prompt_unknown)[0] for prompt in prompts]
-        rows = config.samples * len(prompts)
+        rows = (config.beams or config.samples * config.best_of) * len(prompts)
         stepper = self.load_stepper(checkpoint, device, config.length * rows, rows, config.engine)
         known = self._training_items() if config.dedupe else ()
         progress = progress or no_progress
@@ -241,9 +254,9 @@ class Run:
             known = ["checkpoint", "device", *own, *processors]
             raise CharlmError(f"there is no argument and no logits processor {name!r}{nearest(name, known)}")
         values = {name: value for name, value in settings.items() if name in processors}
-        values.setdefault("temperature", self.config.samples.temperature)
-        chosen = {name: value for name, value in settings.items() if name in own}
-        return from_plain(GenerationConfig, chosen), values
+        config = from_plain(GenerationConfig, {name: value for name, value in settings.items() if name in own})
+        values.setdefault("temperature", 1.0 if config.beams else self.config.samples.temperature)
+        return config, values
 
     def evaluate(
         self,

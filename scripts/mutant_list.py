@@ -488,6 +488,31 @@ MUTANTS = [
         "with torch.no_grad():\n            if self._step is None",
         ("tests/generation/test_stepper.py::test_a_torch_stepper_leaves_a_model_training",),
     ),
+    Mutant(
+        "all groups of beams choose alike", "charlm/generation/search.py",
+        "blocks[:, group] -= penalty * used[:, None]",
+        "pass",
+    ),
+    Mutant(
+        "a beam loses the tokens before the last one", "charlm/generation/search.py",
+        "beams.node[beams.live] = tree.add(",
+        "beams.node[beams.live] = 0 * tree.add(",
+    ),
+    Mutant(
+        "hypotheses do not take their state with them", "charlm/generation/search.py",
+        "stepper.step(ids, stepper.select(state, rows))",
+        "stepper.step(ids, stepper.select(state, np.sort(rows)))",
+    ),
+    Mutant(
+        "the copies of a row draw different random numbers", "charlm/generation/sampling.py",
+        "np.array([drawn[generator] for generator in self._generators])",
+        "np.array([generator.random() for generator in self._generators])",
+    ),
+    Mutant(
+        "best_of keeps the least probable text", "charlm/generation/streaming.py",
+        "text = max(choice,",
+        "text = min(choice,",
+    ),
     # -- evaluation
     Mutant(
         "the neural cache sees the token that it predicts", "charlm/evaluation/neural_cache.py",
@@ -903,8 +928,8 @@ MUTANTS = [
     ),
     Mutant(
         "every text without a seed is the same", "charlm/cli/generate.py",
-        'int.from_bytes(os.urandom(4), "little") if config.seed is None',
-        "1 if config.seed is None",
+        'seed = 1 if config.beams else int.from_bytes(os.urandom(4), "little")',
+        "seed = 1",
         ("tests/cli/test_generate.py::test_a_seed_that_was_not_named_is_told",),
     ),
     Mutant(
@@ -999,8 +1024,8 @@ MUTANTS = [
     ),
     Mutant(
         "`generate` draws at a temperature of 1", "charlm/run.py",
-        'processors.setdefault("temperature", self.config.samples.temperature)',
-        'processors.setdefault("temperature", 1.0)',
+        'values.setdefault("temperature", 1.0 if config.beams else self.config.samples.temperature)',
+        'values.setdefault("temperature", 1.0)',
     ),
     Mutant(
         "a vocabulary of another network is accepted", "charlm/run_directory.py",

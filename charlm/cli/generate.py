@@ -67,7 +67,7 @@ SamplingOptions = make_dataclass(
     [
         (name, one.type, setting(one.default, one.help))
         if name != "temperature"
-        else (name, one.type, setting((), f"{one.help} (default: that of the samples, usually 0.8)"))
+        else (name, one.type, setting((), f"{one.help} (default: that of the samples, usually 0.8; with beams 1)"))
         for name, one in generation_settings().items()
     ],
     frozen=True,
@@ -90,16 +90,18 @@ def generate(
 
     trained = Run(run)
     prompts = _prompts(trained.tokenizer, config)
-    seed = int.from_bytes(os.urandom(4), "little") if config.seed is None else config.seed
+    seed = config.seed
+    if seed is None:  # a search gives the same texts for every seed, unless a processor is random
+        seed = 1 if config.beams else int.from_bytes(os.urandom(4), "little")
     settings = {one.name: getattr(config, one.name) for one in fields(GenerationConfig)} | values | {"seed": seed}
     settings |= {"checkpoint": config.checkpoint, "device": config.device}
     several = len(prompts) * config.samples > 1
-    if several or config.json or config.output or config.dedupe or config.alternatives:
+    if several or config.json or config.output or config.whole or config.alternatives:
         _write(trained, prompts, config, settings)
     else:
         _stream(trained, prompts, config, settings)
     sys.stdout.flush()  # in a terminal, the text comes before the next line
-    if config.seed is None:
+    if config.seed is None and not config.beams:
         print(f"charlm: --seed {seed} generates {'these texts' if several else 'this text'} again", file=sys.stderr)
 
 
@@ -143,7 +145,10 @@ def _write(run: Run, prompts: list[str], config: GenerateOptions, settings: dict
             by_line = run.config.data.unit == "line" or total == 1
             found = print_texts(texts, run.tokenizer, by_line=by_line, colour=config.show == "probability")
     if found < total:
-        print(f"charlm: only {found:,} of {total:,} texts are new; try a higher temperature", file=sys.stderr)
+        reason = f"new; try {'more beams' if config.beams else 'a higher temperature'}"
+        if not config.dedupe:  # only a search can find fewer
+            reason = "possible; exclude fewer tokens"
+        print(f"charlm: only {found:,} of {total:,} texts are {reason}", file=sys.stderr)
 
 
 def _prompts(tokenizer: Tokenizer, config: GenerateOptions) -> list[str]:

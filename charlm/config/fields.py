@@ -30,6 +30,7 @@ PositiveInteger = Annotated[int, Meta(ge=1)]
 NonNegativeInteger = Annotated[int, Meta(ge=0)]
 StepLimit = Annotated[int, Meta(ge=-1)]
 """A number of steps or epochs as Lightning has it: -1 is no limit."""
+BeamCount = Annotated[int, Meta(ge=0, le=4096)]
 SampleCount = Annotated[int, Meta(ge=1, le=100_000)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from charlm.config.fields import NonNegativeInteger, SampleCount, Seed, setting
+from msgspec import Meta
+
+from charlm.config.fields import (
+    BeamCount,
+    NonNegativeInteger,
+    NonNegativeNumber,
+    PositiveInteger,
+    SampleCount,
+    Seed,
+    setting,
+)
+from charlm.errors import CharlmError
 
 Engine = Literal["float", "exact"]
 """How logits are computed: as fast as possible, or such that they are the same bits on every machine."""
@@ -41,3 +52,41 @@ class GenerationConfig:
     dedupe: bool = setting(
         False, "only texts that are no line or document of the training text and differ from each other"
     )
+    best_of: SampleCount = setting(1, "draw N texts for each one, and keep the one the model finds most probable")
+    beams: BeamCount = setting(
+        0, "beam search: instead of drawing, find the most probable texts with so many hypotheses (0: off)"
+    )
+    length_penalty: Annotated[float, Meta(ge=0, le=10)] = setting(
+        1.0, "the score of a text is log p / tokens ** A, with beams and best_of (0: log p; 1: log p per token)"
+    )
+    beam_groups: PositiveInteger = setting(1, "groups of beams, which differ from each other by diversity_penalty")
+    diversity_penalty: NonNegativeNumber = setting(
+        0.0,
+        "what log p of a token loses for each hypothesis of earlier groups that has it at the same place",
+    )
+
+    def __post_init__(self) -> None:
+        if self.beams and self.best_of > 1:
+            raise CharlmError("`beams` and `best_of` exclude each other: a search draws no texts; use one")
+        if self.beams and self.samples > self.beams:
+            raise CharlmError(f"`samples` must be at most `beams` ({self.beams}), not {self.samples}")
+        if self.beam_groups > 1 and (not self.beams or self.beams % self.beam_groups):
+            raise CharlmError(f"`beams` must be a multiple of `beam_groups` ({self.beam_groups}), not {self.beams}")
+        if (self.beam_groups > 1) != (self.diversity_penalty > 0):
+            raise CharlmError("`beam_groups` and `diversity_penalty` change nothing alone; name both or none")
+        if self.length_penalty != 1 and not self.beams and self.best_of == 1:
+            raise CharlmError("`length_penalty` changes nothing without `beams` or `best_of`; name one of them")
+
+    @property
+    def whole(self) -> bool:
+        """Whether a text is known only when it is complete, because it is chosen among several."""
+        return self.beams > 0 or self.best_of > 1 or self.dedupe
+
+    def score(self, log_probability: float, tokens: int) -> float:
+        """Return the score by which texts are compared: log p / tokens ** length_penalty (Wu et al. 2016).
+
+        Args:
+            log_probability: The natural log probability of the whole text.
+            tokens: Number of its tokens; a text without tokens has the score 0.
+        """
+        return log_probability / max(1, tokens) ** self.length_penalty

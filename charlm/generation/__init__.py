@@ -10,6 +10,8 @@
    `streaming.Generation` generates several texts side by side and yields their pieces;
    `streaming.generate_texts` generates any number of texts, block by block.
 
+`search.BeamSearch` takes the place of drawing in steps 3 and 4: it looks for the most probable texts.
+
 For metrics, `draw_text.draw_text` takes the place of step 4: it generates texts side by side,
 without processors, and joins them into one long text.
 """

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from charlm.config.generation import GenerationConfig
 from charlm.errors import CharlmError
@@ -18,6 +22,9 @@ LINE_END = re.compile(r"(?=\n)")
 SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？]+[」』”]*(?=[^。！？」』”]))")
 """Where a sentence ends: at a full stop before white space, or at a full stop of Chinese or Japanese. Abbreviations are
 not recognised."""
+
+Alternatives = list[tuple[int, float]]
+"""The most probable tokens at one place, as pairs of id and natural log probability."""
 
 End = Literal["length", "stop", "lines", "sentences", "item"]
 """Why a text ended: it has `length` tokens, another setting ended it, or the model ended the line or document."""
@@ -36,7 +43,7 @@ class GeneratedText:
         log_probabilities: The natural log probability of each of these tokens under the model's own
             distribution, to which no logits processor was applied.
         alternatives: For each of these tokens, the most probable tokens at its place under that
-            distribution, as pairs of id and natural log probability.
+            distribution.
         character_bits: For each character of the text, the bits of information of its token; if
             several tokens spell a character, the sum of their bits. It may have further values, of
             characters that a stop string or a limit cut off.
@@ -50,7 +57,7 @@ class GeneratedText:
     pieces: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
-    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
+    alternatives: list[Alternatives] = field(default_factory=list)
     character_bits: list[float] = field(default_factory=list)
     end: End = "length"
 
@@ -58,6 +65,18 @@ class GeneratedText:
     def text(self) -> str:
         """The text without the prompt."""
         return "".join(self.pieces)
+
+
+def most_probable(log_p: NDArray[np.float64], count: int) -> list[Alternatives]:
+    """Return the most probable tokens of each row, the most probable one first.
+
+    Args:
+        log_p: Natural log probabilities, (rows, vocab_size).
+        count: How many tokens are wanted of each row.
+    """
+    ids = np.argsort(-log_p, -1, kind="stable")[:, :count]
+    values = np.take_along_axis(log_p, ids, -1)
+    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
 class Row:
@@ -91,7 +110,15 @@ class Row:
         self._held = ""  # text in which a stop string may have started
         self._bits = 0.0  # of tokens that have not completed a character
 
-    def record(self, id: int, log_probability: float, alternatives: list[tuple[int, float]]) -> None:
+    def copy(self) -> Row:
+        """Return a row that goes on from here on its own, with a text of its own."""
+        new, text = copy(self), self.text
+        new.text = replace(text, pieces=[*text.pieces], ids=[*text.ids], character_bits=[*text.character_bits])
+        new.text.log_probabilities, new.text.alternatives = [*text.log_probabilities], [*text.alternatives]
+        new._decoder, new._limits = self._decoder.copy(), [copy(limit) for limit in self._limits]
+        return new
+
+    def record(self, id: int, log_probability: float, alternatives: Alternatives) -> None:
         """Record a token, before it is pushed; for the arguments see `GeneratedText`."""
         self.text.ids.append(id)
         self.text.log_probabilities.append(log_probability)

@@ -1,13 +1,17 @@
-"""Adapt a prompt to a vocabulary: unknown characters or words are left out or replaced."""
+"""Prompts: `adapt_prompt` fits a prompt to a vocabulary, `Prompts` has the network read several."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from charlm.config.generation import Unknown
 from charlm.errors import CharlmError
+from charlm.generation.stepper import Stepper
 
 if TYPE_CHECKING:
     from charlm.text.tokenization import Tokenizer
@@ -19,6 +23,44 @@ PLAIN = str.maketrans(
     | {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
     | {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ı": "i", "ẞ": "ss"}
 )
+
+
+class Prompts:
+    """Prompts as ids, each of which is one row of a batch.
+
+    Args:
+        tokenizer: The vocabulary.
+        texts: The prompts; some may be the same.
+
+    Attributes:
+        texts: The prompts.
+        blanks: For each prompt, the space with which the text after it need not begin: " " if the
+            prompt ends with a space that the ids leave to the next token, else empty.
+        ids: The ids, (batch, time); -1 stands before the first id of a prompt that is shorter than
+            others.
+
+    Raises:
+        CharlmError: a prompt with pieces that are not in the vocabulary.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        encoded = {text: tokenizer.prompt(text) for text in texts}
+        self.blanks = [" " if text.endswith(" ") > encoded[text].endswith(" ") else "" for text in texts]
+        self._ids = {text: prompt_ids(tokenizer, read) for text, read in encoded.items()}
+        longest = max(map(len, self._ids.values()))
+        self.ids = np.array([[-1] * (longest - len(self._ids[text])) + self._ids[text] for text in texts])
+
+    def read(self, stepper: Stepper) -> tuple[NDArray[Any], Any]:
+        """Return the logits (batch, vocab_size) and the state after the prompts.
+
+        The network reads prompts that are the same only once.
+        """
+        read = [stepper.prefill(np.array([ids]), stepper.initial_state(1)) for ids in self._ids.values()]
+        places = {text: place for place, text in enumerate(self._ids)}
+        rows = np.array([places[text] for text in self.texts])
+        logits = np.concatenate([logits for logits, _ in read])
+        return logits[rows], stepper.select(stepper.join([state for _, state in read]), rows)
 
 
 def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[str, dict[str, str]]:

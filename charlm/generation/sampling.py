@@ -72,11 +72,45 @@ class Sampler:
             self._ids.extend(ids)
 
     def select(self, rows: NDArray[np.int64]) -> None:
-        """Keep only some rows, in this order, with their random generators and all that was drawn."""
+        """Keep only some rows, in this order, with their random generators and all that was drawn.
+
+        A row may be selected several times. Its copies share one random generator, so that
+        processors see the same random number in all of them.
+        """
         self.batch = len(rows)
         self._generators = [self._generators[row] for row in rows.tolist()]
-        self._ids.select(rows)
-        self._bits.select(rows)
+        if "ids" in self._needs:
+            self._ids.select(rows)
+        if "bits" in self._needs:
+            self._bits.select(rows)
+
+    @property
+    def changes(self) -> bool:
+        """Whether a processor changes the logits."""
+        return bool(self._processors)
+
+    def processed(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the logits after all processors, (batch, vocab_size); an excluded token has -inf.
+
+        Args:
+            logits: The logits of the network, (batch, vocab_size).
+
+        Raises:
+            CharlmError: the logits are not finite, as after a training that diverged, or the
+                processors exclude every token.
+        """
+        values = finite(logits)
+        if self._processors:
+            self._available |= {"ids": self._ids.values, "bits": self._bits.values}
+            if "draws" in self._needs:
+                drawn = {generator: generator.random() for generator in dict.fromkeys(self._generators)}
+                self._available["draws"] = np.array([drawn[generator] for generator in self._generators])
+            for processor, value in self._processors:
+                values = processor(values, value, **self._available)
+                if "tokenizer" in processor.needs and np.isneginf(values.max(-1)).any():
+                    named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
+                    raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
+        return values
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """Return the probabilities of the next token, not normalised: at most 1 each.
@@ -90,24 +124,10 @@ class Sampler:
             The unnormalised probabilities, (batch, vocab_size).
 
         Raises:
-            CharlmError: the logits are not finite, as after a training that diverged, or the
-                processors exclude every token.
+            CharlmError: see `processed`.
         """
-        values = logits.astype(np.float64)
-        highest = values.max(-1, keepdims=True)
-        if not np.isfinite(highest).all():
-            raise CharlmError("the model's logits are not finite: its training diverged; use another checkpoint")
-        if self._processors:
-            self._available |= {"ids": self._ids.values, "bits": self._bits.values}
-            if "draws" in self._needs:
-                self._available["draws"] = np.array([generator.random() for generator in self._generators])
-            for processor, value in self._processors:
-                values = processor(values, value, **self._available)
-                if "tokenizer" in processor.needs and np.isneginf(values.max(-1)).any():
-                    named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
-                    raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
-            highest = values.max(-1, keepdims=True)
-        return self._exp(np.subtract(values, highest, values))
+        values = self.processed(logits)
+        return self._exp(np.subtract(values, values.max(-1, keepdims=True), values))
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
         """Draw a token id for each row of the logits, by inversion sampling.
@@ -122,13 +142,34 @@ class Sampler:
         # In (0, total], so that a token is always found, and never one of probability 0.
         draws = sums[:, -1:] * [[1 - generator.random()] for generator in self._generators]
         ids = (sums >= draws).argmax(-1)
+        self.take(ids, logits)
+        return ids
+
+    def take(self, ids: NDArray[np.int64], logits: NDArray[Any]) -> None:
+        """Take the tokens that were chosen, for processors that read the tokens so far.
+
+        Args:
+            ids: The tokens, (batch,).
+            logits: The logits of the network from which they were chosen, (batch, vocab_size).
+        """
         self._available["step"] += 1
         if "ids" in self._needs:
             self._ids.extend(ids[:, None])
         if "bits" in self._needs:
             log_p = log_probabilities(logits.astype(np.float64))
             self._bits.extend(-np.take_along_axis(log_p, ids[:, None], -1) / math.log(2))
-        return ids
+
+
+def finite(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return logits as float64.
+
+    Raises:
+        CharlmError: they are not finite, as after a training that diverged.
+    """
+    values = logits.astype(np.float64)
+    if not np.isfinite(values.max(-1)).all():
+        raise CharlmError("the model's logits are not finite: its training diverged; use another checkpoint")
+    return values
 
 
 class _Columns:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config.generation import GenerationConfig
+from charlm.errors import CharlmError
 from charlm.generation.exact import ExactFunctions
-from charlm.generation.generated_text import GeneratedText, Row
+from charlm.generation.generated_text import GeneratedText, Row, most_probable
 from charlm.generation.processors import log_probabilities
-from charlm.generation.prompts import prompt_ids
+from charlm.generation.prompts import Prompts
 from charlm.generation.sampling import Sampler
+from charlm.generation.search import BeamSearch
 from charlm.generation.stepper import Stepper
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class Generation:
             text or item.
         config: Where the texts end, and the seed of the first text; each further text has the next
             seed. A text does not depend on the other texts, except that the logits of a batch may
-            be rounded differently. `config.samples` is not used here.
+            be rounded differently. `config.samples` and `config.dedupe` are not used here.
         record: Whether the tokens and their log probabilities are recorded in `texts`; with
             `config.alternatives` they always are.
         values: Values of logits processors and their parameters by name.
@@ -52,8 +55,8 @@ class Generation:
         texts: The texts so far, one for each prompt; they are complete when the iteration ends.
 
     Raises:
-        CharlmError: a prompt with pieces that are not in the vocabulary, an empty stop string, or a
-            value out of range.
+        CharlmError: a prompt with pieces that are not in the vocabulary, an empty stop string, a
+            value out of range, or `config.beams` or `config.best_of`.
     """
 
     def __init__(
@@ -66,25 +69,24 @@ class Generation:
         record: bool = False,
         **values: Any,
     ) -> None:
+        if config.beams or config.best_of > 1:
+            raise CharlmError("`beams` and `best_of` know no text before its end; use `generate_texts`")
         self._stepper, self._config = stepper, config
         self._record = record or config.alternatives > 0
-        encoded = {
-            prompt: tokenizer.prompt(prompt) for prompt in prompts
-        }  # a final blank may be left to the next token
-        self._ids = {prompt: prompt_ids(tokenizer, read) for prompt, read in encoded.items()}
+        self._prompts = Prompts(tokenizer, prompts)
         exp = ExactFunctions.exp if config.engine == "exact" else np.exp
         self._sampler = Sampler(config.seed, len(prompts), tokenizer, exp=exp, **values)
         self.texts = [GeneratedText(prompt, config.seed + number) for number, prompt in enumerate(prompts)]
         self._rows = [
-            Row(tokenizer, text, config, " " if text.prompt.endswith(" ") > encoded[text.prompt].endswith(" ") else "")
-            for text in self.texts
+            Row(tokenizer, text, config, blank) for text, blank in zip(self.texts, self._prompts.blanks, strict=True)
         ]
 
     def __iter__(self) -> Iterator[list[str]]:
         stepper, sampler, length = self._stepper, self._sampler, self._config.length
         if not length:
             return
-        logits, state = self._prefilled()
+        logits, state = self._prompts.read(stepper)
+        sampler.start(self._prompts.ids)
         places = np.arange(len(self._rows))  # the number of the text in each row of the batch
         for left in range(length - 1, -1, -1):
             ids = sampler(logits)
@@ -113,17 +115,6 @@ class Generation:
             pass
         return self.texts
 
-    def _prefilled(self) -> tuple[NDArray[Any], Any]:
-        """Return the logits (rows, vocab_size) and the state after the prompts; each prompt is read once."""
-        stepper, prompts = self._stepper, list(self._ids)
-        read = [stepper.prefill(np.array([self._ids[prompt]]), stepper.initial_state(1)) for prompt in prompts]
-        rows = np.array([prompts.index(text.prompt) for text in self.texts])
-        longest = max(map(len, self._ids.values()))
-        padded = [[-1] * (longest - len(self._ids[text.prompt])) + self._ids[text.prompt] for text in self.texts]
-        self._sampler.start(np.array(padded))
-        logits = np.concatenate([logits for logits, _ in read])
-        return logits[rows], stepper.select(stepper.join([state for _, state in read]), rows)
-
     def _recorded(self, places: NDArray[np.int64], ids: NDArray[np.int64], logits: NDArray[Any]) -> None:
         """Record the drawn tokens of the texts that have not ended.
 
@@ -133,11 +124,11 @@ class Generation:
             logits: The logits of the network from which they were drawn, (batch, vocab_size).
         """
         log_p = log_probabilities(logits.astype(np.float64))
-        order = np.argsort(-log_p, -1, kind="stable")[:, : self._config.alternatives]
-        for row, (place, id) in enumerate(zip(places.tolist(), ids.tolist(), strict=True)):
+        drawn = log_p[np.arange(len(ids)), ids].tolist()
+        others = most_probable(log_p, self._config.alternatives) if self._config.alternatives else [[]] * len(ids)
+        for place, id, value, alternatives in zip(places.tolist(), ids.tolist(), drawn, others, strict=True):
             if not self._rows[place].ended:
-                others = [(other, float(log_p[row, other])) for other in order[row].tolist()]
-                self._rows[place].record(id, float(log_p[row, id]), others)
+                self._rows[place].record(id, value, alternatives)
 
 
 def generate_texts(
@@ -151,38 +142,124 @@ def generate_texts(
     known: Container[str] = (),
     **values: Any,
 ) -> Iterator[GeneratedText]:
-    """Generate `config.samples` texts from each prompt and yield them in the order of their seeds.
+    """Generate `config.samples` texts from each prompt and yield them in the order of the prompts.
 
-    With `config.dedupe`, another text is drawn in place of each one that is known or has been
-    yielded. Drawing ends after `MOST_DRAWS` times the number of texts that were asked for, so that
-    fewer texts may be yielded.
+    The texts are drawn, or found by beam search if `config.beams` is not 0.
+
+    Texts that are drawn are in the order of their seeds. With `config.best_of`, each of them is the
+    one with the highest `config.score` of several, which are drawn with consecutive seeds; its own
+    seed draws it again alone. With `config.dedupe`, another text is drawn in place of each one that
+    is known or has been yielded. Drawing ends after about `MOST_DRAWS` times the number of texts
+    that were asked for, so that fewer texts may be yielded.
+
+    Texts that are found by beam search are in the order of `BeamSearch.run`. There may be fewer than
+    were asked for: a search has at most `config.beams` texts, and `config.dedupe` leaves some out.
 
     Args:
         stepper, tokenizer, record, values: As for `Generation`.
         prompts: The prompts. The texts of the first prompt come first.
-        config: How many texts are generated, and where they end.
+        config: How many texts are generated, how, and where they end.
         progress: A function that is told what is being done, how much of it is done, and how much
             there is to do.
         known: The texts that `config.dedupe` excludes, without line ends.
     """
-    rows = max(1, min(MOST_ROWS, 2**22 // len(tokenizer)))
+    excluded = _Excluded(known if config.dedupe else None)
+    if config.beams:
+        yield from _found(stepper, tokenizer, prompts, config, progress, excluded, values)
+        return
     wanted = [prompt for prompt in prompts for _ in range(config.samples)]
-    total, drawn, seen = len(wanted), 0, set[str]()
+    total, drawn, best_of = len(wanted), 0, config.best_of
+    record = record or best_of > 1
     while wanted and drawn < MOST_DRAWS * total:
-        own, wanted = wanted[:rows], wanted[rows:]
-        generation = Generation(
-            stepper, tokenizer, own, replace(config, seed=config.seed + drawn), record=record, **values
-        )
-        drawn += len(own)
-        for step, _ in enumerate(generation):
-            left = len(wanted) + len(own) * (1 - step / config.length)
-            progress("generating", round(config.length * (total - left)), config.length * total)
-        for text in generation.texts:
-            whole = (text.prompt + text.text).strip("\n")
-            if config.dedupe and (whole in seen or whole in known):
-                wanted.append(text.prompt)
-            else:
+        now, wanted = wanted, []
+
+        def told(done: float, still: int = len(now)) -> None:
+            progress("generating", round(config.length * (total - still * (1 - done))), config.length * total)
+
+        drawing = replace(config, seed=config.seed + drawn * best_of, best_of=1, length_penalty=1.0)
+        several = (prompt for prompt in now for _ in range(best_of))
+        texts = _drawn(stepper, tokenizer, several, len(now) * best_of, drawing, record, told, values)
+        drawn += len(now)
+        for prompt in now:
+            choice = [text for text in islice(texts, best_of) if text not in excluded]
+            if choice:
+                text = max(choice, key=lambda text: config.score(sum(text.log_probabilities), len(text.ids)))
+                excluded.add(text)
                 yield text
-            if config.dedupe:
-                seen.add(whole)
+            else:
+                wanted.append(prompt)
     progress("generating", total, total)
+
+
+def _drawn(
+    stepper: Stepper,
+    tokenizer: Tokenizer,
+    prompts: Iterator[str],
+    total: int,
+    config: GenerationConfig,
+    record: bool,
+    told: Callable[[float], None],
+    values: dict[str, Any],
+) -> Iterator[GeneratedText]:
+    """Yield a drawn text for each of `total` prompts, with consecutive seeds; `told` is told which part is done."""
+    done = 0
+    while own := list(islice(prompts, most_rows(tokenizer))):
+        block = replace(config, seed=config.seed + done)
+        generation = Generation(stepper, tokenizer, own, block, record=record, **values)
+        for step, _ in enumerate(generation):
+            told((done + len(own) * step / config.length) / total)
+        yield from generation.texts
+        done += len(own)
+
+
+def _found(
+    stepper: Stepper,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    config: GenerationConfig,
+    progress: Callable[[str, int, int], None],
+    excluded: _Excluded,
+    values: dict[str, Any],
+) -> Iterator[GeneratedText]:
+    """Yield the texts that beam search finds; for the arguments see `generate_texts`."""
+    rows, total = max(1, most_rows(tokenizer) // config.beams), config.length * len(prompts)
+    for start in range(0, len(prompts), rows):
+        own = prompts[start : start + rows]
+        search = BeamSearch(stepper, tokenizer, own, replace(config, seed=config.seed + start), **values)
+
+        def told(step: int, done: int = config.length * start, share: int = len(own)) -> None:
+            progress("searching", done + step * share, total)
+
+        for texts in search.run(told):
+            for text in islice((text for text in texts if text not in excluded), config.samples):
+                excluded.add(text)
+                yield text
+    progress("searching", total, total)
+
+
+def most_rows(tokenizer: Tokenizer) -> int:
+    """Return how many texts are generated side by side."""
+    return max(1, min(MOST_ROWS, 2**22 // len(tokenizer)))
+
+
+class _Excluded:
+    """The texts that `dedupe` excludes: known ones, and those that were yielded.
+
+    Args:
+        known: The known texts, without line ends; None: nothing is excluded.
+    """
+
+    def __init__(self, known: Container[str] | None) -> None:
+        self._known, self._yielded = known, set[str]()
+
+    def __contains__(self, text: GeneratedText) -> bool:
+        whole = self._whole(text)
+        return self._known is not None and (whole in self._known or whole in self._yielded)
+
+    def add(self, text: GeneratedText) -> None:
+        if self._known is not None:
+            self._yielded.add(self._whole(text))
+
+    @staticmethod
+    def _whole(text: GeneratedText) -> str:
+        return (text.prompt + text.text).strip("\n")

@@ -21,9 +21,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from tokenizers import Tokenizer as Library
@@ -50,6 +51,10 @@ class Decoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokens = tokenizer.tokens
+
+    def copy(self) -> Self:
+        """Return a decoder that goes on from here on its own."""
+        return copy(self)
 
     def push(self, id: int) -> str:
         """Return the text that this id completes; empty while a character is still incomplete."""

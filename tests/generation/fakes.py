@@ -59,9 +59,9 @@ class Script(Successor):
         return super()._after(np.array(now)[:, None] - 1, state)
 
 
-def small_stepper(cell: str = "lstm") -> NumpyStepper:
+def small_stepper(cell: str = "lstm", vocab_size: int = 12) -> NumpyStepper:
     torch.manual_seed(1)
-    model = LanguageModel(ModelConfig(cell, 2, 16, 16, 0.0, tie=False), 12).double()
+    model = LanguageModel(ModelConfig(cell, 2, 16, 16, 0.0, tie=False), vocab_size).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return NumpyStepper(
@@ -100,6 +100,9 @@ class Alphabet:
     def decoder(self) -> Any:
         return self
 
+    def copy(self) -> Any:
+        return self
+
     def push(self, token: int) -> str:
         return self.tokens[token]
 
@@ -120,6 +123,11 @@ class Utf8(Alphabet):
 class Utf8Decoder:
     def __init__(self) -> None:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def copy(self) -> Utf8Decoder:
+        new = Utf8Decoder()
+        new.decoder.setstate(self.decoder.getstate())
+        return new
 
     def push(self, token: int) -> str:
         return self.decoder.decode(bytes([token]))

@@ -242,3 +242,18 @@ def test_a_torch_stepper_leaves_a_model_training() -> None:
         wanted, other = expected.step(make_ids(2)[:, time], other)
         np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-12)
     assert model.training
+
+
+@pytest.mark.parametrize("limit", [0, 6_000, 1_000_000])
+def test_rows_in_small_products_are_the_same_as_alone(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(stepper_module, "SMALL_PRODUCT", limit)
+    stepper = make_stepper(make_model("lstm", hidden=40, embedding=40))  # 160 rows: five blocks of 32, or ten of 16
+    for batch in (2, 3, 8, 40):
+        ids = make_ids(batch)
+        logits, state = stepper.prefill(ids, stepper.initial_state(batch))
+        logits, state = stepper.step(ids[:, 0], state)
+        for row in range(batch):
+            alone, own = stepper.prefill(ids[row : row + 1], stepper.initial_state(1))
+            alone, own = stepper.step(ids[row : row + 1, 0], own)
+            np.testing.assert_allclose(logits[row], alone[0], rtol=1e-9)
+            np.testing.assert_allclose(state[:, :, row], own[:, :, 0], rtol=1e-9)

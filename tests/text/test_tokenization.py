@@ -175,6 +175,19 @@ def test_the_decoder_gives_the_text_piece_by_piece(kind: str) -> None:
         assert all(AWKWARD.startswith("".join(pieces[:n])) for n in range(len(pieces)))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_of_a_decoder_goes_on_on_its_own(kind: str) -> None:
+    tokenizer = AWKWARD_TOKENIZERS(kind)
+    ids = tokenizer.encode(AWKWARD).tolist()
+    for cut in range(0, len(ids), 7):
+        decoder = tokenizer.decoder()
+        before = "".join(map(decoder.push, ids[:cut]))
+        copy = decoder.copy()
+        after = "".join(map(copy.push, ids[cut:])) + copy.flush()
+        assert before + after == tokenizer.decode(ids)
+        assert before + decoder.flush() == tokenizer.decode(ids[:cut])
+
+
 def test_lower_case_is_that_of_the_library() -> None:
     tokenizer = made("char", "ΟΔΟΣ", lowercase=True)
     assert tokenizer.decode(tokenizer.encode("ΟΔΟΣ")) == "οδοσ"

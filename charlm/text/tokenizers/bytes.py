@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from tokenizers import Tokenizer as Library
@@ -33,6 +35,11 @@ class _BytesDecoder(Decoder):
         super().__init__(tokenizer)
         self.pieces = tokenizer.pieces
         self.utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def copy(self) -> Self:
+        new = super().copy()
+        new.utf8 = copy(self.utf8)
+        return new
 
     def push(self, id: int) -> str:
         return self.utf8.decode(self.pieces[id])
