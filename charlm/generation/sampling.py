@@ -85,20 +85,29 @@ class Sampler:
         """
         values = logits.astype(np.float64)
         highest = values.max(-1, keepdims=True)
-        if not np.isfinite(highest).all():
+        if not math.isfinite(highest.sum()):
             raise CharlmError("the model's logits are not finite: its training diverged; use another checkpoint")
         if self._processors:
-            self._available |= {"ids": self._ids.values, "bits": self._bits.values}
-            if "draws" in self._needs:
-                self._available["draws"] = np.array([generator.random() for generator in self._generators])
-            for processor, value in self._processors:
-                values = processor(values, value, **self._available)
-                if "tokenizer" in processor.needs and np.isneginf(values.max(-1)).any():
-                    named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
-                    raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
+            values = self._processed(values)
             highest = values.max(-1, keepdims=True)
+            if not math.isfinite(highest.sum()):
+                named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
+                raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
         np.subtract(values, highest, values)
         return np.exp(values, values)
+
+    def _processed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the processors make of the logits, (batch, vocab_size).
+
+        If they exclude every token of a row, it has no finite number afterwards.
+        """
+        self._available["ids"], self._available["bits"] = self._ids.values, self._bits.values
+        if "draws" in self._needs:
+            self._available["draws"] = np.array([generator.random() for generator in self._generators])
+        with np.errstate(invalid="ignore"):  # of -inf minus -inf, where no token is left
+            for processor, value in self._processors:
+                values = processor(values, value, **self._available)
+        return values
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
         """Draw a token id for each row of the logits, by inversion sampling.
@@ -118,7 +127,7 @@ class Sampler:
             self._ids.extend(ids[:, None])
         if "bits" in self._needs:
             log_p = log_probabilities(logits.astype(np.float64))
-            self._bits.extend(-np.take_along_axis(log_p, ids[:, None], -1) / math.log(2))
+            self._bits.extend(log_p[np.arange(len(ids)), ids, None] / -math.log(2))
         return ids
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config.fields import NonNegativeInteger, NonNegativeNumber, Number, PositiveInteger, PositiveNumber
+from charlm.config.fields import FINITE, NonNegativeInteger, NonNegativeNumber, Number, PositiveInteger, PositiveNumber
 from charlm.generation.processors import Logits, keep, parameter, processor
 from charlm.text.tokenization import Tokenizer
 
@@ -77,11 +77,14 @@ def dry_multiplier(
     value * dry_base ** (n - dry_allowed_length). Repetitions of fewer than `dry_allowed_length`
     tokens cost nothing. A token that has a sequence breaker ends a repetition.
     """
-    breakers, result = _with_any(tokenizer, tuple(dry_sequence_breakers)), logits.copy()
-    for row, tokens in zip(result, ids, strict=True):
-        lengths = _repeated_lengths(tokens[tokens >= 0], breakers)
-        for token in np.flatnonzero(lengths >= dry_allowed_length).tolist():
-            row[token] -= value * dry_base ** int(lengths[token] - dry_allowed_length)
+    lengths = _repeated_lengths(ids, _with_any(tokenizer, tuple(dry_sequence_breakers)))
+    penalised = lengths >= dry_allowed_length
+    if not penalised.any():
+        return logits
+    with np.errstate(over="ignore"):
+        penalty = value * dry_base ** (lengths[penalised] - dry_allowed_length).astype(np.float64)
+    result = logits.copy()
+    result[penalised] -= np.minimum(penalty, FINITE)
     return result
 
 
@@ -94,13 +97,21 @@ def no_repeat_ngram(logits: Logits, value: int, *, ids: Ids, tokenizer: Tokenize
     The boundary between items may be repeated. A row in which every token would be excluded stays
     as it is.
     """
+    time = ids.shape[1]
+    if value == 1:
+        rows, ends = np.nonzero(ids >= 0)
+    else:
+        rows, ends = _occurrences_of_last(ids[:, value - 2 :])
+        ends += value - 1  # where the last token of a sequence stands
+    for back in range(2, value):  # the tokens before it must equal the last tokens
+        if not len(ends):
+            break
+        same = ids[rows, ends - back] == ids[rows, time - back]
+        rows, ends = rows[same], ends[same]
+    if not len(ends):
+        return logits
     kept = np.ones(logits.shape, bool)
-    for row, tokens in zip(kept, ids, strict=True):
-        tokens = tokens[tokens >= 0]
-        ends = np.arange(value - 1, len(tokens))
-        for back in range(1, value if len(ends) else 0):  # the tokens before it must equal the last tokens
-            ends = ends[tokens[ends - back] == tokens[-back]]
-        row[tokens[ends]] = False
+    kept[rows, ids[rows, ends]] = False
     if tokenizer.boundary is not None:
         kept[:, tokenizer.boundary] = True
     return keep(logits, kept)
@@ -120,26 +131,39 @@ def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
     return np.bincount(rows.ravel(), minlength=batch * columns).reshape(batch, columns)[:, 1:]
 
 
+def _occurrences_of_last(ids: Ids) -> tuple[Ids, Ids]:
+    """Return the rows and the positions at which the last token of the row stands before the end.
+
+    Args:
+        ids: The tokens so far, (batch, time).
+    """
+    same = ids[:, :-1] == ids[:, -1:]
+    # On the flat array, this is faster than np.nonzero on a matrix.
+    rows, positions = np.divmod(np.flatnonzero(same), max(1, same.shape[1]))
+    return rows, positions
+
+
 def _repeated_lengths(ids: Ids, breakers: Flags) -> NDArray[np.int64]:
     """Return the length of the longest repetition that each token of the vocabulary would continue.
 
-    This is the largest n for which the last n tokens have occurred before, followed by this token.
+    This is the largest n for which the last n tokens of a row have occurred before, followed by
+    this token, (batch, vocab_size).
 
     Args:
-        ids: The tokens so far, (time,).
+        ids: The tokens so far, (batch, time).
         breakers: Whether each token of the vocabulary ends a repetition, (vocab_size,).
     """
-    lengths = np.zeros(len(breakers), np.int64)
-    if len(ids) < 2 or breakers[ids[-1]]:
-        return lengths
-    ends, length = np.flatnonzero(ids[:-1] == ids[-1]), 1
-    while len(ends):
-        lengths[ids[ends + 1]] = length
-        if length == min(LONGEST, len(ids) - 1) or breakers[ids[-1 - length]]:
+    time, lengths = ids.shape[1], np.zeros((len(ids), len(breakers)), np.int64)
+    rows, ends = _occurrences_of_last(ids)
+    for length in range(1, min(LONGEST, time - 1) + 1):
+        # Here the last tokens of the row, `length` of them, are also at `ends`, if the oldest one ends no repetition.
+        going = ~breakers[ids[rows, time - length]]
+        rows, ends = rows[going], ends[going]
+        if not len(ends):
             break
-        ends = ends[ends >= length]
-        ends = ends[ids[ends - length] == ids[-1 - length]]
-        length += 1
+        lengths[rows, ids[rows, ends + 1]] = length
+        same = (ends >= length) & (ids[rows, ends - length] == ids[rows, time - 1 - length])
+        rows, ends = rows[same], ends[same]
     return lengths
 
 
