@@ -77,8 +77,8 @@ def dry_multiplier(
     value * dry_base ** (n - dry_allowed_length). Repetitions of fewer than `dry_allowed_length`
     tokens cost nothing. A token that has a sequence breaker ends a repetition.
     """
-    lengths = _repeated_lengths(ids, _with_any(tokenizer, tuple(dry_sequence_breakers)))
-    penalised = lengths >= dry_allowed_length
+    lengths = _repeated_lengths(ids, _with_any(tokenizer, tuple(dry_sequence_breakers)), dry_allowed_length)
+    penalised = lengths > 0
     if not penalised.any():
         return logits
     with np.errstate(over="ignore"):
@@ -97,21 +97,11 @@ def no_repeat_ngram(logits: Logits, value: int, *, ids: Ids, tokenizer: Tokenize
     The boundary between items may be repeated. A row in which every token would be excluded stays
     as it is.
     """
-    time = ids.shape[1]
-    if value == 1:
-        rows, ends = np.nonzero(ids >= 0)
-    else:
-        rows, ends = _occurrences_of_last(ids[:, value - 2 :])
-        ends += value - 1  # where the last token of a sequence stands
-    for back in range(2, value):  # the tokens before it must equal the last tokens
-        if not len(ends):
-            break
-        same = ids[rows, ends - back] == ids[rows, time - back]
-        rows, ends = rows[same], ends[same]
-    if not len(ends):
+    rows, after = _earlier_occurrences(ids, value - 1)
+    if not len(rows):
         return logits
     kept = np.ones(logits.shape, bool)
-    kept[rows, ids[rows, ends]] = False
+    kept[rows, ids[rows, after]] = False
     if tokenizer.boundary is not None:
         kept[:, tokenizer.boundary] = True
     return keep(logits, kept)
@@ -131,39 +121,52 @@ def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
     return np.bincount(rows.ravel(), minlength=batch * columns).reshape(batch, columns)[:, 1:]
 
 
-def _occurrences_of_last(ids: Ids) -> tuple[Ids, Ids]:
-    """Return the rows and the positions at which the last token of the row stands before the end.
+def _earlier_occurrences(ids: Ids, count: int) -> tuple[Ids, Ids]:
+    """Find where the last `count` tokens of each row occurred before.
 
     Args:
         ids: The tokens so far, (batch, time).
+        count: Number of tokens; after 0 tokens, every token is an occurrence.
+
+    Returns:
+        The row of each occurrence, and the position of the token that followed it.
     """
-    same = ids[:, :-1] == ids[:, -1:]
-    # On the flat array, this is faster than np.nonzero on a matrix.
-    rows, positions = np.divmod(np.flatnonzero(same), max(1, same.shape[1]))
-    return rows, positions
+    same = ids[:, count:] >= 0
+    for back in range(1, min(count, 2) + 1):  # on all places; few are left for the loop below
+        same &= ids[:, count - back : -back] == ids[:, -back:][:, :1]
+    rows, after = np.divmod(np.flatnonzero(same), max(1, same.shape[1]))
+    after += count
+    for back in range(3, count + 1):
+        if not len(rows):
+            break
+        equal = ids[rows, after - back] == ids[rows, -back]
+        rows, after = rows[equal], after[equal]
+    return rows, after
 
 
-def _repeated_lengths(ids: Ids, breakers: Flags) -> NDArray[np.int64]:
+def _repeated_lengths(ids: Ids, breakers: Flags, shortest: int) -> NDArray[np.int64]:
     """Return the length of the longest repetition that each token of the vocabulary would continue.
 
     This is the largest n for which the last n tokens of a row have occurred before, followed by
-    this token, (batch, vocab_size).
+    this token, (batch, vocab_size); 0 if it is below `shortest`.
 
     Args:
         ids: The tokens so far, (batch, time).
         breakers: Whether each token of the vocabulary ends a repetition, (vocab_size,).
+        shortest: Length of the shortest repetition that counts.
     """
-    time, lengths = ids.shape[1], np.zeros((len(ids), len(breakers)), np.int64)
-    rows, ends = _occurrences_of_last(ids)
-    for length in range(1, min(LONGEST, time - 1) + 1):
-        # Here the last tokens of the row, `length` of them, are also at `ends`, if the oldest one ends no repetition.
-        going = ~breakers[ids[rows, time - length]]
-        rows, ends = rows[going], ends[going]
-        if not len(ends):
+    lengths, length = np.zeros((len(ids), len(breakers)), np.int64), shortest
+    rows, after = _earlier_occurrences(ids, shortest)
+    if len(rows):
+        whole = ~breakers[ids[:, -shortest:]].any(-1)[rows]
+        rows, after = rows[whole], after[whole]
+    while len(rows):
+        lengths[rows, ids[rows, after]] = length
+        if length >= LONGEST:
             break
-        lengths[rows, ids[rows, ends + 1]] = length
-        same = (ends >= length) & (ids[rows, ends - length] == ids[rows, time - 1 - length])
-        rows, ends = rows[same], ends[same]
+        before = ids[rows, -1 - length]
+        longer = (after > length) & (ids[rows, after - 1 - length] == before) & ~breakers[before]
+        rows, after, length = rows[longer], after[longer], length + 1
     return lengths
 
 

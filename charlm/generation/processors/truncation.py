@@ -51,7 +51,7 @@ def typical_p(logits: Logits, value: float) -> Logits:
     """
     log_p = np.maximum(log_probabilities(logits), LOWEST)  # finite, because 0 times -inf is not 0
     p = np.exp(log_p)
-    entropy = -np.einsum("bv,bv->b", p, log_p)[:, None]
+    entropy = -(p * log_p).sum(-1, keepdims=True)
     order, rows = np.abs(log_p + entropy).argsort(-1, kind="stable"), np.arange(len(logits))[:, None]
     sorted_p = p[rows, order]
     sorted_kept = sorted_p.cumsum(-1) - sorted_p < value  # the sum of all more typical tokens
@@ -75,8 +75,8 @@ def top_n_sigma(logits: Logits, value: float) -> Logits:
     """
     below = logits - logits.max(-1, keepdims=True)  # at most 0; the standard deviation is the same
     possible = below > -np.inf
-    finite, count = np.where(possible, below, 0.0), np.count_nonzero(possible, -1)
-    variance = np.einsum("bv,bv->b", finite, finite) / count - (finite.sum(-1) / count) ** 2
+    finite, count = np.where(possible, below, 0.0), possible.sum(-1)
+    variance = (finite * finite).sum(-1) / count - (finite.sum(-1) / count) ** 2
     least = -value * np.sqrt(np.maximum(variance, 0.0))  # rounding can make a variance of 0 negative
     return np.where(below >= least[:, None], logits, -np.inf)
 
