@@ -16,6 +16,7 @@ from charlm.generation.processors import check_read, log_probabilities, paramete
 from charlm.generation.stepper import Stepper
 
 if TYPE_CHECKING:
+    from charlm.text.spans import TrainingText
     from charlm.text.tokenization import Tokenizer
 
 
@@ -29,6 +30,7 @@ class Sampler:
         seed: Seed of the first row; the same seed draws the same tokens from the same logits.
         batch: Number of rows.
         tokenizer: The vocabulary, for processors that read it.
+        training_text: The text that the network was trained on, for processors that read it.
         values: Values of logits processors and their parameters by name (`temperature=0.8,
             top_k=40`).
 
@@ -37,7 +39,14 @@ class Sampler:
             reads, or a value that excludes every token of the vocabulary.
     """
 
-    def __init__(self, seed: int, batch: int = 1, tokenizer: Tokenizer | None = None, **values: Any) -> None:
+    def __init__(
+        self,
+        seed: int,
+        batch: int = 1,
+        tokenizer: Tokenizer | None = None,
+        training_text: TrainingText | None = None,
+        **values: Any,
+    ) -> None:
         seed = checked("seed", Seed, seed)
         self.batch = checked("batch", PositiveInteger, batch)
         own = {name: parameters[name].parse(values.pop(name)) for name in parameters.keys() & values.keys()}
@@ -48,7 +57,9 @@ class Sampler:
         self._generators = [np.random.default_rng(seed + row) for row in range(batch)]
         self._needs = {name for processor, _ in self._processors for name in processor.needs}
         self._available: dict[str, Any] = {one.name: one.default for one in parameters.values()} | own
-        self._available |= {"tokenizer": tokenizer, "step": 0}
+        self._available |= {"tokenizer": tokenizer, "training_text": training_text, "step": 0}
+        if training_text is None and "training_text" in self._needs:
+            raise CharlmError("`no_copy` needs the training text, which is not known here; leave it out")
         self._ids, self._bits = _Columns(batch, np.int64), _Columns(batch, np.float64)
         if tokenizer is not None and "tokenizer" in self._needs:
             self.weights(np.zeros((batch, len(tokenizer))))  # a value that excludes everything is found at once

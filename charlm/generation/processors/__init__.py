@@ -10,6 +10,7 @@ also read, as keyword arguments:
 - `step`: the number of tokens generated so far;
 - `draws`: a random number in [0, 1) for each row, (batch,);
 - `tokenizer`: the vocabulary;
+- `training_text`: the text that the network was trained on, a `charlm.text.spans.TrainingText`;
 - any registered `Parameter`, by its name.
 
 To add a processor, decorate a function with `@processor(...)` in any file of this package. It is
