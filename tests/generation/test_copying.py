@@ -62,7 +62,7 @@ def test_no_span_of_the_training_text_is_written(kind: str, n: int) -> None:
     texts = {}
     for value in (0, n):
         config = GenerationConfig(length=150, seed=2)
-        values = {"no_copy": value, "training_text": training_text(tokenizer, TEXT)}
+        values: dict[str, Any] = {"no_copy": value, "training_text": training_text(tokenizer, TEXT)}
         texts[value] = Generation(stepper, tokenizer, prompts, config, **values).finish()
     copied = {
         value: [

@@ -138,8 +138,8 @@ def test_an_unknown_processor_names_the_nearest() -> None:
 def test_rules_come_first_then_penalties_then_the_temperature_then_what_cuts_off() -> None:
     assert sorted(processors, key=lambda name: processors[name].order) == [
         "logit_bias", "ban", "allow", "repetition_penalty", "presence_penalty", "frequency_penalty", "dry_multiplier",
-        "no_repeat_ngram", "no_copy", "temperature", "top_n_sigma", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
-        "xtc_probability", "surprise",
+        "no_repeat_ngram", "no_copy", "temperature", "top_n_sigma", "top_k", "top_p", "min_p", "typical_p",
+        "epsilon_cutoff", "xtc_probability", "surprise",
     ]  # fmt: skip
     names = list(generation_settings())
     assert names.index("penalty_window") == names.index("repetition_penalty") + 1

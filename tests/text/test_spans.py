@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from charlm.config import TokenizerConfig
 from charlm.text import cache
-from charlm.text.spans import TrainingText, codes, mixed, power, span_hashes
+from charlm.text.hashing import codes, mixed, power, span_hashes
+from charlm.text.spans import TrainingText
 from charlm.text.stream import TokenStream, encode_text
 from charlm.text.tokenization import Tokenizer, learn
 
@@ -69,11 +70,14 @@ def test_the_index_is_kept_in_the_cache_and_made_again_if_it_is_damaged(
         assert training_text(tokenizer, text).count("abd", 3) == 1
         assert file.read_bytes() == whole
     calls: list[str] = []
-    again = TrainingText(tokenizer, lambda: encode_text(tokenizer, text), lambda what, *_: calls.append(what))
+    again = training_text(tokenizer, text)
+    again.progress = lambda what, *_: calls.append(what)
     assert again.count("abd", 3) == 1
     assert calls == [], "the cached index is read"
+    assert again.count("ab", 2) == 1
+    assert set(calls) == {"indexing the training text (spans of 2 characters)"}
     assert training_text(tokenizer, text[::-1]).count("abd", 3) == 0
-    assert len(list(cache.directory().iterdir())) == 2, "another text has an index of its own"
+    assert len(list(cache.directory().iterdir())) == 3, "another text has an index of its own"
 
 
 def test_without_a_cache_the_index_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config.fields import NonNegativeInteger
 from charlm.generation.processors import Logits, keep, processor
-from charlm.text.spans import Hashes, TrainingText, codes, mixed, power
+from charlm.text.hashing import Hashes, codes, mixed, power
 from charlm.text.tokenization import Tokenizer
+
+if TYPE_CHECKING:
+    from charlm.text.spans import TrainingText
 
 MARGIN = 3
 """Characters at the start of a decoded text that may be wrong, because decoding began within a character."""

@@ -158,8 +158,8 @@ def _repeated_lengths(ids: Ids, breakers: Flags, shortest: int) -> NDArray[np.in
     lengths, length = np.zeros((len(ids), len(breakers)), np.int64), shortest
     rows, after = _earlier_occurrences(ids, shortest)
     if len(rows):
-        whole = ~breakers[ids[:, -shortest:]].any(-1)[rows]
-        rows, after = rows[whole], after[whole]
+        ended: Flags = breakers[ids[:, -shortest:]].max(-1)
+        rows, after = rows[~ended[rows]], after[~ended[rows]]
     while len(rows):
         lengths[rows, ids[rows, after]] = length
         if length >= LONGEST:
