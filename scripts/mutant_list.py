@@ -389,7 +389,7 @@ MUTANTS = [
     ),
     Mutant(
         "typical_p: tokens are ordered by their probability", "charlm/generation/processors/truncation.py",
-        "np.abs(log_p + entropy).argsort(",
+        "np.abs(log_p - mean).argsort(",
         "(-log_p).argsort(",
     ),
     Mutant(
@@ -399,8 +399,8 @@ MUTANTS = [
     ),
     Mutant(
         "penalties look at all tokens", "charlm/generation/processors/repetition.py",
-        "ids[:, -window:] if window else ids",
-        "ids",
+        "[:, None], ids[:, -window:]] = True",
+        "[:, None], ids] = True",
     ),
     Mutant(
         "no_repeat_ngram compares one token less", "charlm/generation/processors/repetition.py",

@@ -95,29 +95,29 @@ class Sampler:
                 processors exclude every token.
         """
         values = logits.astype(np.float64)
+        if self._processors and math.isfinite(values.max()):
+            values = self._processed(values)
         highest = values.max(-1, keepdims=True)
         if not math.isfinite(highest.sum()):
-            raise CharlmError("the model's logits are not finite: its training diverged; use another checkpoint")
-        if self._processors:
-            values = self._processed(values)
-            highest = values.max(-1, keepdims=True)
-            if not math.isfinite(highest.sum()):
-                named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
-                raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
+            if not np.isfinite(logits.max(-1)).all():
+                raise CharlmError("the model's logits are not finite: its training diverged; use another checkpoint")
+            named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
+            raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
         np.subtract(values, highest, values)
         return np.exp(values, values)
 
+    @np.errstate(invalid="ignore")  # of -inf minus -inf, where no token is left
     def _processed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what the processors make of the logits, (batch, vocab_size).
 
-        If they exclude every token of a row, it has no finite number afterwards.
+        The highest number of a row is not finite afterwards if the processors exclude every token.
         """
-        self._available["ids"], self._available["bits"] = self._ids.values, self._bits.values
+        known = self._available
+        known["ids"], known["bits"] = self._ids.values, self._bits.values
         if "draws" in self._needs:
-            self._available["draws"] = np.array([generator.random() for generator in self._generators])
-        with np.errstate(invalid="ignore"):  # of -inf minus -inf, where no token is left
-            for processor, value in self._processors:
-                values = processor(values, value, **self._available)
+            known["draws"] = np.array([generator.random() for generator in self._generators])
+        for processor, value in self._processors:
+            values = processor.function(values, value, **{name: known[name] for name in processor.needs})
         return values
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:

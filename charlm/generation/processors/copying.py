@@ -41,21 +41,25 @@ def no_copy(
     the last n - j characters of the text so far. If even the last `common` of these are not in the
     training text, no span that begins with so many of them needs to be looked up; mostly this is so.
     """
-    tails = [_tail(tokenizer, row, value - 1) for row in ids]
-    characters = mixed(codes("".join(text.rjust(value - 1, PADDING) for text, _ in tails)))
-    # In column n, the hash of the last n characters of each row; that of no characters is 0.
-    hashes = np.zeros((len(ids), value), np.uint64)
-    (characters.reshape(len(ids), value - 1)[:, ::-1] * _powers(value)[:-1]).cumsum(-1, out=hashes[:, 1:])
+    tails = _tails(tokenizer, ids, value - 1)
+    text = "".join([text.rjust(value - 1, PADDING) for text, _ in tails])
+    characters = mixed(codes(text)).reshape(len(ids), value - 1)
+    powers = _powers(value - 1)  # of the last character first
     common = value - min(value // 2, _completions(tokenizer, tokenizer.decoder().state, value).longest)
-    known = training_text.contains(hashes[:, common], common) if common < value else np.ones(len(ids), bool)
-    kept = np.ones(logits.shape, bool)
+    known = np.ones(len(ids), bool)
+    if common < value:
+        known = training_text.contains((characters[:, -common:] * powers[-common:]).sum(-1), common)
+    kept = None
     for row, (text, state) in enumerate(tails):
         spans = _completions(tokenizer, state, value)
         size = spans.sizes[min(len(text), value - 1 if known[row] else common - 1)]
         if size:
-            own = hashes[row, spans.shared[:size]] * spans.factors[:size] + spans.hashes[:size]
+            # The hash of the last n characters, at n; that of no characters is 0.
+            hashes = np.append(np.zeros(1, np.uint64), (characters[row] * powers)[::-1].cumsum())
+            own = hashes[spans.shared[:size]] * spans.factors[:size] + spans.hashes[:size]
+            kept = np.ones(logits.shape, bool) if kept is None else kept
             kept[row, spans.ids[:size][training_text.contains(own, value)]] = False
-    return logits if kept.all() else keep(logits, kept)
+    return logits if kept is None else keep(logits, kept)
 
 
 @dataclass(frozen=True)
@@ -106,32 +110,38 @@ def _completions(tokenizer: Tokenizer, state: Any, length: int) -> _Completions:
         found.append((ids, np.full(len(ids), max(0, length - end)), hashes[ids]))
     found.reverse()
     ids, shared, hashes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    factors = np.append(_powers(length), power(length))[length - shared]
+    factors = _powers(length + 1)[shared]
     sizes = np.searchsorted(shared, np.arange(length), "right").tolist()
     return _Completions(ids, shared, factors, hashes, sizes, longest)
 
 
-def _tail(tokenizer: Tokenizer, ids: NDArray[np.int64], size: int) -> tuple[str, Any]:
-    """Return the last characters of the text that tokens spell, and the state of the decoder after them.
+def _tails(tokenizer: Tokenizer, ids: NDArray[np.int64], size: int) -> list[tuple[str, Any]]:
+    """Return the last characters of the text of each row, and the state of the decoder after them.
 
     Args:
         tokenizer: The vocabulary.
-        ids: The tokens of one row, (time,). The text begins after the last boundary.
+        ids: The tokens, (batch, time). The text of a row begins after its last boundary.
         size: Number of characters, if the text has so many.
     """
+    found, boundary = [], tokenizer.boundary
     read = size + MARGIN + 1
-    while True:
-        recent, decoder = ids[-read:].tolist(), tokenizer.decoder()
-        for other in (-1, tokenizer.boundary):
-            if other in recent:
-                recent = recent[len(recent) - recent[::-1].index(other) :]
-        text = decoder.extend(recent)
-        if len(text) >= size + MARGIN or len(recent) < read:
-            return text[max(0, len(text) - size) :], decoder.state
-        read *= 2
+    for row, recent in enumerate(ids[:, -read:].tolist()):
+        while True:
+            whole = len(recent) == ids.shape[1]
+            if recent and recent[0] < 0:  # before a prompt that is shorter than others
+                recent, whole = recent[recent.count(-1) :], True
+            if boundary is not None and boundary in recent:
+                recent, whole = recent[len(recent) - recent[::-1].index(boundary) :], True
+            decoder = tokenizer.decoder()
+            text = decoder.extend(recent)
+            if whole or len(text) >= size + MARGIN:
+                break
+            recent = ids[row, -2 * len(recent) :].tolist()
+        found.append((text[max(0, len(text) - size) :], decoder.state))
+    return found
 
 
 @lru_cache(maxsize=8)
 def _powers(count: int) -> Hashes:
-    """Return the powers of the multiplier of the hashes with exponents below `count`."""
-    return np.array([power(exponent) for exponent in range(count)], np.uint64)
+    """Return the powers of the multiplier of the hashes with exponents below `count`, descending."""
+    return np.array([power(exponent) for exponent in reversed(range(count))], np.uint64)

@@ -51,8 +51,8 @@ def typical_p(logits: Logits, value: float) -> Logits:
     """
     log_p = np.maximum(log_probabilities(logits), LOWEST)  # finite, because 0 times -inf is not 0
     p = np.exp(log_p)
-    entropy = -(p * log_p).sum(-1, keepdims=True)
-    order, rows = np.abs(log_p + entropy).argsort(-1, kind="stable"), np.arange(len(logits))[:, None]
+    mean = (p * log_p).sum(-1, keepdims=True)  # minus the entropy
+    order, rows = np.abs(log_p - mean).argsort(-1, kind="stable"), np.arange(len(logits))[:, None]
     sorted_p = p[rows, order]
     sorted_kept = sorted_p.cumsum(-1) - sorted_p < value  # the sum of all more typical tokens
     sorted_kept[:, 0] = True
