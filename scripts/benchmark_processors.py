@@ -44,8 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--block", type=float, default=0.1, help="seconds of one block")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--block", type=float, default=0.05, help="seconds of one block")
     options = parser.parse_args()
     text = "".join(map(chr, [10, *range(32, 96)])).lower() + "abcdefghijklmnopqrstuvwxyz"
     tokenizer = learn(TokenizerConfig(), [text])
