@@ -295,6 +295,26 @@ def test_dry_by_brute_force(ids: list[int]) -> None:
         assert result[token] == pytest.approx(-(1.75 ** (longest - 2)) if longest >= 2 else 0.0)
 
 
+def test_dry_with_extreme_parameters() -> None:
+    row = apply("dry_multiplier", 1.0, np.zeros((1, 8)), ids=[1, 2, 3, 4] * 13, dry_base=1e38)[0]
+    assert np.isfinite(row).all()
+    assert [id for id in range(8) if row[id] < 0] == [1]
+    row = apply("dry_multiplier", 1.0, np.zeros((1, 8)), ids=[1] * 70, dry_allowed_length=60)[0]
+    assert row == [0.0, -1.0, *[0.0] * 6]
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=20), min_size=1, max_size=4), n=st.integers(1, 4))
+def test_rows_with_shorter_prompts_are_searched_as_if_alone(rows: list[list[int]], n: int) -> None:
+    longest = max(map(len, rows))
+    ids = np.array([[-1] * (longest - len(row)) + row for row in rows])
+    for name, changed in (("no_repeat_ngram", {}), ("dry_multiplier", {"dry_allowed_length": n})):
+        context = known(len(rows)) | {"ids": ids} | changed
+        found = processors[name](np.zeros((len(rows), 8)), n, **context)
+        for row, result in zip(rows, found, strict=True):
+            assert apply(name, n, np.zeros((1, 8)), ids=row, **changed) == [result.tolist()]
+
+
 @pytest.fixture(scope="module")
 def vocabularies() -> dict[str, Tokenizer]:
     text = ["the cat sat on the mat, a naïve cat\n" * 20]
