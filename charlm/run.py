@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from charlm.evaluation.likelihood import Evaluation
     from charlm.evaluation.scores import TokenScores
     from charlm.network.model import LanguageModel
+    from charlm.text.spans import TrainingText
     from charlm.text.stream import TokenStream
 
 MANY_ROWS, MANY_TOKENS = 16, 20_000
@@ -240,6 +241,25 @@ class Run:
             stepper, self.tokenizer, prompts, config, record=True, known=known, progress=progress, **values
         )
 
+    @cached_property
+    def training_text(self) -> TrainingText:
+        """The text of the training split, to look up what a text copied from it (`training_text.count`).
+
+        Its methods raise CharlmError if the run has no training text, for example because only a
+        part of its files was copied.
+        """
+        from charlm.text.spans import TrainingText
+
+        def load() -> TokenStream:
+            if not (self.path / "tokens" / "train.ids").exists():
+                raise CharlmError(
+                    f"`no_copy` needs the training text, and {self.path} has no tokens/train.ids; copy it from the "
+                    "original run, or leave `no_copy` out"
+                )
+            return self.directory.stream("train")
+
+        return TrainingText(self.tokenizer, load)
+
     def _training_items(self) -> frozenset[str]:
         """Return the lines of the training text, or its documents for a model of documents."""
         tokenizer = self.tokenizer
@@ -256,6 +276,8 @@ class Run:
         values = {name: value for name, value in settings.items() if name in processors}
         config = from_plain(GenerationConfig, {name: value for name, value in settings.items() if name in own})
         values.setdefault("temperature", 1.0 if config.beams else self.config.samples.temperature)
+        if values.get("no_copy"):
+            values["training_text"] = self.training_text
         return config, values
 
     def evaluate(

@@ -13,6 +13,7 @@ processors that read the text have one to read.
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 from typing import Any
 
@@ -25,13 +26,15 @@ from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
 from charlm.network.model import LanguageModel
 from charlm.network.precision import fastest_dtype
 from charlm.run import MANY_ROWS
+from charlm.text.spans import TrainingText
+from charlm.text.stream import encode_text
 from charlm.text.tokenization import learn
 
 VALUES: dict[str, Any] = {
     "logit_bias": {"a": 1.0}, "ban": ["e", "th"], "allow": ["abcdefghijklmnopqrstuvwxyz \n"],
     "repetition_penalty": 1.05, "presence_penalty": 0.1, "frequency_penalty": 0.02, "dry_multiplier": 0.5,
-    "no_repeat_ngram": 20, "temperature": 0.8, "top_n_sigma": 2.0, "top_k": 40, "top_p": 0.95, "min_p": 0.02,
-    "typical_p": 0.9, "epsilon_cutoff": 0.001, "xtc_probability": 0.2, "surprise": 2.0,
+    "no_repeat_ngram": 20, "no_copy": 50, "temperature": 0.8, "top_n_sigma": 2.0, "top_k": 40, "top_p": 0.95,
+    "min_p": 0.02, "typical_p": 0.9, "epsilon_cutoff": 0.001, "xtc_probability": 0.2, "surprise": 2.0,
 }  # fmt: skip
 COMMON = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
@@ -41,11 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--block", type=float, default=0.1, help="seconds of one block")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--block", type=float, default=0.05, help="seconds of one block")
     options = parser.parse_args()
     text = "".join(map(chr, [10, *range(32, 96)])).lower() + "abcdefghijklmnopqrstuvwxyz"
     tokenizer = learn(TokenizerConfig(), [text])
+    written = "".join(random.Random(1).choices(text, k=1_000_000))
+    training_text = TrainingText(tokenizer, lambda: encode_text(tokenizer, written))
     config = ModelConfig("lstm", 2, options.hidden, options.hidden, 0.0, tie=False)
     model = LanguageModel(config, len(tokenizer))
     missing = set(processors) - set(VALUES)
@@ -62,7 +67,7 @@ def main() -> None:
             if batch >= MANY_ROWS:
                 stepper = TorchStepper(model.eval(), fastest_dtype())
             plain = generate(stepper, [1], Sampler(1, batch, tokenizer))
-            changed = generate(stepper, [1], Sampler(1, batch, tokenizer, **values))
+            changed = generate(stepper, [1], Sampler(1, batch, tokenizer, training_text, **values))
             seconds(changed, 1_000 if batch == 1 else 200)
             count = max(5, int(options.block / seconds(plain, 20) * 20))
             ratios = []

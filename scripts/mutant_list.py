@@ -369,8 +369,8 @@ MUTANTS = [
     # -- generation
     Mutant(
         "temperature: logits are multiplied", "charlm/generation/processors/temperature.py",
-        "keepdims=True)) / now",
-        "keepdims=True)) * now",
+        "    if now >= 1e-99:\n        return shifted / now",
+        "    if now >= 1e-99:\n        return shifted * now",
     ),
     Mutant(
         "top_k keeps one token more", "charlm/generation/processors/truncation.py",
@@ -379,38 +379,50 @@ MUTANTS = [
     ),
     Mutant(
         "top_p keeps one token less", "charlm/generation/processors/truncation.py",
-        "(before < value).sum(-1, keepdims=True))",
-        "(before < value).sum(-1, keepdims=True) - 1)",
+        "(sums >= value * sums[:, -1:]).argmax(-1)",
+        "(sums >= value * sums[:, -1:]).argmax(-1) - 1",
     ),
     Mutant(
         "min_p: the fraction is not a logarithm", "charlm/generation/processors/truncation.py",
-        "+ np.log(value)",
+        "+ math.log(value)",
         "- value",
     ),
     Mutant(
         "typical_p: tokens are ordered by their probability", "charlm/generation/processors/truncation.py",
-        "np.argsort(np.abs(-log_p - entropy), -1, kind=",
-        "np.argsort(-log_p, -1, kind=",
+        "np.abs(log_p - mean).argsort(",
+        "(-log_p).argsort(",
     ),
     Mutant(
         "xtc drops the least probable top choice as well", "charlm/generation/processors/truncation.py",
-        "top & (log_p > least)",
-        "top & (log_p >= least)",
+        "(log_p > least) & chosen",
+        "(log_p >= least) & chosen",
     ),
     Mutant(
         "penalties look at all tokens", "charlm/generation/processors/repetition.py",
-        "ids[:, -window:] if window else ids",
-        "ids",
+        "[:, None], ids[:, -window:]] = True",
+        "[:, None], ids] = True",
     ),
     Mutant(
         "no_repeat_ngram compares one token less", "charlm/generation/processors/repetition.py",
-        "for back in range(1, value if len(ends) else 0)",
-        "for back in range(1, value - 1 if len(ends) else 0)",
+        "_earlier_occurrences(ids, value - 1)",
+        "_earlier_occurrences(ids, value - 2)",
     ),
     Mutant(
         "dry: a sequence breaker does not end a repetition", "charlm/generation/processors/repetition.py",
-        "len(ids) - 1) or breakers[ids[-1 - length]]:",
-        "len(ids) - 1):",
+        " & ~breakers[before]",
+        "",
+    ),
+    Mutant(
+        "no_copy: spans within a long token are allowed", "charlm/generation/processors/copying.py",
+        "if end > length:",
+        "if end > 10 * length:",
+        ("tests/generation/test_copying.py",),
+    ),
+    Mutant(
+        "no_copy: a token is looked up by its first character only", "charlm/generation/processors/copying.py",
+        "for end in range(1, longest + 1):",
+        "for end in range(1, 2):",
+        ("tests/generation/test_copying.py",),
     ),
     Mutant(
         "a banned text may be written by two tokens", "charlm/generation/processors/wording.py",

@@ -96,16 +96,41 @@ def generate(
     settings = {one.name: getattr(config, one.name) for one in fields(GenerationConfig)} | values | {"seed": seed}
     settings |= {"checkpoint": config.checkpoint, "device": config.device}
     several = len(prompts) * config.samples > 1
+    copies = _Copies(trained, values.get("no_copy", 0))
     if several or config.json or config.output or config.whole or config.alternatives:
-        _write(trained, prompts, config, settings)
+        _write(trained, prompts, config, settings, copies)
     else:
-        _stream(trained, prompts, config, settings)
+        _stream(trained, prompts, config, settings, copies)
     sys.stdout.flush()  # in a terminal, the text comes before the next line
+    if copies.found:
+        found = count(copies.found, "span")
+        print(f"charlm: --no_copy: {found} of the training text could not be avoided", file=sys.stderr)
     if config.seed is None and not config.beams:
         print(f"charlm: --seed {seed} generates {'these texts' if several else 'this text'} again", file=sys.stderr)
 
 
-def _stream(run: Run, prompts: list[str], config: GenerateOptions, settings: dict[str, Any]) -> None:
+class _Copies:
+    """A count of the spans in generated texts that are also in the training text, although `no_copy` is set.
+
+    Args:
+        run: The run.
+        length: The value of `no_copy`; 0: nothing is counted.
+    """
+
+    def __init__(self, run: Run, length: int) -> None:
+        self.run, self.length, self.found = run, length, 0
+        if length:
+            from charlm.views.terminal import Terminal
+
+            run.training_text.progress = Terminal().progress
+
+    def add(self, text: GeneratedText) -> GeneratedText:
+        if self.length:
+            self.found += self.run.training_text.count(text.text, self.length, text.prompt)
+        return text
+
+
+def _stream(run: Run, prompts: list[str], config: GenerateOptions, settings: dict[str, Any], copies: _Copies) -> None:
     """Print one text; in a terminal, each piece is shown as soon as it is generated."""
     from charlm.views.generated import coloured, legend
 
@@ -120,12 +145,13 @@ def _stream(run: Run, prompts: list[str], config: GenerateOptions, settings: dic
         if live:
             out.flush()
     out.write("\n" if written else f"{shown(text.prompt)}\n")
+    copies.add(text)
     if colour and (explained := legend()):
         out.flush()
         print(explained, file=sys.stderr)
 
 
-def _write(run: Run, prompts: list[str], config: GenerateOptions, settings: dict[str, Any]) -> None:
+def _write(run: Run, prompts: list[str], config: GenerateOptions, settings: dict[str, Any], copies: _Copies) -> None:
     """Write several texts, or one with its tokens, to standard output or to files."""
     from charlm.views.generated import check_folder, print_json, print_texts, write_files
     from charlm.views.terminal import Terminal
@@ -134,6 +160,7 @@ def _write(run: Run, prompts: list[str], config: GenerateOptions, settings: dict
     if config.output:
         check_folder(folder)
     texts: Iterable[GeneratedText] = run.generate_texts(prompts, progress=terminal.progress, **settings)
+    texts = map(copies.add, texts)
     if config.output:
         found = write_files(texts, run.tokenizer, folder, total, json=config.json)
         print(f"charlm: wrote {count(found, 'file')} to {visible(str(folder.resolve()))}", file=sys.stderr)

@@ -16,6 +16,7 @@ from charlm.generation.processors import check_read, log_probabilities, paramete
 from charlm.generation.stepper import Stepper
 
 if TYPE_CHECKING:
+    from charlm.text.spans import TrainingText
     from charlm.text.tokenization import Tokenizer
 
 
@@ -29,6 +30,7 @@ class Sampler:
         seed: Seed of the first row; the same seed draws the same tokens from the same logits.
         batch: Number of rows.
         tokenizer: The vocabulary, for processors that read it.
+        training_text: The text that the network was trained on, for processors that read it.
         exp: The exponential function that makes weights of logits.
         values: Values of logits processors and their parameters by name (`temperature=0.8,
             top_k=40`).
@@ -43,6 +45,7 @@ class Sampler:
         seed: int,
         batch: int = 1,
         tokenizer: Tokenizer | None = None,
+        training_text: TrainingText | None = None,
         *,
         exp: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.exp,
         **values: Any,
@@ -58,7 +61,9 @@ class Sampler:
         self._exp = exp
         self._needs = {name for processor, _ in self._processors for name in processor.needs}
         self._available: dict[str, Any] = {one.name: one.default for one in parameters.values()} | own
-        self._available |= {"tokenizer": tokenizer, "step": 0}
+        self._available |= {"tokenizer": tokenizer, "training_text": training_text, "step": 0}
+        if training_text is None and "training_text" in self._needs:
+            raise CharlmError("`no_copy` needs the training text, which is not known here; leave it out")
         self._ids, self._bits = _Columns(batch, np.int64), _Columns(batch, np.float64)
         if tokenizer is not None and "tokenizer" in self._needs:
             self.weights(np.zeros((batch, len(tokenizer))))  # a value that excludes everything is found at once
@@ -99,17 +104,13 @@ class Sampler:
             CharlmError: the logits are not finite, as after a training that diverged, or the
                 processors exclude every token.
         """
-        values = finite(logits)
-        if self._processors:
-            self._available |= {"ids": self._ids.values, "bits": self._bits.values}
-            if "draws" in self._needs:
-                drawn = {generator: generator.random() for generator in dict.fromkeys(self._generators)}
-                self._available["draws"] = np.array([drawn[generator] for generator in self._generators])
-            for processor, value in self._processors:
-                values = processor(values, value, **self._available)
-                if "tokenizer" in processor.needs and np.isneginf(values.max(-1)).any():
-                    named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
-                    raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
+        values = logits.astype(np.float64)
+        if self._processors and math.isfinite(values.max()):
+            values = self._processed(values)
+        if not math.isfinite(values.max(-1).sum()):
+            finite(logits)
+            named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
+            raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
         return values
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -128,6 +129,21 @@ class Sampler:
         """
         values = self.processed(logits)
         return self._exp(np.subtract(values, values.max(-1, keepdims=True), values))
+
+    @np.errstate(invalid="ignore")  # of -inf minus -inf, where no token is left
+    def _processed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the processors make of the logits, (batch, vocab_size).
+
+        The highest number of a row is not finite afterwards if the processors exclude every token.
+        """
+        known = self._available
+        known["ids"], known["bits"] = self._ids.values, self._bits.values
+        if "draws" in self._needs:
+            drawn = {generator: generator.random() for generator in dict.fromkeys(self._generators)}
+            known["draws"] = np.array([drawn[generator] for generator in self._generators])
+        for processor, value in self._processors:
+            values = processor.function(values, value, **{name: known[name] for name in processor.needs})
+        return values
 
     def __call__(self, logits: NDArray[Any]) -> NDArray[np.int64]:
         """Draw a token id for each row of the logits, by inversion sampling.
@@ -157,7 +173,7 @@ class Sampler:
             self._ids.extend(ids[:, None])
         if "bits" in self._needs:
             log_p = log_probabilities(logits.astype(np.float64))
-            self._bits.extend(-np.take_along_axis(log_p, ids[:, None], -1) / math.log(2))
+            self._bits.extend(log_p[np.arange(len(ids)), ids, None] / -math.log(2))
 
 
 def finite(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -47,7 +47,14 @@ tokenizer_kinds: Registry[type[Tokenizer]]
 
 
 class Decoder:
-    """A converter of ids into text, one id at a time, for text that is shown as it is generated."""
+    """A converter of ids into text, one id at a time, for text that is shown as it is generated.
+
+    Attributes:
+        state: What the text of the next id depends on, besides the id. It is hashable, and can be
+            set to an earlier value.
+    """
+
+    state: Any = None
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokens = tokenizer.tokens
@@ -59,6 +66,10 @@ class Decoder:
     def push(self, id: int) -> str:
         """Return the text that this id completes; empty while a character is still incomplete."""
         return self.tokens[id]
+
+    def extend(self, ids: Iterable[int]) -> str:
+        """Return the text that several ids complete."""
+        return "".join(map(self.push, ids))
 
     def flush(self) -> str:
         """Return the rest of the text after the last id.
@@ -182,7 +193,7 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of a sequence of ids."""
         decoder = self.decoder()
-        return "".join("".join(map(decoder.push, block)) for block in _in_blocks(ids)) + decoder.flush()
+        return "".join(map(decoder.extend, _in_blocks(ids))) + decoder.flush()
 
     def unknowns(self, text: str) -> Counter[str]:
         """Return the pieces of a text that are not in the vocabulary, with their counts."""

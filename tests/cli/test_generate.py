@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,43 @@ def test_texts_of_the_training_text_are_left_out(charlm: Charlm, tmp_path: Path)
     assert not set(new.out.splitlines()) & set(names)
     few = charlm(*options, "--dedupe", "--allow", "na", "--length", "1")
     assert re.fullmatch(r"charlm: only \d+ of 30 texts are new; try a higher temperature\n", few.err)
+
+
+def test_spans_of_the_training_text_are_not_written(charlm: Charlm, tiny_run: Path, tmp_path: Path) -> None:
+    text = Run(tiny_run).tokenizer.decode(Run(tiny_run).directory.stream("train").ids)
+    options = ["generate", tiny_run, "--length", "80", "--seed", "5", "--temperature", "0.5"]
+    assert any(part in text for part in _spans(charlm(*options).out, 5))
+    done = charlm(*options, "--no_copy", "5", "--prompt", "The ")
+    assert done.err == ""
+    assert done.out == f"The {Run(tiny_run).generate('The ', length=80, seed=5, temperature=0.5, no_copy=5)}\n"
+    assert not any(part in text for part in _spans(done.out.rstrip("\n"), 5))
+    rows = [
+        json.loads(line) for line in charlm(*options, "--no_copy", "5", "--samples", "3", "--json").out.splitlines()
+    ]
+    assert not any(part in text for row in rows for part in _spans(row["text"], 5))
+    moved = shutil.copytree(tiny_run, tmp_path / "moved")
+    again = charlm(*["generate", moved, *options[2:]], "--no_copy", "5", "--prompt", "The ")
+    assert (again.out, again.err) == (done.out, "")
+
+
+def _spans(text: str, length: int) -> list[str]:
+    return [text[start : start + length] for start in range(len(text) - length + 1)]
+
+
+def test_spans_that_cannot_be_avoided_are_told(charlm: Charlm, tiny_run: Path) -> None:
+    options = ["generate", tiny_run, "--length", "20", "--seed", "5", "--allow", "th e", "--no_copy", "1"]
+    assert charlm(*options).err == "charlm: --no_copy: 20 spans of the training text could not be avoided\n"
+    several = charlm(*options, "--samples", "2")
+    assert several.err == "charlm: --no_copy: 40 spans of the training text could not be avoided\n"
+
+
+def test_spans_need_the_training_text(charlm: Charlm, tiny_run: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(tiny_run, tmp_path / "moved")
+    shutil.rmtree(moved / "tokens")
+    assert charlm("generate", moved, "--length", "5").status == 0
+    mistake = charlm("generate", moved, "--no_copy", "9").mistake
+    assert "--no_copy needs the training text, and" in mistake
+    assert "has no tokens/train.ids; copy it from the original run, or leave --no_copy out" in mistake
 
 
 @pytest.mark.parametrize("colour", [True, False])

@@ -15,6 +15,8 @@ from charlm.config import TokenizerConfig
 from charlm.config.fields import bounds
 from charlm.errors import CharlmError
 from charlm.generation.processors import generation_settings, parameters, processors
+from charlm.text.spans import TrainingText
+from charlm.text.stream import encode_text
 from charlm.text.tokenization import Tokenizer, learn
 
 INF = np.inf
@@ -51,6 +53,7 @@ def known(batch: int = 1, ids: ArrayLike = (), bits: ArrayLike = (), **others: A
         "step": 0,
         "draws": np.full(batch, 0.5),
         "tokenizer": LETTERS,
+        "training_text": TrainingText(LETTERS, lambda: encode_text(LETTERS, "abcabca")),
         **{one.name: one.default for one in parameters.values()},
         **others,
     }
@@ -72,8 +75,8 @@ def test_the_default_changes_nothing(name: str) -> None:
 @settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_a_token_stays_and_what_was_ruled_out_stays_out(name: str, data: Any) -> None:
-    texts = name in TEXTS
-    logits = data.draw(arrays(np.float64, (2, 8), elements=st.floats(-30, 30)) if texts else LOGITS)
+    texts, reads = name in TEXTS, "tokenizer" in processors[name].needs  # LETTERS, which has 8 tokens
+    logits = data.draw(arrays(np.float64, (2, 8), elements=st.floats(-30, 30)) if reads else LOGITS)
     batch, size = logits.shape
     ruled_out = data.draw(arrays(np.bool_, logits.shape))
     ruled_out[:, data.draw(st.integers(0, 1 if texts else size - 1))] = False
@@ -87,8 +90,6 @@ def test_a_token_stays_and_what_was_ruled_out_stays_out(name: str, data: Any) ->
         "draws": data.draw(arrays(np.float64, (batch,), elements=st.floats(0, 0.99))),
         "step": data.draw(st.integers(0, 5)),
     }
-    if "dry_sequence_breakers" in processors[name].needs:
-        context["tokenizer"] = FakeVocabulary([str(id) for id in range(size)])
     for value in values_of(name):
         result = processors[name](logits, value, **context)
         assert result.shape == logits.shape
@@ -101,13 +102,6 @@ def test_a_token_stays_and_what_was_ruled_out_stays_out(name: str, data: Any) ->
         for row in range(batch):  # rows do not see each other
             own = {key: one[row : row + 1] if isinstance(one, np.ndarray) else one for key, one in context.items()}
             assert np.array_equal(processors[name](logits[row : row + 1], value, **own), result[row : row + 1])
-
-
-class FakeVocabulary:
-    """What a processor reads of a tokenizer, for any size of the vocabulary."""
-
-    def __init__(self, tokens: list[str]) -> None:
-        self.tokens, self.boundary = tokens, None
 
 
 @pytest.mark.parametrize("name", [name for name in generation_settings() if name not in TEXTS])
@@ -144,8 +138,8 @@ def test_an_unknown_processor_names_the_nearest() -> None:
 def test_rules_come_first_then_penalties_then_the_temperature_then_what_cuts_off() -> None:
     assert sorted(processors, key=lambda name: processors[name].order) == [
         "logit_bias", "ban", "allow", "repetition_penalty", "presence_penalty", "frequency_penalty", "dry_multiplier",
-        "no_repeat_ngram", "temperature", "top_n_sigma", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
-        "xtc_probability", "surprise",
+        "no_repeat_ngram", "no_copy", "temperature", "top_n_sigma", "top_k", "top_p", "min_p", "typical_p",
+        "epsilon_cutoff", "xtc_probability", "surprise",
     ]  # fmt: skip
     names = list(generation_settings())
     assert names.index("penalty_window") == names.index("repetition_penalty") + 1
@@ -299,6 +293,26 @@ def test_dry_by_brute_force(ids: list[int]) -> None:
             if ids[end + 1] == token:
                 longest = max(longest, length)
         assert result[token] == pytest.approx(-(1.75 ** (longest - 2)) if longest >= 2 else 0.0)
+
+
+def test_dry_with_extreme_parameters() -> None:
+    row = apply("dry_multiplier", 1.0, np.zeros((1, 8)), ids=[1, 2, 3, 4] * 13, dry_base=1e38)[0]
+    assert np.isfinite(row).all()
+    assert [id for id in range(8) if row[id] < 0] == [1]
+    row = apply("dry_multiplier", 1.0, np.zeros((1, 8)), ids=[1] * 70, dry_allowed_length=60)[0]
+    assert row == [0.0, -1.0, *[0.0] * 6]
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=20), min_size=1, max_size=4), n=st.integers(1, 4))
+def test_rows_with_shorter_prompts_are_searched_as_if_alone(rows: list[list[int]], n: int) -> None:
+    longest = max(map(len, rows))
+    ids = np.array([[-1] * (longest - len(row)) + row for row in rows])
+    for name, changed in (("no_repeat_ngram", {}), ("dry_multiplier", {"dry_allowed_length": n})):
+        context = known(len(rows)) | {"ids": ids} | changed
+        found = processors[name](np.zeros((len(rows), 8)), n, **context)
+        for row, result in zip(rows, found, strict=True):
+            assert apply(name, n, np.zeros((1, 8)), ids=row, **changed) == [result.tolist()]
 
 
 @pytest.fixture(scope="module")

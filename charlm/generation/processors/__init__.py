@@ -10,6 +10,7 @@ also read, as keyword arguments:
 - `step`: the number of tokens generated so far;
 - `draws`: a random number in [0, 1) for each row, (batch,);
 - `tokenizer`: the vocabulary;
+- `training_text`: the text that the network was trained on, a `charlm.text.spans.TrainingText`;
 - any registered `Parameter`, by its name.
 
 To add a processor, decorate a function with `@processor(...)` in any file of this package. It is
@@ -168,10 +169,24 @@ def keep(logits: Logits, kept: NDArray[np.bool_]) -> Logits:
     A row in which no possible token would be left stays as it is.
     """
     result = np.where(kept, logits, -np.inf)
-    empty = np.isneginf(result.max(-1))
-    if empty.any():
+    highest = result.max(-1)
+    if highest.min() == -np.inf:
+        empty = np.isneginf(highest)
         result[empty] = logits[empty]
     return result
+
+
+def keep_probable(logits: Logits, least: float | NDArray[np.float64]) -> Logits:
+    """Return the logits with -inf for every token that is improbable, (batch, vocab_size).
+
+    Args:
+        logits: The logits, (batch, vocab_size).
+        least: The lowest natural log probability of a token that is kept, one number or (batch, 1).
+            The most probable token is kept in any case, and so are its equals.
+    """
+    highest = logits.max(-1, keepdims=True)
+    log_total = np.log(np.exp(logits - highest).sum(-1, keepdims=True))
+    return np.where(logits >= highest + np.minimum(least + log_total, 0.0), logits, -np.inf)
 
 
 def log_probabilities(logits: Logits) -> Logits:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config.fields import NonNegativeNumber
-from charlm.generation.processors import Logits, keep, log_probabilities, processor
+from charlm.generation.processors import Logits, keep_probable, processor
 
 RATE = 0.1
 """Learning rate of the feedback, as in the paper."""
@@ -27,6 +27,5 @@ def surprise(logits: Logits, value: float, *, bits: NDArray[np.float64]) -> Logi
     the limit then falls by `RATE` times the excess; if it has fewer, the limit rises accordingly:
     limit = 2 target - RATE sum(bits - target). The most probable token is always kept.
     """
-    limit = 2 * value - RATE * (bits - value).sum(-1)
-    log_p = log_probabilities(logits)
-    return keep(logits, (-log_p <= limit[:, None] * math.log(2)) | (log_p == log_p.max(-1, keepdims=True)))
+    limit = 2 * value - RATE * (bits.sum(-1, keepdims=True) - value * bits.shape[-1])
+    return keep_probable(logits, -limit * math.log(2))

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config.fields import NonNegativeInteger, NonNegativeNumber, Number, PositiveInteger, PositiveNumber
+from charlm.config.fields import FINITE, NonNegativeInteger, NonNegativeNumber, Number, PositiveInteger, PositiveNumber
 from charlm.generation.processors import Logits, keep, parameter, processor
 from charlm.text.tokenization import Tokenizer
 
@@ -45,13 +45,13 @@ def repetition_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window
     Only the logits of tokens that have occurred are changed.
     """
     penalised = np.where(logits > 0, logits / value, logits * value)
-    return np.where(_occurrences(ids, penalty_window, logits.shape[-1]) > 0, penalised, logits)
+    return np.where(_occurred(ids, penalty_window, logits.shape[-1]), penalised, logits)
 
 
 @processor(5, 0.0, "subtract this from the logits of tokens that occurred in the last tokens", Number)
 def presence_penalty(logits: Logits, value: float, *, ids: Ids, penalty_window: int) -> Logits:
     """Subtract a number from the logits of tokens that have occurred, as in the API of OpenAI."""
-    return logits - value * (_occurrences(ids, penalty_window, logits.shape[-1]) > 0)
+    return logits - value * _occurred(ids, penalty_window, logits.shape[-1])
 
 
 @processor(6, 0.0, "subtract this from the logits once for each time a token occurred in the last tokens", Number)
@@ -77,11 +77,14 @@ def dry_multiplier(
     value * dry_base ** (n - dry_allowed_length). Repetitions of fewer than `dry_allowed_length`
     tokens cost nothing. A token that has a sequence breaker ends a repetition.
     """
-    breakers, result = _with_any(tokenizer, tuple(dry_sequence_breakers)), logits.copy()
-    for row, tokens in zip(result, ids, strict=True):
-        lengths = _repeated_lengths(tokens[tokens >= 0], breakers)
-        for token in np.flatnonzero(lengths >= dry_allowed_length).tolist():
-            row[token] -= value * dry_base ** int(lengths[token] - dry_allowed_length)
+    breakers = _with_any(tokenizer, tuple(dry_sequence_breakers))
+    rows, tokens, lengths = _repetitions(ids, breakers, dry_allowed_length)
+    if not len(rows):
+        return logits
+    with np.errstate(over="ignore"):
+        penalty = value * dry_base ** (lengths - float(dry_allowed_length))
+    result = logits.copy()
+    result[rows, tokens] -= np.minimum(penalty, FINITE)
     return result
 
 
@@ -94,53 +97,98 @@ def no_repeat_ngram(logits: Logits, value: int, *, ids: Ids, tokenizer: Tokenize
     The boundary between items may be repeated. A row in which every token would be excluded stays
     as it is.
     """
+    rows, after = _earlier_occurrences(ids, value - 1)
+    if not len(rows):
+        return logits
     kept = np.ones(logits.shape, bool)
-    for row, tokens in zip(kept, ids, strict=True):
-        tokens = tokens[tokens >= 0]
-        ends = np.arange(value - 1, len(tokens))
-        for back in range(1, value if len(ends) else 0):  # the tokens before it must equal the last tokens
-            ends = ends[tokens[ends - back] == tokens[-back]]
-        row[tokens[ends]] = False
+    kept[rows, ids[rows, after]] = False
     if tokenizer.boundary is not None:
         kept[:, tokenizer.boundary] = True
     return keep(logits, kept)
 
 
-def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
-    """Return how often each token occurs among the newest `window` tokens, (batch, vocab_size).
+def _occurred(ids: Ids, window: int, vocab_size: int) -> Flags:
+    """Return whether each token occurs among the newest `window` tokens, (batch, vocab_size).
 
     Args:
         ids: The tokens so far, (batch, time).
         window: Number of newest tokens that are searched; 0: all.
         vocab_size: Number of tokens of the vocabulary.
     """
-    recent, batch = ids[:, -window:] if window else ids, len(ids)
-    columns = vocab_size + 1  # the first one counts what stands before a shorter prompt
-    rows = recent + 1 + columns * np.arange(batch)[:, None]
-    return np.bincount(rows.ravel(), minlength=batch * columns).reshape(batch, columns)[:, 1:]
+    occurred = np.zeros((len(ids), vocab_size + 1), bool)  # the last column is for -1 before a shorter prompt
+    occurred[np.arange(len(ids))[:, None], ids[:, -window:]] = True
+    return occurred[:, :-1]
 
 
-def _repeated_lengths(ids: Ids, breakers: Flags) -> NDArray[np.int64]:
-    """Return the length of the longest repetition that each token of the vocabulary would continue.
-
-    This is the largest n for which the last n tokens have occurred before, followed by this token.
+def _occurrences(ids: Ids, window: int, vocab_size: int) -> NDArray[np.int64]:
+    """Return how often each token occurs among the newest `window` tokens, (batch, vocab_size).
 
     Args:
-        ids: The tokens so far, (time,).
-        breakers: Whether each token of the vocabulary ends a repetition, (vocab_size,).
+        ids, window, vocab_size: As for `_occurred`.
     """
-    lengths = np.zeros(len(breakers), np.int64)
-    if len(ids) < 2 or breakers[ids[-1]]:
-        return lengths
-    ends, length = np.flatnonzero(ids[:-1] == ids[-1]), 1
-    while len(ends):
-        lengths[ids[ends + 1]] = length
-        if length == min(LONGEST, len(ids) - 1) or breakers[ids[-1 - length]]:
+    batch, columns = len(ids), vocab_size + 1  # the first column is for -1 before a shorter prompt
+    places = ids[:, -window:] + (1 + columns * np.arange(batch))[:, None]
+    return np.bincount(places.ravel(), minlength=batch * columns).reshape(batch, columns)[:, 1:]
+
+
+def _earlier_occurrences(ids: Ids, count: int) -> tuple[Ids, Ids]:
+    """Find where the last `count` tokens of each row occurred before.
+
+    Args:
+        ids: The tokens so far, (batch, time).
+        count: Number of tokens; after 0 tokens, every token is an occurrence.
+
+    Returns:
+        The row of each occurrence, and the position of the token that followed it.
+    """
+    if count == 0:
+        rows, after = np.nonzero(ids >= 0)
+        return rows, after
+    same = ids[:, count - 1 : -1] == ids[:, -1:]
+    if count > 1:
+        same &= ids[:, count - 2 : -2] == ids[:, -2:-1]
+    places = np.flatnonzero(same)
+    if not len(places):
+        return places, places
+    rows, after = np.divmod(places, same.shape[1])
+    after += count
+    for back in range(3, count + 1):
+        equal = ids[rows, after - back] == ids[rows, -back]
+        rows, after = rows[equal], after[equal]
+        if not len(rows):
             break
-        ends = ends[ends >= length]
-        ends = ends[ids[ends - length] == ids[-1 - length]]
-        length += 1
-    return lengths
+    return rows, after
+
+
+def _repetitions(ids: Ids, breakers: Flags, shortest: int) -> tuple[Ids, Ids, Ids]:
+    """Find the tokens that would continue a repetition, and how long it is.
+
+    The length is the largest n for which the last n tokens of a row have occurred before, followed
+    by this token; at most `LONGEST`, but at least `shortest`.
+
+    Args:
+        ids: The tokens so far, (batch, time).
+        breakers: Whether each token of the vocabulary ends a repetition, (vocab_size,).
+        shortest: Length of the shortest repetition that counts.
+
+    Returns:
+        Rows, tokens and lengths of the repetitions, (found,) each.
+    """
+    rows, after = _earlier_occurrences(ids, shortest)
+    if not len(rows):
+        return rows, after, rows
+    ended: Flags = breakers[ids[:, -shortest:]].max(-1)
+    rows, after = rows[~ended[rows]], after[~ended[rows]]
+    lengths, length = np.zeros((len(ids), len(breakers)), np.int64), shortest
+    while len(rows):
+        lengths[rows, ids[rows, after]] = length
+        if length >= LONGEST:
+            break
+        before = ids[rows, -1 - length]
+        longer = (after > length) & (ids[rows, after - 1 - length] == before) & ~breakers[before]
+        rows, after, length = rows[longer], after[longer], length + 1
+    rows, tokens = lengths.nonzero()
+    return rows, tokens, lengths[rows, tokens]
 
 
 @lru_cache(maxsize=8)

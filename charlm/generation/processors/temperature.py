@@ -28,5 +28,8 @@ def temperature(logits: Logits, value: Sequence[float], *, step: int) -> Logits:
         most_probable = np.arange(logits.shape[-1]) == logits.argmax(-1)[:, None]
         return np.where(most_probable, logits, -np.inf)
     # The highest logit is moved to 0 first, so that a tiny temperature cannot overflow.
+    shifted = logits - logits.max(-1, keepdims=True)
+    if now >= 1e-99:
+        return shifted / now
     with np.errstate(over="ignore"):
-        return (logits - logits.max(-1, keepdims=True)) / now
+        return shifted / now

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config.fields import NonNegativeInteger, NonNegativeNumber, Probability
-from charlm.generation.processors import Logits, keep, log_probabilities, parameter, processor
+from charlm.generation.processors import Logits, keep_probable, log_probabilities, parameter, processor
+
+LOWEST = np.finfo(np.float64).min
 
 
 @processor(20, 0, "draw from the K most probable tokens only (0: from all)", NonNegativeInteger)
@@ -25,19 +29,17 @@ def top_p(logits: Logits, value: float) -> Logits:
     As few tokens as possible are kept, and with them all others that are as probable as the least
     probable of them.
     """
-    falling = -np.sort(-logits)
-    probability = np.exp(falling - falling[:, :1])
-    probability /= probability.sum(-1, keepdims=True)
-    before = probability.cumsum(-1) - probability  # of all more probable tokens
-    kept = np.maximum(1, (before < value).sum(-1, keepdims=True))
-    threshold = np.take_along_axis(falling, kept - 1, -1)
+    falling = np.sort(logits)[:, ::-1]
+    sums = np.exp(falling - falling[:, :1]).cumsum(-1)
+    last = (sums >= value * sums[:, -1:]).argmax(-1)  # the place of the least probable token that is kept
+    threshold = falling[np.arange(len(logits)), last, None]
     return np.where(logits >= threshold, logits, -np.inf)
 
 
 @processor(40, 0.0, "drop tokens less probable than this fraction of the most probable one", Probability)
 def min_p(logits: Logits, value: float) -> Logits:
     """Keep tokens at least p times as probable as the most probable one (Nguyen et al. 2024)."""
-    return np.where(logits >= logits.max(-1, keepdims=True) + np.log(value), logits, -np.inf)
+    return np.where(logits >= logits.max(-1, keepdims=True) + math.log(value), logits, -np.inf)
 
 
 @processor(50, 1.0, "draw from the most typical tokens that together reach this probability", Probability)
@@ -47,22 +49,22 @@ def typical_p(logits: Logits, value: float) -> Logits:
     A token is the more typical, the nearer its information -log p is to the entropy of the
     distribution. As few tokens as possible are kept, and at least one.
     """
-    log_p = log_probabilities(logits)
+    log_p = np.maximum(log_probabilities(logits), LOWEST)  # finite, because 0 times -inf is not 0
     p = np.exp(log_p)
-    entropy = -(p * np.where(p > 0, log_p, 0)).sum(-1, keepdims=True)
-    order = np.argsort(np.abs(-log_p - entropy), -1, kind="stable")
-    sorted_p = np.take_along_axis(p, order, -1)
-    before = sorted_p.cumsum(-1) - sorted_p  # of all more typical tokens
-    kept = np.zeros_like(p, bool)
-    np.put_along_axis(kept, order, (before < value) | (np.arange(p.shape[-1]) == 0), -1)
+    mean = (p * log_p).sum(-1, keepdims=True)  # minus the entropy
+    order, rows = np.abs(log_p - mean).argsort(-1, kind="stable"), np.arange(len(logits))[:, None]
+    sorted_p = p[rows, order]
+    sorted_kept = sorted_p.cumsum(-1) - sorted_p < value  # the sum of all more typical tokens
+    sorted_kept[:, 0] = True
+    kept = np.empty(logits.shape, bool)
+    kept[rows, order] = sorted_kept
     return np.where(kept, logits, -np.inf)
 
 
 @processor(60, 0.0, "drop tokens with a probability below this", Probability)
 def epsilon_cutoff(logits: Logits, value: float) -> Logits:
     """Keep tokens with at least this probability, and the most probable token (Hewitt et al. 2022)."""
-    log_p = log_probabilities(logits)
-    return np.where((log_p >= np.log(value)) | (log_p == log_p.max(-1, keepdims=True)), logits, -np.inf)
+    return keep_probable(logits, math.log(value))
 
 
 @processor(15, 0.0, "drop tokens whose logit is more than N standard deviations below the highest", NonNegativeNumber)
@@ -71,11 +73,12 @@ def top_n_sigma(logits: Logits, value: float) -> Logits:
 
     The standard deviation is that of all finite logits of the row.
     """
-    possible = np.isfinite(logits)
-    count = possible.sum(-1, keepdims=True)
-    mean = np.where(possible, logits, 0.0).sum(-1, keepdims=True) / count
-    variance = np.where(possible, (np.where(possible, logits, mean) - mean) ** 2, 0.0).sum(-1, keepdims=True) / count
-    return np.where(logits >= logits.max(-1, keepdims=True) - value * np.sqrt(variance), logits, -np.inf)
+    below = logits - logits.max(-1, keepdims=True)  # at most 0; the standard deviation is the same
+    possible = below > -np.inf
+    finite, count = np.where(possible, below, 0.0), possible.sum(-1)
+    variance = (finite * finite).sum(-1) / count - (finite.sum(-1) / count) ** 2
+    least = -value * np.sqrt(np.maximum(variance, 0.0))  # rounding can make a variance of 0 negative
+    return np.where(below >= least[:, None], logits, -np.inf)
 
 
 parameter(
@@ -90,9 +93,10 @@ def xtc_probability(logits: Logits, value: float, *, draws: NDArray[np.float64],
     The value is the probability of such a step. Top choices are the tokens with a probability
     of at least `xtc_threshold`. The least probable of them stays, so that a likely token is left.
     """
+    chosen = draws < value
+    if not chosen.any():
+        return logits
     log_p = log_probabilities(logits)
-    top = log_p >= (np.log(xtc_threshold) if xtc_threshold > 0 else -np.inf)
-    top &= np.isfinite(logits)
+    top = log_p >= (math.log(xtc_threshold) if xtc_threshold > 0 else LOWEST)
     least = np.where(top, log_p, np.inf).min(-1, keepdims=True)
-    dropped = top & (log_p > least) & (draws < value)[:, None]
-    return keep(logits, ~dropped)
+    return np.where((log_p > least) & chosen[:, None], -np.inf, logits)

@@ -71,11 +71,10 @@ def ban(logits: Logits, value: Sequence[str], *, ids: NDArray[np.int64], tokeniz
 
 def _tail(tokenizer: Tokenizer, ids: NDArray[np.int64], size: int) -> bytes:
     """Return the last bytes of the text that tokens spell: at least `size`, if it has so many."""
-    found, spellings = b"", tokenizer.spellings
-    for id in ids[::-1].tolist():
-        if len(found) >= size or id < 0:
-            break
-        found = spellings[id] + found
+    found, place = b"", len(ids) - 1
+    while len(found) < size and place >= 0 and ids[place] >= 0:
+        found = tokenizer.spellings[ids[place]] + found
+        place -= 1
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Self
@@ -41,8 +41,20 @@ class _BytesDecoder(Decoder):
         new.utf8 = copy(self.utf8)
         return new
 
+    @property
+    def state(self) -> bytes:
+        """The bytes that do not yet complete a character."""
+        return self.utf8.getstate()[0]
+
+    @state.setter
+    def state(self, value: bytes) -> None:
+        self.utf8.setstate((value, 0))
+
     def push(self, id: int) -> str:
         return self.utf8.decode(self.pieces[id])
+
+    def extend(self, ids: Iterable[int]) -> str:
+        return self.utf8.decode(b"".join(map(self.pieces.__getitem__, ids)))
 
     def flush(self) -> str:
         return self.utf8.decode(b"", final=True)

@@ -202,11 +202,11 @@ class WordTokenizer(Pieces):
 class _ClassicDecoder(Decoder):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer)
-        self.at_start = True  # of a line, where no space stands before a word
+        self.state = True  # whether a line starts, where no space stands before a word
 
     def push(self, id: int) -> str:
         token = self.tokens[id]
-        blank, self.at_start = "" if self.at_start or token.isspace() else " ", token.isspace()
+        blank, self.state = "" if self.state or token.isspace() else " ", token.isspace()
         return blank + token
 
 
