@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from charlm.config.fields import Direction
 from charlm.config.generation import Unknown
 from charlm.errors import CharlmError
 
@@ -48,8 +49,10 @@ def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[s
     return tokenizer.replace_unknowns(prompt, changes), changes
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, prompt: str, direction: Direction = "forward") -> list[int]:
     """Return the ids that the network reads before it continues a prompt, at least one.
+
+    A backward network reads the prompt from its end, and writes what comes before it.
 
     Raises:
         CharlmError: a piece of the prompt is not in the vocabulary.
@@ -62,7 +65,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
             f"the prompt has {named}{more}, which the vocabulary of the model lacks; leave that out, "
             "or set `prompt_unknown` to nearest or drop"
         )
-    ids = [int(token) for token in tokenizer.encode(prompt)]
+    ids = [int(token) for token in tokenizer.encode(prompt)][:: 1 if direction == "forward" else -1]
     if tokenizer.boundary is not None:
         return [tokenizer.boundary, *ids]
     return ids or [tokenizer.start()]

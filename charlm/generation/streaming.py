@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.config.fields import Direction
 from charlm.config.generation import GenerationConfig
-from charlm.generation.generated_text import GeneratedText, Row
+from charlm.errors import CharlmError
+from charlm.generation.generated_text import BackwardRow, GeneratedText, Row
 from charlm.generation.processors import log_probabilities
 from charlm.generation.prompts import prompt_ids
 from charlm.generation.sampling import Sampler
@@ -24,6 +26,10 @@ MOST_ROWS = 256
 
 MOST_DRAWS = 20
 """Texts that are drawn for each text that `dedupe` asks for; a small model may know no other text."""
+
+
+SPELLING = {"ban", "allow"}
+"""Logits processors that join the bytes of tokens in the order in which they are generated."""
 
 
 class Generation:
@@ -43,6 +49,9 @@ class Generation:
         config: Where the texts end, and the seed of the first text; each further text has the next
             seed. A text does not depend on the other texts, except that the logits of a batch may
             be rounded differently. `config.samples` is not used here.
+        direction: The direction of the network. Backward, a text comes before its prompt, and it is
+            yielded as one piece when it is complete. Stop strings and limits are met from its end:
+            the text begins after a stop string, or with the start of the last line or sentence.
         record: Whether the tokens and their log probabilities are recorded in `texts`; with
             `config.alternatives` they always are.
         values: Values of logits processors and their parameters by name.
@@ -62,20 +71,26 @@ class Generation:
         prompts: Sequence[str],
         config: GenerationConfig,
         *,
+        direction: Direction = "forward",
         record: bool = False,
         **values: Any,
     ) -> None:
+        if direction == "backward" and (spelling := SPELLING & values.keys()):
+            raise CharlmError(
+                f"`{min(spelling)}` reads what tokens spell from the start of a text, and this model writes it from "
+                "its end; leave it out, or take a model that is trained forward"
+            )
         self._stepper, self._config = stepper, config
         self._record = record or config.alternatives > 0
         encoded = {
             prompt: tokenizer.prompt(prompt) for prompt in prompts
         }  # a final blank may be left to the next token
-        self._ids = {prompt: prompt_ids(tokenizer, read) for prompt, read in encoded.items()}
+        self._ids = {prompt: prompt_ids(tokenizer, read, direction) for prompt, read in encoded.items()}
         self._sampler = Sampler(config.seed, len(prompts), tokenizer, **values)
-        self.texts = [GeneratedText(prompt, config.seed + number) for number, prompt in enumerate(prompts)]
+        self.texts = [GeneratedText(prompt, config.seed + number, direction) for number, prompt in enumerate(prompts)]
+        row = Row if direction == "forward" else BackwardRow
         self._rows = [
-            Row(tokenizer, text, config, " " if text.prompt.endswith(" ") > encoded[text.prompt].endswith(" ") else "")
-            for text in self.texts
+            row(tokenizer, text, config, _blank(text.prompt, encoded[text.prompt], direction)) for text in self.texts
         ]
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -138,12 +153,24 @@ class Generation:
                 self._rows[place].record(id, float(log_p[row, id]), others)
 
 
+def _blank(prompt: str, encoded: str, direction: Direction) -> str:
+    """Return the space between prompt and text that only one of the prompt and its encoded form has.
+
+    It is removed from the start of a text that continues a prompt, and added to the end of a text
+    that comes before one.
+    """
+    if direction == "forward":
+        return " " if prompt.endswith(" ") > encoded.endswith(" ") else ""
+    return " " if encoded.startswith(" ") > prompt.startswith(" ") else ""
+
+
 def generate_texts(
     stepper: Stepper,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     config: GenerationConfig,
     *,
+    direction: Direction = "forward",
     record: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     known: Container[str] = (),
@@ -156,7 +183,7 @@ def generate_texts(
     fewer texts may be yielded.
 
     Args:
-        stepper, tokenizer, record, values: As for `Generation`.
+        stepper, tokenizer, direction, record, values: As for `Generation`.
         prompts: The prompts. The texts of the first prompt come first.
         config: How many texts are generated, and where they end.
         progress: A function that is told what is being done, how much of it is done, and how much
@@ -169,14 +196,20 @@ def generate_texts(
     while wanted and drawn < MOST_DRAWS * total:
         own, wanted = wanted[:rows], wanted[rows:]
         generation = Generation(
-            stepper, tokenizer, own, replace(config, seed=config.seed + drawn), record=record, **values
+            stepper,
+            tokenizer,
+            own,
+            replace(config, seed=config.seed + drawn),
+            direction=direction,
+            record=record,
+            **values,
         )
         drawn += len(own)
         for step, _ in enumerate(generation):
             left = len(wanted) + len(own) * (1 - step / config.length)
             progress("generating", round(config.length * (total - left)), config.length * total)
         for text in generation.texts:
-            whole = (text.prompt + text.text).strip("\n")
+            whole = text.whole.strip("\n")
             if config.dedupe and (whole in seen or whole in known):
                 wanted.append(text.prompt)
             else:
