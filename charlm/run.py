@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.config import Config
 from charlm.config.fields import SampleCount
-from charlm.config.generation import GenerationConfig
+from charlm.config.generation import FillConfig, GenerationConfig
 from charlm.config.plain import checked, from_plain
 from charlm.errors import CharlmError, first_line, nearest
 from charlm.generation.generated_text import GeneratedText
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from charlm.config.protocols import Protocol, ProtocolName
     from charlm.evaluation.likelihood import Evaluation
     from charlm.evaluation.scores import TokenScores
+    from charlm.generation.fill import Filling
     from charlm.network.model import LanguageModel
     from charlm.text.stream import TokenStream
 
@@ -217,6 +218,36 @@ class Run:
             progress=progress or no_progress,
             **values,
         )
+
+    def fill(
+        self, text: str, backward: Run, *, checkpoint: Checkpoint = "best", device: str = "cpu", **settings: Any
+    ) -> list[Filling]:
+        """Return the best fillings of the gap of a text, by this run and a run that reads backward.
+
+        Args:
+            text: The text, with ___ in place of the gap.
+            backward: A run with the same vocabulary, trained with `data.direction` backward.
+            checkpoint, device: As for `generate`, for both runs.
+            settings: Settings of `FillConfig` (gap, mark, samples, beams, context).
+
+        Raises:
+            CharlmError: for example, the runs have different vocabularies, or not these directions.
+        """
+        from charlm.evaluation.attribution import check_same_vocabulary
+        from charlm.generation.fill import fill
+
+        config = from_plain(FillConfig, settings)
+        for run, direction in ((self, "forward"), (backward, "backward")):
+            if run.config.data.direction != direction:
+                raise CharlmError(
+                    f"{run.path} is trained {run.config.data.direction}; name the forward run first, then one that is "
+                    "trained with `data.direction` backward"
+                )
+        if self.config.data.unit != backward.config.data.unit:
+            raise CharlmError(f"{self.path} and {backward.path} are trained with different `data.unit`; name others")
+        check_same_vocabulary({str(run.path): run.tokenizer for run in (self, backward)})
+        steppers = [run.load_stepper(checkpoint, device) for run in (self, backward)]
+        return fill(*steppers, self.tokenizer, text, config)
 
     def _training_items(self) -> frozenset[str]:
         """Return the lines of the training text, or its documents for a model of documents."""

@@ -204,7 +204,7 @@ class BackwardRow(Row):
         one = self.text
         one.character_bits[:] = one.character_bits[: len(found)][::-1]
         for numbers in (one.ids, one.log_probabilities, one.alternatives):
-            numbers.reverse()  # type: ignore[attr-defined]
+            numbers.reverse()
         if self._after and found and not found[0].isspace():
             found = self._after + found
             one.character_bits += [0.0] * bool(one.character_bits)
