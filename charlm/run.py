@@ -246,8 +246,8 @@ class Run:
         if self.config.data.unit != backward.config.data.unit:
             raise CharlmError(f"{self.path} and {backward.path} are trained with different `data.unit`; name others")
         check_same_vocabulary({str(run.path): run.tokenizer for run in (self, backward)})
-        steppers = [run.load_stepper(checkpoint, device) for run in (self, backward)]
-        return fill(*steppers, self.tokenizer, text, config)
+        own, other = (run.load_stepper(checkpoint, device) for run in (self, backward))
+        return fill(own, other, self.tokenizer, text, config)
 
     def _training_items(self) -> frozenset[str]:
         """Return the lines of the training text, or its documents for a model of documents."""

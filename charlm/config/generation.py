@@ -59,9 +59,9 @@ def gap_lengths(gap: str) -> tuple[int, int]:
     Raises:
         CharlmError: `gap` is neither a number nor two numbers in ascending order.
     """
-    shortest, _, longest = gap.partition("-")
+    shortest, dash, longest = gap.partition("-")
     try:
-        found = int(shortest), int(longest or shortest)
+        found = int(shortest), int(longest if dash else shortest)
     except ValueError:
         found = 0, 0
     if not 1 <= found[0] <= found[1] <= LONGEST_GAP:

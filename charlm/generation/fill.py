@@ -87,31 +87,27 @@ def fill(
     """
     config = config or FillConfig()
     shortest, longest = gap_lengths(config.gap)
-    left, right = _sides(text, config.mark)
+    left, right = _parts(text, config.mark)
     read = tokenizer.prompt(left)
     before, after = (_known_ids(tokenizer, part) for part in (read, right))
-    excluded = [id for id in (tokenizer.unknown, tokenizer.boundary) if id is not None]
-    sides = [
-        _Side(stepper, tokenizer, own, other[:: -1 if reverse else 1][: config.context], excluded)
-        for stepper, own, other, reverse in ((forward, before, after, False), (backward, after[::-1], before, True))
-    ]
-    beams = [side.beams(config.beams, longest) for side in sides]
+    sides = both_sides(forward, backward, tokenizer, before, after, config.context)
+    begin, end = (side.beams(config.beams, longest) for side in sides)
     found: list[Filling] = []
     for length in range(shortest, longest + 1):
-        candidates = _candidates(*beams, length, config.beams)
-        nats = [-side.scores(candidates[:, :: 1 if side is sides[0] else -1]) for side in sides]
-        for ids, *values in zip(candidates.tolist(), *(value.tolist() for value in nats), strict=True):
+        candidates = candidates_of(begin, end, length, config.beams)
+        nats = -sides[0].scores(candidates), -sides[1].scores(candidates[:, ::-1])
+        for ids, own, other in zip(candidates.tolist(), nats[0], nats[1], strict=True):
             gap = tokenizer.decode(ids)
             if "\ufffd" not in gap:
-                bits = [value / math.log(2) for value in values]
-                found.append(Filling(gap, _joined(tokenizer, left, read, right, before, ids, after), ids, *bits))
+                whole = _joined(tokenizer, left, read, right, before, ids, after)
+                found.append(Filling(gap, whole, ids, float(own) / math.log(2), float(other) / math.log(2)))
     unique: dict[str, Filling] = {}  # several tokenizations of a text: only the most probable one
     for one in sorted(found, key=lambda filling: filling.bits):
         unique.setdefault(one.text, one)
     return list(unique.values())[: config.samples]
 
 
-def _sides(text: str, mark: str) -> tuple[str, str]:
+def _parts(text: str, mark: str) -> tuple[str, str]:
     if not mark:
         raise CharlmError("`mark` must not be empty; leave it out for ___")
     if (number := text.count(mark)) != 1:
@@ -137,7 +133,23 @@ def _joined(
     return left + (gap.removeprefix(" ") if left.endswith(" ") > read.endswith(" ") else gap) + right
 
 
-class _Side:
+def both_sides(
+    forward: Stepper, backward: Stepper, tokenizer: Tokenizer, before: list[int], after: list[int], context: int
+) -> tuple[Side, Side]:
+    """Return the forward and the backward network, each of which has read the text on its side of a gap.
+
+    Args:
+        forward, backward, tokenizer: As for `fill`.
+        before, after: The ids left and right of the gap, in the order of the text.
+        context: How many ids of the other side count in the scores of each network.
+    """
+    return (
+        Side(forward, tokenizer, before, after[:context]),
+        Side(backward, tokenizer, after[::-1], before[::-1][:context]),
+    )
+
+
+class Side:
     """One network, which has read the text on its side of the gap.
 
     Ids are in the order in which this network reads them.
@@ -147,19 +159,16 @@ class _Side:
         tokenizer: The vocabulary.
         before: The ids that the network reads before the gap.
         after: The ids after the gap that count in `scores`.
-        excluded: The ids that a gap never has.
     """
 
-    def __init__(
-        self, stepper: Stepper, tokenizer: Tokenizer, before: list[int], after: list[int], excluded: list[int]
-    ) -> None:
+    def __init__(self, stepper: Stepper, tokenizer: Tokenizer, before: list[int], after: list[int]) -> None:
         first = [] if tokenizer.boundary is None else [tokenizer.boundary]
         ids = [*first, *before] or [tokenizer.start()]
         self.stepper = stepper
         self.after = np.array([*after, *first], np.int64)
         logits, self.state = stepper.prefill(np.array([ids]), stepper.initial_state(1))
         self.log_p = _log_p(logits)
-        self.excluded = excluded
+        self.excluded = [id for id in (tokenizer.unknown, tokenizer.boundary) if id is not None]  # no gap has them
 
     def beams(self, width: int, longest: int) -> list[tuple[Ids, NDArray[np.float64]]]:
         """Return for each length, from 0 on, the most probable gaps of this length as a beam search finds them.
@@ -207,7 +216,7 @@ def _log_p(logits: NDArray[Any]) -> NDArray[np.float64]:
 Beams = Sequence[tuple[Ids, NDArray[np.float64]]]
 
 
-def _candidates(forward: Beams, backward: Beams, length: int, width: int) -> Ids:
+def candidates_of(forward: Beams, backward: Beams, length: int, width: int) -> Ids:
     """Return different candidates for a gap of a length, (candidates, length), in the order of the text.
 
     They are what each search found, and the `width` most probable pairs of a beginning and an
