@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ class Table:
     def select(self, state: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return state[:, :, rows]
 
-    def join(self, states: list[np.ndarray]) -> np.ndarray:
+    def join(self, states: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(states, 2)
 
 

@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     samples = {"prompts": ["h\nab"], "scored": 200}
     found: dict[str, Run] = {}
     for name, data in kinds.items():
-        settings = small_settings(text, data=data, trainer={"max_epochs": 3}, samples=samples)
+        settings = small_settings(text, data=data, trainer={"max_epochs": 5}, samples=samples)
         found[name] = Run(train(settings, folder / name).path)
     return found
 
