@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.config import Config
 from charlm.config.fields import SampleCount
-from charlm.config.generation import Engine, GenerationConfig
+from charlm.config.generation import Engine, FillConfig, GenerationConfig
 from charlm.config.plain import checked, from_plain
 from charlm.errors import CharlmError, first_line, nearest
 from charlm.generation.exact import ExactStepper, exact_functions
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from charlm.config.protocols import Protocol, ProtocolName
     from charlm.evaluation.likelihood import Evaluation
     from charlm.evaluation.scores import TokenScores
+    from charlm.generation.fill import Filling
     from charlm.network.model import LanguageModel
     from charlm.text.spans import TrainingText
     from charlm.text.stream import TokenStream
@@ -167,9 +168,9 @@ class Run:
         """
         config, values = self._generation_settings(settings)
         prompts = [adapt_prompt(self.tokenizer, prompt, config.prompt_unknown)[0] for prompt in prompts]
-        rows = len(prompts)
+        rows, direction = len(prompts), self.config.data.direction
         stepper = self.load_stepper(checkpoint, device, config.length * rows, rows, config.engine)
-        return Generation(stepper, self.tokenizer, prompts, config, record=record, **values)
+        return Generation(stepper, self.tokenizer, prompts, config, direction=direction, record=record, **values)
 
     def stream_text(self, prompt: str = "", *, samples: int = 1, **settings: Any) -> Iterator[list[str]]:
         """Generate texts side by side and yield lists of their next pieces, one piece per text.
@@ -185,7 +186,7 @@ class Run:
     def generate(
         self, prompt: str = "", *, checkpoint: Checkpoint = "best", device: str = "cpu", **settings: Any
     ) -> str:
-        """Generate a text that continues `prompt`.
+        """Generate a text that continues `prompt` or, with a backward model, that comes before it.
 
         Args:
             prompt: The text to continue; it is not repeated in the result.
@@ -236,9 +237,16 @@ class Run:
         rows = (config.beams or config.samples * config.best_of) * len(prompts)
         stepper = self.load_stepper(checkpoint, device, config.length * rows, rows, config.engine)
         known = self._training_items() if config.dedupe else ()
-        progress = progress or no_progress
         return generate_texts(
-            stepper, self.tokenizer, prompts, config, record=True, known=known, progress=progress, **values
+            stepper,
+            self.tokenizer,
+            prompts,
+            config,
+            direction=self.config.data.direction,
+            record=True,
+            known=known,
+            progress=progress or no_progress,
+            **values,
         )
 
     @cached_property
@@ -260,11 +268,41 @@ class Run:
 
         return TrainingText(self.tokenizer, load)
 
+    def fill(
+        self, text: str, backward: Run, *, checkpoint: Checkpoint = "best", device: str = "cpu", **settings: Any
+    ) -> list[Filling]:
+        """Return the best fillings of the gap of a text, by this run and a run that reads backward.
+
+        Args:
+            text: The text, with ___ in place of the gap.
+            backward: A run with the same vocabulary, trained with `data.direction` backward.
+            checkpoint, device: As for `generate`, for both runs.
+            settings: Settings of `FillConfig` (gap, mark, samples, beams, context).
+
+        Raises:
+            CharlmError: for example, the runs have different vocabularies, or not these directions.
+        """
+        from charlm.evaluation.attribution import check_same_vocabulary
+        from charlm.generation.fill import fill
+
+        config = from_plain(FillConfig, settings)
+        for run, direction in ((self, "forward"), (backward, "backward")):
+            if run.config.data.direction != direction:
+                raise CharlmError(
+                    f"{run.path} is trained {run.config.data.direction}; name the forward run first, then one that is "
+                    "trained with `data.direction` backward"
+                )
+        if self.config.data.unit != backward.config.data.unit:
+            raise CharlmError(f"{self.path} and {backward.path} are trained with different `data.unit`; name others")
+        check_same_vocabulary({str(run.path): run.tokenizer for run in (self, backward)})
+        own, other = (run.load_stepper(checkpoint, device) for run in (self, backward))
+        return fill(own, other, self.tokenizer, text, config)
+
     def _training_items(self) -> frozenset[str]:
         """Return the lines of the training text, or its documents for a model of documents."""
         tokenizer = self.tokenizer
         end = "\n" if tokenizer.boundary is None else tokenizer.decode([tokenizer.boundary])
-        text = tokenizer.decode(self.directory.stream("train").ids)
+        text = self.directory.stream("train").text(tokenizer)
         return frozenset(item.strip("\n") for item in text.split(end))
 
     def _generation_settings(self, settings: dict[str, Any]) -> tuple[GenerationConfig, dict[str, Any]]:
@@ -325,7 +363,8 @@ class Run:
         """Return the negative log probability of every token of a text, in nats.
 
         The first token of a text or line is predicted, too, as the first token after the start of a
-        text. If `text` is given as ids, the first id is not predicted.
+        text. If `text` is given as ids, the first id is not predicted. A backward model predicts
+        each token from the tokens after it, and for it the last token is the first one.
 
         Args:
             text: A text, a sequence of lines that are read each on its own, or ids.
@@ -337,11 +376,12 @@ class Run:
         from charlm.text.corpus import no_progress
         from charlm.text.separate import encode_lines, encode_whole
 
-        unit, progress = self.config.data.unit, progress or no_progress
+        data, progress = self.config.data, progress or no_progress
         if isinstance(text, str):
-            text = encode_whole(self.tokenizer, text, unit)
+            text = encode_whole(self.tokenizer, text, data.unit, data.direction)
         elif isinstance(text, Sequence):
-            text = encode_lines(self.tokenizer, text, unit)
+            text = encode_lines(self.tokenizer, text, data.unit, data.direction)
+        text = text.in_order(data.direction)
         self._check_known([text])
         model, protocol, train = self._prepared(protocol, checkpoint, device, progress)
         return score(model, text, protocol, train=train, preferred=preferred, progress=progress)
@@ -373,11 +413,11 @@ class Run:
         from charlm.text.corpus import no_progress
         from charlm.text.separate import encode_lines, encode_whole
 
-        unit, progress = self.config.data.unit, progress or no_progress
+        data, progress = self.config.data, progress or no_progress
         if by_line:
-            streams = [encode_lines(self.tokenizer, texts, unit)]
+            streams = [encode_lines(self.tokenizer, texts, data.unit, data.direction)]
         else:
-            streams = [encode_whole(self.tokenizer, text, unit) for text in texts]
+            streams = [encode_whole(self.tokenizer, text, data.unit, data.direction) for text in texts]
         self._check_known(streams)
         model, protocol, train = self._prepared(protocol, checkpoint, device, progress)
         nats: list[NDArray[np.float64]] = []
@@ -459,16 +499,17 @@ class Run:
         progress("fitting n-gram models", 0, 1)
         ngrams = ngram_baselines(train, validation, stream, self.directory.vocab_size)
         progress("fitting n-gram models", 1, 1)
-        read, written = (self.tokenizer.decode(ids).encode() for ids in (train.ids[:MOST_TRAINING], stream.ids))
+        read, written = train.text(self.tokenizer, MOST_TRAINING).encode(), stream.text(self.tokenizer).encode()
         compressed = compressor_baselines(read, written, progress)
         return {name: Evaluation(nats, stream.predicted, stream.unknown_tokens) for name, nats in ngrams.items()} | {
             name: Evaluation(nats, stream.counts, stream.unknown_tokens) for name, nats in compressed.items()
         }
 
     def _stream(self, text: str | TokenStream | None, split: str) -> TokenStream:
-        """Return the ids of a text, or of a split of the run's own text if no text is given."""
+        """Return the ids of a text, or of a split of the run's own text, in the order of the run's direction."""
         from charlm.text.stream import encode_text
 
         if text is None:
             return self.directory.stream(split)
-        return encode_text(self.tokenizer, text, self.config.data.unit) if isinstance(text, str) else text
+        stream = encode_text(self.tokenizer, text, self.config.data.unit) if isinstance(text, str) else text
+        return stream.in_order(self.config.data.direction)

@@ -33,6 +33,7 @@ import numpy as np
 import yaml
 
 from charlm.config import Config, ModelConfig, settings
+from charlm.config.fields import Direction
 from charlm.config.plain import from_plain, to_plain
 from charlm.config.shell import command
 from charlm.errors import CharlmError, count, first_line
@@ -69,6 +70,12 @@ class Sample:
     temperature: float
     text: str
     scores: dict[str, float] = field(default_factory=dict)
+    direction: Direction = "forward"
+
+    @property
+    def whole(self) -> str:
+        """The text with its prompt, which stands after it if the model writes backward."""
+        return self.prompt + self.text if self.direction == "forward" else self.text + self.prompt
 
 
 @dataclass(frozen=True)
@@ -329,7 +336,7 @@ class RunDirectory:
         return TokenStream.exists(self.path / "tokens", split) or f"tokens/{split}.ids" in self.manifest
 
     def stream(self, split: str) -> TokenStream:
-        """Return the ids of a split of the run's text: train, val or test.
+        """Return the ids of a split of the run's text (train, val or test), as the network reads them.
 
         The ids are verified when this object opens the split for the first time. Where the file
         system allows it, their files are hard links into the cache, which other runs share, so
@@ -355,7 +362,7 @@ class RunDirectory:
         if unverified:
             check_ids(stream, self.vocab_size, self.path / "tokens" / f"{split}.ids")
             self._verified_splits.add(split)
-        return stream
+        return stream.in_order(self.config.data.direction)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from charlm.cli.attribute import AttributeOptions
 from charlm.cli.cells import CellsOptions
 from charlm.cli.doctor import DoctorOptions
 from charlm.cli.evaluate import EvaluateOptions
+from charlm.cli.fill import FillOptions
 from charlm.cli.generate import GenerateOptions, SamplingOptions
 from charlm.cli.options import option_names
 from charlm.cli.report import ReportOptions
@@ -43,6 +44,7 @@ SETTINGS: dict[str, list[type]] = {
     "race": [RaceOptions],
     "sweep": [SweepOptions],
     "generate": [GenerateOptions, SamplingOptions],
+    "fill": [FillOptions],
     "evaluate": [EvaluateOptions],
     "score": [ScoreOptions],
     "attribute": [AttributeOptions],

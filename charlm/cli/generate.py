@@ -34,7 +34,7 @@ class PromptOptions:
 
     HEADING: ClassVar[str] = "Prompts"
 
-    prompt: str = setting("", "what the text starts with")
+    prompt: str = setting("", "what the text starts with; with a backward model, what it ends with")
     prompt_file: str = setting("", "a file that holds the prompt (- for standard input)")
     prompts: str = setting(
         "", "a file of many prompts, one on each line; in JSON Lines (.jsonl), a text or an object with the key prompt"
@@ -131,20 +131,24 @@ class _Copies:
 
 
 def _stream(run: Run, prompts: list[str], config: GenerateOptions, settings: dict[str, Any], copies: _Copies) -> None:
-    """Print one text; in a terminal, each piece is shown as soon as it is generated."""
+    """Print one text; in a terminal, each piece is shown as soon as it is generated.
+
+    The text of a backward model is one piece, and the prompt follows it.
+    """
     from charlm.views.generated import coloured, legend
 
     colour, out = config.show == "probability", sys.stdout
     generation = run.generation(prompts, record=colour, **settings)
     text, written, live = generation.texts[0], 0, out.isatty()
+    before, after = (shown(text.prompt), "") if text.direction == "forward" else ("", shown(text.prompt))
     for number, (piece,) in enumerate(generation):
         if not number:  # a prompt that cannot be read fails before anything is shown
-            out.write(shown(text.prompt))
+            out.write(before)
         out.write(coloured(piece, text.character_bits[written:]) if colour else shown(piece))
         written += len(piece)
         if live:
             out.flush()
-    out.write("\n" if written else f"{shown(text.prompt)}\n")
+    out.write(f"{after if written else before or after}\n")
     copies.add(text)
     if colour and (explained := legend()):
         out.flush()

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from charlm.cli.options import Options, Texts, output_path, read
 from charlm.cli.protocol import ProtocolOptions
 from charlm.config.fields import setting
+from charlm.errors import CharlmError
 
 if TYPE_CHECKING:
     from charlm.evaluation.scores import TokenScores
@@ -63,6 +64,11 @@ def score(
     config.chosen()  # a mistake in the protocol is found before long work
     runs = [Run(path) for path in (run, config.against) if path]
     check_same_vocabulary({str(one.path): one.tokenizer for one in runs})
+    if runs[-1].config.data.direction != runs[0].config.data.direction:
+        raise CharlmError(
+            f"{run} is trained {runs[0].config.data.direction} and {config.against} "
+            f"{runs[-1].config.data.direction}, so that they predict a token from different text; score each alone"
+        )
     found = _scored(runs, text, config)
     if page:
         from charlm.files import output
@@ -117,7 +123,7 @@ def _scored(runs: Sequence[Run], places: Sequence[str], config: ScoreOptions) ->
         read_files(places, encoding=config.encoding, newlines=first.config.data.newlines, column=config.column)
     )
     if config.by == "line":
-        own = [] if places else lines_of(first.tokenizer.decode(first.directory.stream(config.split).ids))
+        own = [] if places else lines_of(first.directory.stream(config.split).text(first.tokenizer))
         lines = [line for _, content in files for line in lines_of(content)] or [line for line in own if line]
         found = [Scored("lines", first.tokenizer, scores(lines), lines, "\n".join(lines))]
     elif places:

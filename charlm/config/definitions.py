@@ -15,6 +15,7 @@ from msgspec import Meta
 from charlm.config.durations import seconds
 from charlm.config.fields import (
     Auto,
+    Direction,
     Fraction,
     NonNegativeInteger,
     NonNegativeNumber,
@@ -47,6 +48,9 @@ class DataConfig:
     )
     unit: Literal["stream", "line", "document"] = setting(
         "stream", "one long text, or separate items: one per line, or documents separated by blank lines"
+    )
+    direction: Direction = setting(
+        "forward", "in which order the network reads tokens: from the start of the text, or backward from its end"
     )
     batch_size: Auto[PositiveInteger] = setting(None, "rows of a batch: lanes (places of the text), or items")
     seq_length: Auto[PositiveInteger] = setting(

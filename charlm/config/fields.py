@@ -34,6 +34,9 @@ BeamCount = Annotated[int, Meta(ge=0, le=4096)]
 SampleCount = Annotated[int, Meta(ge=1, le=100_000)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
+Direction = Literal["forward", "backward"]
+"""The order in which a network reads the tokens of a text: from its start, or from its end."""
+
 Role = Literal["shapes weights", "starts weights", "regularises"]
 """What a setting of the network decides: the shapes of its weights, their first values, or only how it is trained."""
 

@@ -25,6 +25,10 @@ Unknown = Literal["error", "drop", "nearest"]
 """What happens to the pieces of a prompt that are not in the vocabulary."""
 
 
+LONGEST_GAP = 100
+"""Most tokens of a gap."""
+
+
 @dataclass(frozen=True)
 class GenerationConfig:
     """How many texts are generated from each prompt, and where they end.
@@ -90,3 +94,30 @@ class GenerationConfig:
             tokens: Number of its tokens; a text without tokens has the score 0.
         """
         return log_probability / max(1, tokens) ** self.length_penalty
+
+
+@dataclass(frozen=True)
+class FillConfig:
+    """How a gap of a text is filled; every setting is an option of `charlm fill`."""
+
+    gap: str = setting("1-12", "tokens of the gap: a number, or the least and the most, such as 3-8")
+    mark: str = setting("___", "what stands for the gap in the text")
+    samples: SampleCount = setting(5, "how many fillings, the best ones")
+    beams: PositiveInteger = setting(32, "hypotheses that each model keeps for a length of the gap")
+    context: NonNegativeInteger = setting(20, "tokens after the gap that count, as each model reads it")
+
+
+def gap_lengths(gap: str) -> tuple[int, int]:
+    """Return the least and the most tokens of a gap.
+
+    Raises:
+        CharlmError: `gap` is neither a number nor two numbers in ascending order.
+    """
+    shortest, dash, longest = gap.partition("-")
+    try:
+        found = int(shortest), int(longest if dash else shortest)
+    except ValueError:
+        found = 0, 0
+    if not 1 <= found[0] <= found[1] <= LONGEST_GAP:
+        raise CharlmError(f"`gap` is a number of tokens or a range such as 3-8, at most {LONGEST_GAP}, not {gap!r}")
+    return found

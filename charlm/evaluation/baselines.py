@@ -40,7 +40,8 @@ def count_ngrams(train: TokenStream, vocab_size: int, most: int = MOST_TRAINING)
 def describe_training(train: TokenStream, most: int = MOST_TRAINING) -> str:
     """Return a phrase that says how much of a training text the baselines read."""
     return (
-        f"the first {most:,} of the {len(train):,} tokens of the training split"
+        f"the {'first' if train.direction == 'forward' else 'last'} {most:,} of the {len(train):,} tokens of "
+        "the training split"
         if len(train) > most
         else (f"the training split, {len(train):,} tokens")
     )

@@ -22,7 +22,7 @@ class TokenScores:
     """The scores that a model gives to each token of a text.
 
     Attributes:
-        stream: The text.
+        stream: The text, in the order in which the model reads it. The arrays have the same order.
         nats: (tokens,) -ln p of each token; 0 for tokens that are not predicted (see `predicted`).
         ranks: (tokens,) how many tokens of the vocabulary the model found more probable than the
             token of the text; an empty array if no preferred tokens are kept.
@@ -51,11 +51,11 @@ class TokenScores:
 
     @property
     def item_nats(self) -> NDArray[np.float64]:
-        """The nats of each item, summed over its predicted tokens, (items,)."""
+        """The nats of each item, summed over its predicted tokens, (items,), in the order of the text."""
         return self._item_sums(self.nats)
 
     def item_unknown(self, unknown: int | None) -> NDArray[np.int64]:
-        """Return how often the unknown token occurs in each item, (items,).
+        """Return how often the unknown token occurs in each item, (items,), in the order of the text.
 
         Args:
             unknown: The id of the unknown token; None if the vocabulary has none.
@@ -65,20 +65,23 @@ class TokenScores:
     def _item_sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         begin, end = self.stream.ranges
         sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-        return sums[end + 1] - sums[begin + 1]
+        return self._in_text_order(sums[end + 1] - sums[begin + 1])
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The positions of all tokens that are predicted, (predicted,).
+        """The positions of all tokens that are predicted, (predicted,), in the order of the text.
 
-        The first token of an item is not predicted, unless it is also the last token of the item
-        before. A text that is one stream counts as one item.
+        The token of an item that is read first is not predicted, unless it is also the last token of the item
+        read before. A text that is one stream counts as one item.
         """
         begin, end = self.stream.ranges
         inside = np.zeros(len(self.stream) + 1, np.int64)
         np.add.at(inside, begin + 1, 1)
         np.add.at(inside, end + 1, -1)
-        return np.flatnonzero(np.cumsum(inside[:-1]))
+        return self._in_text_order(np.flatnonzero(np.cumsum(inside[:-1])))
+
+    def _in_text_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values if self.stream.direction == "forward" else values[::-1]
 
 
 def score(

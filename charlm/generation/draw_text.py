@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from charlm.config.fields import Direction
 from charlm.generation.sampling import Sampler
 from charlm.generation.stepper import Stepper
 from charlm.text.tokenization import Tokenizer
@@ -12,7 +13,9 @@ LANES = 20
 """Texts generated side by side: a step of 20 rows takes little longer than a step of one."""
 
 
-def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: int = 1) -> str:
+def draw_text(
+    stepper: Stepper, tokenizer: Tokenizer, characters: int, direction: Direction = "forward", *, seed: int = 1
+) -> str:
     """Return a text drawn at temperature 1, that is, from the network's own distribution.
 
     The text is generated in lanes side by side and joined lane after lane. Each lane starts without
@@ -23,6 +26,8 @@ def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: 
         stepper: The network.
         tokenizer: Its vocabulary.
         characters: Number of characters of the text.
+        direction: The direction of the network. Backward, a lane is written from its end, and what
+            is removed is its start.
         seed: The same seed gives the same text.
 
     Returns:
@@ -31,9 +36,10 @@ def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: 
     """
     sampler, state = Sampler(seed, LANES), stepper.initial_state(LANES)
     ids = np.full(LANES, tokenizer.start())
-    decoders = [tokenizer.decoder() for _ in range(LANES)]
+    forward = direction == "forward"
+    decoders = [tokenizer.decoder() if forward else tokenizer.backward_decoder() for _ in range(LANES)]
     end = "" if tokenizer.boundary is None else tokenizer.decode([tokenizer.boundary])
-    lanes = [""] * LANES
+    lanes = [""] * LANES  # backward, each is reversed
     text = ""
     for _ in range(8 * -(-characters // LANES) + 64):  # a character may take several tokens of bytes
         logits, state = stepper.step(ids, state)
@@ -42,10 +48,13 @@ def draw_text(stepper: Stepper, tokenizer: Tokenizer, characters: int, *, seed: 
             state[:, :, ids == tokenizer.boundary] = 0
         lanes = [lane + decoder.push(token) for lane, decoder, token in zip(lanes, decoders, ids.tolist(), strict=True)]
         if sum(map(len, lanes)) >= characters:
-            text = "".join(uncut(lane, end) for lane in lanes)
+            # Backward, the end that an item has before it is put after it.
+            text = "".join(
+                uncut(lane, end) if forward else uncut(lane, end[::-1])[::-1].removeprefix(end) + end for lane in lanes
+            )
             if len(text) >= characters:
                 break
-    return (text or "".join(lanes))[:characters]
+    return (text or "".join(lane if forward else lane[::-1] for lane in lanes))[:characters]
 
 
 def uncut(text: str, end: str = "") -> str:

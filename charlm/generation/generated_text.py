@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.config.fields import Direction
 from charlm.config.generation import GenerationConfig
 from charlm.errors import CharlmError
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from charlm.text.tokenization import Tokenizer
 
 LINE_END = re.compile(r"(?=\n)")
+SENTENCE_START = re.compile(r"(?<=\S)(?=\s+[\"'”’)\]»]*[.!?…])|(?<=[^\s。！？」』”])(?=[」』”]*[。！？])")
 SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？]+[」』”]*(?=[^。！？」』”]))")
 """Where a sentence ends: at a full stop before white space, or at a full stop of Chinese or Japanese. Abbreviations are
-not recognised."""
+not recognised. `SENTENCE_START` finds where a sentence starts in a text that is written backward."""
 
 Alternatives = list[tuple[int, float]]
 """The most probable tokens at one place, as pairs of id and natural log probability."""
@@ -37,6 +39,7 @@ class GeneratedText:
     Attributes:
         prompt: The text that was continued.
         seed: The seed that generates this text alone.
+        direction: Whether the text continues the prompt or comes before it (backward).
         pieces: The text in pieces, without the prompt.
         ids: The tokens that were drawn, except those of the prompt. They include the token that
             ended an item, and the tokens of a stop string.
@@ -54,6 +57,7 @@ class GeneratedText:
 
     prompt: str
     seed: int
+    direction: Direction = "forward"
     pieces: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
@@ -65,6 +69,11 @@ class GeneratedText:
     def text(self) -> str:
         """The text without the prompt."""
         return "".join(self.pieces)
+
+    @property
+    def whole(self) -> str:
+        """The text together with its prompt."""
+        return self.prompt + self.text if self.direction == "forward" else self.text + self.prompt
 
 
 def most_probable(log_p: NDArray[np.float64], count: int) -> list[Alternatives]:
@@ -92,6 +101,8 @@ class Row:
         CharlmError: a stop string is empty.
     """
 
+    sentence: ClassVar = SENTENCE_END
+
     def __init__(self, tokenizer: Tokenizer, text: GeneratedText, config: GenerationConfig, blank: str = "") -> None:
         if "" in config.stop:
             raise CharlmError("a stop string must not be empty; leave `stop` out to generate up to the length")
@@ -102,7 +113,7 @@ class Row:
         self._stop: Sequence[str] = config.stop
         limits: list[tuple[End, re.Pattern[str], int]] = [
             ("lines", LINE_END, config.lines),
-            ("sentences", SENTENCE_END, config.sentences),
+            ("sentences", self.sentence, config.sentences),
         ]
         self._limits = [_Limit(name, pattern, number) for name, pattern, number in limits if number]
         self._limited_text = ""  # all text so far, if there are limits
@@ -189,6 +200,42 @@ class Row:
         cut = len(self._held) - keep
         released, self._held = self._held[:cut], self._held[cut:]
         return released
+
+
+class BackwardRow(Row):
+    """The decoding of a text whose tokens come from its end to its start.
+
+    The text, the stop strings and the limits are reversed, so that they are handled as in `Row`.
+    Nothing is returned before the text is complete, because all further text stands before it.
+
+    Args:
+        tokenizer, text, config: As for `Row`.
+        blank: A space that is added to the end of the text if it ends with no white space, because
+            the prompt lacks it.
+    """
+
+    sentence: ClassVar = SENTENCE_START
+
+    def __init__(self, tokenizer: Tokenizer, text: GeneratedText, config: GenerationConfig, blank: str = "") -> None:
+        reverse = replace(config, stop=tuple(stop[::-1] for stop in config.stop))
+        super().__init__(tokenizer, text, reverse)
+        self._decoder = tokenizer.backward_decoder()
+        self._after = blank
+        self._written = ""
+
+    def _kept(self, text: str) -> str:
+        self._written += text
+        if not self.ended:
+            return ""
+        found = self._written[: self._released] if self._limits else self._written
+        one = self.text
+        one.character_bits[:] = one.character_bits[: len(found)][::-1]
+        for numbers in (one.ids, one.log_probabilities, one.alternatives):
+            numbers.reverse()
+        if self._after and found and not found[0].isspace():
+            found = self._after + found
+            one.character_bits += [0.0] * bool(one.character_bits)
+        return super()._kept(found[::-1])
 
 
 class _Limit:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.config.fields import Direction
 from charlm.config.generation import Unknown
 from charlm.errors import CharlmError
 from charlm.generation.stepper import Stepper
@@ -31,11 +32,13 @@ class Prompts:
     Args:
         tokenizer: The vocabulary.
         texts: The prompts; some may be the same.
+        direction: The direction of the network, which reads a prompt backward from its end.
 
     Attributes:
         texts: The prompts.
-        blanks: For each prompt, the space with which the text after it need not begin: " " if the
-            prompt ends with a space that the ids leave to the next token, else empty.
+        blanks: For each prompt, the space between prompt and text that only one of the prompt and
+            the ids has, or an empty text. It is removed from the start of a text that continues the
+            prompt, and added to the end of a text that comes before it.
         ids: The ids, (batch, time); -1 stands before the first id of a prompt that is shorter than
             others.
 
@@ -43,11 +46,11 @@ class Prompts:
         CharlmError: a prompt with pieces that are not in the vocabulary.
     """
 
-    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str], direction: Direction = "forward") -> None:
         self.texts = list(texts)
         encoded = {text: tokenizer.prompt(text) for text in texts}
-        self.blanks = [" " if text.endswith(" ") > encoded[text].endswith(" ") else "" for text in texts]
-        self._ids = {text: prompt_ids(tokenizer, read) for text, read in encoded.items()}
+        self.blanks = [_blank(text, encoded[text], direction) for text in texts]
+        self._ids = {text: prompt_ids(tokenizer, read, direction) for text, read in encoded.items()}
         longest = max(map(len, self._ids.values()))
         self.ids = np.array([[-1] * (longest - len(self._ids[text])) + self._ids[text] for text in texts])
 
@@ -90,8 +93,10 @@ def adapt_prompt(tokenizer: Tokenizer, prompt: str, unknown: Unknown) -> tuple[s
     return tokenizer.replace_unknowns(prompt, changes), changes
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, prompt: str, direction: Direction = "forward") -> list[int]:
     """Return the ids that the network reads before it continues a prompt, at least one.
+
+    A backward network reads the prompt from its end, and writes what comes before it.
 
     Raises:
         CharlmError: a piece of the prompt is not in the vocabulary.
@@ -104,7 +109,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
             f"the prompt has {named}{more}, which the vocabulary of the model lacks; leave that out, "
             "or set `prompt_unknown` to nearest or drop"
         )
-    ids = [int(token) for token in tokenizer.encode(prompt)]
+    ids = [int(token) for token in tokenizer.encode(prompt)][:: 1 if direction == "forward" else -1]
     if tokenizer.boundary is not None:
         return [tokenizer.boundary, *ids]
     return ids or [tokenizer.start()]
@@ -143,3 +148,9 @@ def _plain(text: str) -> str:
     """Return a text without accents, with straight quotation marks and short dashes."""
     parts = unicodedata.normalize("NFKD", text.translate(PLAIN))
     return unicodedata.normalize("NFC", "".join(part for part in parts if not unicodedata.combining(part)))
+
+
+def _blank(prompt: str, encoded: str, direction: Direction) -> str:
+    if direction == "forward":
+        return " " if prompt.endswith(" ") > encoded.endswith(" ") else ""
+    return " " if encoded.startswith(" ") > prompt.startswith(" ") else ""

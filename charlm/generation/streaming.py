@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.config.fields import Direction
 from charlm.config.generation import GenerationConfig
 from charlm.errors import CharlmError
 from charlm.generation.exact import ExactFunctions
-from charlm.generation.generated_text import GeneratedText, Row, most_probable
+from charlm.generation.generated_text import BackwardRow, GeneratedText, Row, most_probable
 from charlm.generation.processors import log_probabilities
 from charlm.generation.prompts import Prompts
 from charlm.generation.sampling import Sampler
@@ -28,6 +29,10 @@ MOST_ROWS = 256
 
 MOST_DRAWS = 20
 """Texts that are drawn for each text that `dedupe` asks for; a small model may know no other text."""
+
+
+SPELLING = ("allow", "ban", "no_copy")
+"""Logits processors that join the bytes of tokens in the order in which they are generated."""
 
 
 class Generation:
@@ -47,6 +52,9 @@ class Generation:
         config: Where the texts end, and the seed of the first text; each further text has the next
             seed. A text does not depend on the other texts, except that the logits of a batch may
             be rounded differently. `config.samples` and `config.dedupe` are not used here.
+        direction: The direction of the network. Backward, a text comes before its prompt, and it is
+            yielded as one piece when it is complete. Stop strings and limits are met from its end:
+            the text begins after a stop string, or with the start of the last line or sentence.
         record: Whether the tokens and their log probabilities are recorded in `texts`; with
             `config.alternatives` they always are.
         values: Values of logits processors and their parameters by name.
@@ -66,19 +74,27 @@ class Generation:
         prompts: Sequence[str],
         config: GenerationConfig,
         *,
+        direction: Direction = "forward",
         record: bool = False,
         **values: Any,
     ) -> None:
         if config.beams or config.best_of > 1:
             raise CharlmError("`beams` and `best_of` know no text before its end; use `generate_texts`")
+        spelling = [name for name in SPELLING if values.get(name)]
+        if direction == "backward" and spelling:
+            raise CharlmError(
+                f"`{spelling[0]}` reads what tokens spell from the start of a text, and this model writes it from "
+                "its end; leave it out, or take a model that is trained forward"
+            )
         self._stepper, self._config = stepper, config
         self._record = record or config.alternatives > 0
-        self._prompts = Prompts(tokenizer, prompts)
+        self._prompts = Prompts(tokenizer, prompts, direction)
         exp = ExactFunctions.exp if config.engine == "exact" else np.exp
         self._sampler = Sampler(config.seed, len(prompts), tokenizer, exp=exp, **values)
-        self.texts = [GeneratedText(prompt, config.seed + number) for number, prompt in enumerate(prompts)]
+        self.texts = [GeneratedText(prompt, config.seed + number, direction) for number, prompt in enumerate(prompts)]
+        row = Row if direction == "forward" else BackwardRow
         self._rows = [
-            Row(tokenizer, text, config, blank) for text, blank in zip(self.texts, self._prompts.blanks, strict=True)
+            row(tokenizer, text, config, blank) for text, blank in zip(self.texts, self._prompts.blanks, strict=True)
         ]
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -137,6 +153,7 @@ def generate_texts(
     prompts: Sequence[str],
     config: GenerationConfig,
     *,
+    direction: Direction = "forward",
     record: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     known: Container[str] = (),
@@ -156,7 +173,7 @@ def generate_texts(
     were asked for: a search has at most `config.beams` texts, and `config.dedupe` leaves some out.
 
     Args:
-        stepper, tokenizer, record, values: As for `Generation`.
+        stepper, tokenizer, direction, record, values: As for `Generation`.
         prompts: The prompts. The texts of the first prompt come first.
         config: How many texts are generated, how, and where they end.
         progress: A function that is told what is being done, how much of it is done, and how much
@@ -165,6 +182,8 @@ def generate_texts(
     """
     excluded = _Excluded(known if config.dedupe else None)
     if config.beams:
+        if direction == "backward":
+            raise CharlmError("`beams` finds texts of forward models only; leave it out, or use `best_of`")
         yield from _found(stepper, tokenizer, prompts, config, progress, excluded, values)
         return
     wanted = [prompt for prompt in prompts for _ in range(config.samples)]
@@ -178,7 +197,7 @@ def generate_texts(
 
         drawing = replace(config, seed=config.seed + drawn * best_of, best_of=1, length_penalty=1.0)
         several = (prompt for prompt in now for _ in range(best_of))
-        texts = _drawn(stepper, tokenizer, several, len(now) * best_of, drawing, record, told, values)
+        texts = _drawn(stepper, tokenizer, several, len(now) * best_of, drawing, direction, record, told, values)
         drawn += len(now)
         for prompt in now:
             choice = [text for text in islice(texts, best_of) if text not in excluded]
@@ -197,6 +216,7 @@ def _drawn(
     prompts: Iterator[str],
     total: int,
     config: GenerationConfig,
+    direction: Direction,
     record: bool,
     told: Callable[[float], None],
     values: dict[str, Any],
@@ -205,7 +225,7 @@ def _drawn(
     done = 0
     while own := list(islice(prompts, most_rows(tokenizer))):
         block = replace(config, seed=config.seed + done)
-        generation = Generation(stepper, tokenizer, own, block, record=record, **values)
+        generation = Generation(stepper, tokenizer, own, block, direction=direction, record=record, **values)
         for step, _ in enumerate(generation):
             told((done + len(own) * step / config.length) / total)
         yield from generation.texts
@@ -262,4 +282,4 @@ class _Excluded:
 
     @staticmethod
     def _whole(text: GeneratedText) -> str:
-        return (text.prompt + text.text).strip("\n")
+        return text.whole.strip("\n")

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from charlm.config import DataConfig
+from charlm.config.fields import Direction
 from charlm.text.corpus import read_corpus
 from charlm.text.items import SEPARATORS, Unit
 from charlm.text.sources import find
@@ -63,46 +64,53 @@ def lines_of(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def encode_whole(tokenizer: Tokenizer, text: str, unit: Unit) -> TokenStream:
+def encode_whole(tokenizer: Tokenizer, text: str, unit: Unit, direction: Direction = "forward") -> TokenStream:
     """Return the ids of a text in such a form that every token of the text is predicted.
 
-    The token `Tokenizer.start()` comes first, so that the first token of the text is predicted,
-    too.
+    The network reads the token `Tokenizer.start()` first, so that the first token that it reads of
+    the text is predicted, too.
 
     Args:
         tokenizer: The tokenizer of the model.
         text: The text.
         unit: What the model was trained on. If it is lines or documents, the text is split into
             such items.
+        direction: The order in which the model reads the tokens.
     """
-    stream = encode_text(tokenizer, text, unit)
+    stream = encode_text(tokenizer, text, unit).in_order(direction)
     if unit != "stream":
         return stream  # it begins with a boundary
     ids = np.concatenate([np.array([tokenizer.start()], stream.ids.dtype), stream.ids])
     return replace(stream, ids=ids, predicted=stream.counts)
 
 
-def encode_lines(tokenizer: Tokenizer, lines: Sequence[str], unit: Unit) -> TokenStream:
+def encode_lines(
+    tokenizer: Tokenizer, lines: Sequence[str], unit: Unit, direction: Direction = "forward"
+) -> TokenStream:
     """Return the ids of lines, each of which is read on its own.
 
-    Each line begins with the token `Tokenizer.start()`, and its end is predicted as well.
+    Of each line the token `Tokenizer.start()` is read first, and the end of the line is predicted
+    as well. Backward, this is the end of the line before it.
 
     Args:
         tokenizer: The tokenizer of the model.
         lines: Lines without their line ends, at least one.
         unit: What the model was trained on: if it is lines or documents, each line is such an item.
+        direction: The order in which the model reads the tokens.
     """
     end = "\n" if unit == "stream" else SEPARATORS[unit]
-    texts = [line + end for line in lines]
+    texts = [line + end if direction == "forward" else end + line for line in lines]
     first = np.array([tokenizer.start()])
     last = [] if tokenizer.boundary is None else [np.array([tokenizer.boundary])]
-    parts = [np.concatenate([first, ids, *last]) for ids in tokenizer.encode_items(lines if last else texts)]
+    encoded = tokenizer.encode_items(lines if last else texts)
+    # The whole text is reversed in the end.
+    parts = [np.concatenate([first, ids, *last][:: 1 if direction == "forward" else -1]) for ids in encoded]
     lengths = np.array([len(part) for part in parts])
     begin = np.cumsum(lengths) - lengths
     ids = np.concatenate(parts).astype(id_type(len(tokenizer)))
     unknown = 0 if tokenizer.unknown is None else int(np.count_nonzero(ids == tokenizer.unknown))
     counts = Counts(len(ids) - len(lines), *np.sum([sizes(text) for text in texts], 0).tolist())
-    return TokenStream(ids, begin, counts, counts, {}, unknown, begin + lengths - 1)
+    return TokenStream(ids, begin, counts, counts, {}, unknown, begin + lengths - 1).in_order(direction)
 
 
 def sizes(text: str) -> tuple[int, int, int]:

@@ -5,7 +5,8 @@
    of the training split to `train.ids`, and those of other splits likewise, as bare little-endian
    numbers. If the text consists of items (lines or documents), `train.starts` has the position in
    `train.ids` of the boundary token before each item (int64). `streams.json` has the types, lengths
-   and checksums of these files, and the counts of the text.
+   and checksums of these files, and the counts of the text. The files have the order of the text for
+   every `data.direction`; `TokenStream.in_order` reverses it.
 3. The files are linked into the folder of the run, where `TokenStream.load` maps them into memory.
 """
 
@@ -33,7 +34,7 @@ from charlm.text.items import Unit
 from charlm.text.stream import Counts, Encoding, TokenStream
 from charlm.text.tokenization import Tokenizer, learn
 
-FORMAT = 2  # increase it when the same text is stored in another way
+FORMAT = 3  # increase it when the same text is stored in another way
 CHECKED = 1 << 22  # ids that are checked at once
 
 
@@ -156,10 +157,13 @@ def check_ids(stream: TokenStream, vocab_size: int, path: Path) -> None:
     if fits and starts is not None and len(starts):
         fits = bool(starts[0] >= 0 and starts[-1] < len(ids) and (np.diff(starts) > 0).all())
     try:
-        counts, predicted = (msgspec.convert(asdict(one), Counts) for one in (stream.counts, stream.predicted))
-        fits = fits and all(0 <= part <= whole for part, whole in zip(astuple(predicted), astuple(counts), strict=True))
-        fits = fits and predicted.tokens == max(0, len(ids) - 1)
-        fits = fits and bool(predicted.characters and predicted.bytes or not predicted.tokens)
+        counts = msgspec.convert(asdict(stream.counts), Counts)
+        for one in (stream.predicted, stream.predicted_reversed or stream.predicted):
+            predicted = msgspec.convert(asdict(one), Counts)
+            pairs = zip(astuple(predicted), astuple(counts), strict=True)
+            fits = fits and all(0 <= part <= whole for part, whole in pairs)
+            fits = fits and predicted.tokens == max(0, len(ids) - 1)
+            fits = fits and bool(predicted.characters and predicted.bytes or not predicted.tokens)
         msgspec.convert((stream.unknown, stream.unknown_tokens), tuple[dict[str, int], int])
     except ValueError:
         fits = False

@@ -12,12 +12,13 @@ import json
 import mmap
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from charlm.config.fields import Direction
 from charlm.errors import CharlmError
 from charlm.text import items
 from charlm.text.items import SEPARATORS, Unit
@@ -64,7 +65,8 @@ class TokenStream:
     `B x x B y y y B`.
 
     Attributes:
-        ids: The token ids, `(tokens,)`, of the smallest unsigned type that holds the vocabulary.
+        ids: The token ids, `(tokens,)`, of the smallest unsigned type that holds the vocabulary, in
+            the order in which a network reads them.
         starts: `(items,)` int64: the position in `ids` of the boundary before each item; None for a
             text that is one stream.
         counts: Counts of the whole text.
@@ -75,6 +77,9 @@ class TokenStream:
         unknown_tokens: How many pieces of the text are not in the vocabulary.
         ends: `(items,)` int64: the position in `ids` of the last token of each item (see
             `separate.encode_lines`); None: an item ends at the boundary before the next item.
+        direction: The order of `ids`: that of the text, or backward from the end of the text.
+        predicted_reversed: What `predicted` is in the other direction, in which the last token of
+            this one is not predicted; None: the same.
     """
 
     ids: np.ndarray
@@ -84,9 +89,39 @@ class TokenStream:
     unknown: dict[str, int] = field(default_factory=dict)
     unknown_tokens: int = 0
     ends: np.ndarray | None = None
+    direction: Direction = "forward"
+    predicted_reversed: Counts | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def in_order(self, direction: Direction) -> TokenStream:
+        """Return the text with its tokens in the order in which a network of a direction reads them.
+
+        Only the order of the tokens changes, not the characters of a token. The arrays are views of
+        the same memory, except `starts` and `ends`.
+        """
+        if direction == self.direction:
+            return self
+        last = len(self) - 1
+        first, end = (last - positions[::-1] for positions in reversed(self.ranges))
+        return replace(
+            self,
+            ids=self.ids[::-1],
+            starts=None if self.starts is None else first,
+            ends=None if self.ends is None else end,
+            direction=direction,
+            predicted=self.predicted_reversed or self.predicted,
+            predicted_reversed=self.predicted,
+        )
+
+    def text(self, tokenizer: Tokenizer, tokens: int | None = None) -> str:
+        """Return the text of the first `tokens` tokens that the network reads; None: of all.
+
+        The result is text in its normal order, whatever the direction is.
+        """
+        ids = self.ids[:tokens]
+        return tokenizer.decode(ids if self.direction == "forward" else ids[::-1])
 
     @property
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,6 +168,8 @@ class TokenStream:
         try:
             facts = json.loads((folder / "streams.json").read_text(encoding="utf-8"))["splits"][split]
             counts, predicted = Counts(**facts.pop("counts")), Counts(**facts.pop("predicted"))
+            if (reverse := facts.pop("predicted_reversed", None)) is not None:
+                facts["predicted_reversed"] = Counts(**reverse)
             ids = _map(folder / f"{split}.ids", np.dtype(facts.pop("dtype")), counts.tokens)
             count = facts.pop("items")
             starts = None if count is None else _map(folder / f"{split}.starts", STARTS, count)
@@ -190,6 +227,8 @@ class Encoding:
         self.counts = Counts()
         self.items = None if unit == "stream" else 0
         self._first_token = Counts()  # this token is not predicted
+        self._last_token = Counts()  # this token is not predicted backward
+        self._tail = ""  # the last characters of a text that is one stream
         self._unknown: Counter[str] = Counter()
         self._unknown_tokens = 0
         self._in_word = False
@@ -212,12 +251,15 @@ class Encoding:
                 if not self.counts.tokens and len(ids):
                     self._first_token = self._count_first_token(block)
                 self._count(block, ids)
+                self._tail = (self._tail + block)[-CHUNK:]
                 yield ids.astype(self.dtype), no_starts
+            if self.counts.tokens:
+                self._last_token = self._count_last_token(self._tail)
             return
         boundary = np.array([self.tokenizer.boundary], self.dtype)
         separator = SEPARATORS[self.unit]
         self._count(separator, boundary)
-        self._first_token = self.counts
+        self._first_token = self._last_token = self.counts
         yield boundary, no_starts
         for group in items.batched(pieces, GROUP):
             yield self._encode_items(group, boundary, separator)
@@ -259,6 +301,11 @@ class Encoding:
         with_it, without = _words(text[:characters] + rest), _words(rest)
         return Counts(1, characters, length, with_it - without)
 
+    def _count_last_token(self, text: str) -> Counts:
+        """Return the counts of that part of a text which its last token encodes."""
+        characters, length = self.tokenizer.last(text)
+        return Counts(1, characters, length, _words(text) - _words(text[: len(text) - characters]))
+
     def facts(self) -> dict[str, Any]:
         """Return all attributes of a `TokenStream` except its arrays, by name.
 
@@ -267,6 +314,7 @@ class Encoding:
         return {
             "counts": self.counts,
             "predicted": self.counts - self._first_token,
+            "predicted_reversed": self.counts - self._last_token,
             "unknown": dict(self._unknown.most_common(REPORTED)),
             "unknown_tokens": self._unknown_tokens,
         }

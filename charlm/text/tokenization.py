@@ -79,6 +79,18 @@ class Decoder:
         return ""
 
 
+class BackwardDecoder(Decoder):
+    """A converter of ids that come from the end of a text into the text written backward.
+
+    All that it returns, joined and reversed, is the text. Its pieces can therefore be joined like
+    those of a `Decoder`.
+    """
+
+    def push(self, id: int) -> str:
+        """Return the reverse of the text that this id completes; see `Decoder.push`."""
+        return self.tokens[id][::-1]
+
+
 class Tokenizer:
     """A converter of text into ids and back, made by `learn` or `Tokenizer.load`.
 
@@ -151,6 +163,10 @@ class Tokenizer:
     def decoder(self) -> Decoder:
         """Return a new `Decoder`, which converts one id at a time."""
         return Decoder(self)
+
+    def backward_decoder(self) -> Decoder:
+        """Return a new `BackwardDecoder`, which converts one id at a time from the end of a text."""
+        return BackwardDecoder(self)
 
     # What all kinds have in common.
 
@@ -274,6 +290,16 @@ class Tokenizer:
         """Return how many characters and how many bytes of a text its first token encodes."""
         end: int = self.library.encode(lines(text)[0], add_special_tokens=False).offsets[0][1]
         return end, len(text[:end].encode())
+
+    def last(self, text: str) -> tuple[int, int]:
+        """Return how many characters and how many bytes of a text its last token encodes."""
+        end = len(text)
+        for line in reversed(lines(text)):
+            end -= len(line)
+            if offsets := self.library.encode(line, add_special_tokens=False).offsets:
+                end += offsets[-1][0]
+                break
+        return len(text) - end, len(text[end:].encode())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file `tokenizer.json`, which `load` and the `tokenizers` library can read."""

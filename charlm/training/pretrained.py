@@ -20,7 +20,7 @@ TOKENIZER_SETTINGS = ("kind", "lowercase")
 def inherit(values: dict[str, Any]) -> dict[str, Any]:
     """Return settings, with missing ones filled in from the run that the setting `init_from` names.
 
-    Only settings of the network and the tokenizer are filled in.
+    Only settings of the network and the tokenizer and the direction are filled in.
 
     Args:
         values: Nested settings, which win over those of the other run. Without `init_from` they are
@@ -34,7 +34,8 @@ def inherit(values: dict[str, Any]) -> dict[str, Any]:
     theirs = RunDirectory(str(values["init_from"])).config.to_dict()
     tokenizer = {name: theirs["tokenizer"][name] for name in TOKENIZER_SETTINGS}
     model = {name: value for name, value in values.get("model", {}).items() if value is not None}
-    return merge({"model": theirs["model"], "tokenizer": tokenizer}, {**values, "model": model})
+    data = {"direction": theirs["data"]["direction"]}
+    return merge({"data": data, "model": theirs["model"], "tokenizer": tokenizer}, {**values, "model": model})
 
 
 def check_fits(config: Config, source: RunDirectory) -> None:
@@ -56,6 +57,11 @@ def check_fits(config: Config, source: RunDirectory) -> None:
             )
         raise CharlmError(
             f"`model.{name}` {ours} does not fit {source.path}, whose weights have {wanted}; leave it out"
+        )
+    if config.data.direction != theirs.data.direction:
+        raise CharlmError(
+            f"`data.direction` {config.data.direction} does not fit {source.path}, which is trained "
+            f"{theirs.data.direction}; leave it out"
         )
     for name in TOKENIZER_SETTINGS:
         ours, wanted = getattr(config.tokenizer, name), getattr(theirs.tokenizer, name)

@@ -64,7 +64,7 @@ def changed_settings(directory: RunDirectory, changes: dict[str, Any]) -> Config
 def _instead(name: str, directory: RunDirectory) -> str:
     """Return what to do instead of changing a setting that cannot change in a resumed run."""
     roles = {setting.name: setting.role for setting in settings(Config)}
-    other_weights = name == "init_from" or name.startswith("tokenizer.")
+    other_weights = name in ("init_from", "data.direction") or name.startswith("tokenizer.")
     if other_weights or name.startswith("model.") and roles.get(name) != "regularises":
         return "train a new run"
     return f"start a new one with `init_from` {directory.path}"

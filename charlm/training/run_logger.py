@@ -262,7 +262,7 @@ class RunLogger(Logger):
         """
         if self.writer is None:
             return
-        text = sample.prompt + sample.text
+        text = sample.whole
         fence = "`" * max(3, _longest_run(text, "`") + 1)
         tag = f"samples/{sample.prompt[:40]!r} seed {sample.seed}" if sample.prompt else f"samples/seed {sample.seed}"
         self.writer.add_text(

@@ -73,7 +73,7 @@ class SampleLogger(StepCallback):
     def __init__(self, directory: RunDirectory, config: Config, run_logger: RunLogger, reporter: Reporter) -> None:
         self.directory = directory
         self.config = config.samples
-        self.unit = config.data.unit
+        self.unit, self.direction = config.data.unit, config.data.direction
         self.run_logger = run_logger
         self.reporter = reporter
         self.schedule = SampleSchedule(config.samples.every)
@@ -117,7 +117,7 @@ class SampleLogger(StepCallback):
         """Return the text of a split, cut after about `MOST_TRAINING` characters."""
         stream = self.directory.stream(split)
         fraction = min(1.0, MOST_TRAINING / max(1, stream.counts.characters))
-        return self.directory.tokenizer.decode(stream.ids[: math.ceil(fraction * len(stream))])
+        return stream.text(self.directory.tokenizer, math.ceil(fraction * len(stream)))
 
     def _sample(self, module: LanguageModule) -> None:
         model = module.model
@@ -137,7 +137,7 @@ class SampleLogger(StepCallback):
         if self._metrics is None:
             return {}
         fastest = TorchStepper(module.model) if module.device.type == "cuda" else stepper
-        text = draw_text(fastest, self.directory.tokenizer, self.config.scored, seed=self.config.seed)
+        text = draw_text(fastest, self.directory.tokenizer, self.config.scored, self.direction, seed=self.config.seed)
         scores = self._metrics.score(text)
         self.run_logger.add_scores(module.progress, scores, self._metrics.references)
         return scores
@@ -166,9 +166,18 @@ def _stepper(model: LanguageModel) -> NumpyStepper:
 
 
 def _samples(progress: Progress, stepper: Stepper, directory: RunDirectory, config: SamplesConfig) -> Iterator[Sample]:
+    direction = directory.config.data.direction
     for prompt in config.prompts:
         for seed in range(config.seed, config.seed + config.count):
             settings = GenerationConfig(length=config.length, seed=seed)
-            generation = Generation(stepper, directory.tokenizer, [prompt], settings, temperature=config.temperature)
+            generation = Generation(
+                stepper,
+                directory.tokenizer,
+                [prompt],
+                settings,
+                direction=direction,
+                temperature=config.temperature,
+            )
             text = generation.finish()[0].text
-            yield Sample(round(progress.epoch, 4), progress.step, prompt, seed, config.temperature, text)
+            epoch = round(progress.epoch, 4)
+            yield Sample(epoch, progress.step, prompt, seed, config.temperature, text, direction=direction)

@@ -64,7 +64,8 @@ def print_texts(texts: Iterable[GeneratedText], tokenizer: Tokenizer, *, by_line
         if not by_line:
             print(f"--- {number}")
         body = coloured(text.text, text.character_bits) if colour else shown(text.text)
-        print(f"{shown(text.prompt)}{body}")
+        prompt = shown(text.prompt)
+        print(prompt + body if text.direction == "forward" else body + prompt)
         print_alternatives(text, tokenizer)
     return number
 
@@ -101,6 +102,7 @@ def as_json(number: int, text: GeneratedText, tokenizer: Tokenizer) -> str:
         "sample": number,
         "seed": text.seed,
         "prompt": text.prompt,
+        "direction": text.direction,
         "text": text.text,
         "end": text.end,
         "tokens": [tokenizer.tokens[id] for id in text.ids],
@@ -126,7 +128,7 @@ def write_files(texts: Iterable[GeneratedText], tokenizer: Tokenizer, folder: Pa
     number = 0
     folder.mkdir(parents=True, exist_ok=True)
     for number, text in enumerate(texts, 1):
-        content = as_json(number, text, tokenizer) if json else text.prompt + text.text
+        content = as_json(number, text, tokenizer) if json else text.whole
         with atomic(folder / f"{number:0{len(str(total))}}.{'json' if json else 'txt'}") as file:
             file.write(f"{content}\n")
     return number

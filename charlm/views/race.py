@@ -295,7 +295,13 @@ def _samples(standings: Sequence[Standing]) -> list[dict[str, Any]]:
 
 
 def _sample_head(sample: Sample) -> dict[str, Any]:
-    return {"prompt": sample.prompt, "seed": sample.seed, "temperature": sample.temperature, "texts": []}
+    return {
+        "prompt": sample.prompt,
+        "seed": sample.seed,
+        "temperature": sample.temperature,
+        "direction": sample.direction,
+        "texts": [],
+    }
 
 
 def _search(standings: Sequence[Standing]) -> Table | None:

@@ -213,7 +213,7 @@ def _chapter(summary: Summary, level: str, *, alone: bool) -> list[str]:
     for point in points:
         bits = "" if point.bits is None else f", {point.bits:.3f} bits per character"
         parts.append(f"{level}# {point.name} (step {point.step:,}{bits})")
-        parts += [_fenced(sample.prompt + sample.text) for sample in point.samples]
+        parts += [_fenced(sample.whole) for sample in point.samples]
     scored = [point for point in points if point.scores]
     if scored:
         table = _metrics(summary, scored)

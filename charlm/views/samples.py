@@ -104,6 +104,6 @@ def _columns(samples: Sequence[Sample], *, scores: bool) -> Table:
 
 
 def _body(sample: Sample) -> Text:
-    body = Text(visible(sample.prompt), style="dim")
-    body.append(visible(sample.text), style="") if sample.text else body.append("(empty)", style="dim")
-    return body
+    prompt = Text(visible(sample.prompt), style="dim")
+    text = Text(visible(sample.text)) if sample.text else Text("(empty)", style="dim")
+    return Text.assemble(*((prompt, text) if sample.direction == "forward" else (text, prompt)))

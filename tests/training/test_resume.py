@@ -167,11 +167,13 @@ def test_with_validation_in_mid_epoch_accumulation_and_plateau(config: Config, t
         assert_same(resume(run.path), whole)
 
 
-@pytest.mark.parametrize("unit", ["line", "document"])
-def test_items_are_resumed_in_the_same_order(tmp_path: Path, unit: str) -> None:
+@pytest.mark.parametrize(
+    ("unit", "direction"), [("line", "forward"), ("document", "forward"), ("line", "backward"), ("stream", "backward")]
+)
+def test_items_are_resumed_in_the_same_order(tmp_path: Path, unit: str, direction: str) -> None:
     text = tmp_path / "items.txt"
     text.write_text(small_text(3000).replace("\n", "\n\n" if unit == "document" else "\n"), encoding="utf-8")
-    config = small_settings(text, data={"unit": unit, "seq_length": 12}, trainer={"max_epochs": 2})
+    config = small_settings(text, data={"unit": unit, "direction": direction, "seq_length": 12})
     whole = train(config, tmp_path / "whole")
     for step in (7, 30):
         assert_same(resume(interrupted(config, tmp_path / f"run-{step}", step).path), whole)
@@ -217,6 +219,7 @@ def test_a_finished_run_says_that_nothing_is_left(unbroken: Run, changes: dict[s
 @pytest.mark.parametrize(
     ("name", "value", "instead"),
     [
+        ("data.direction", "backward", "train a new run"),
         ("model.hidden", 12, "train a new run"),
         ("tokenizer.kind", "word", "train a new run"),
         ("optimizer.lr", 0.5, "start a new one with `init_from`"),

@@ -14,7 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from charlm.errors import CharlmError
 from charlm.text.items import lines
-from charlm.text.tokenization import SURROGATE, Decoder, Tokenizer, tokenizer_kinds
+from charlm.text.tokenization import SURROGATE, BackwardDecoder, Decoder, Tokenizer, tokenizer_kinds
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -60,6 +60,23 @@ class _BytesDecoder(Decoder):
         return self.utf8.decode(b"", final=True)
 
 
+class _BackwardBytesDecoder(BackwardDecoder):
+    def __init__(self, tokenizer: _ByteLevel) -> None:
+        super().__init__(tokenizer)
+        self.pieces = tokenizer.pieces
+        self.rest = b""  # continuation bytes of a character whose first byte is still to come
+
+    def push(self, id: int) -> str:
+        found = self.pieces[id] + self.rest
+        begin = next((place for place, byte in enumerate(found) if byte & 0xC0 != 0x80), len(found))
+        self.rest = found[:begin]
+        return found[begin:].decode("utf-8", "replace")[::-1]
+
+    def flush(self) -> str:
+        rest, self.rest = self.rest, b""
+        return rest.decode("utf-8", "replace")
+
+
 class _ByteLevel(Tokenizer):
     """A tokenizer whose tokens are sequences of one or more bytes."""
 
@@ -80,8 +97,15 @@ class _ByteLevel(Tokenizer):
     def decoder(self) -> Decoder:
         return _BytesDecoder(self)
 
+    def backward_decoder(self) -> Decoder:
+        return _BackwardBytesDecoder(self)
+
     def first(self, text: str) -> tuple[int, int]:
         piece = self.pieces[self.encode(lines(text)[0])[0]]
+        return len(piece.decode("utf-8", "ignore")), len(piece)
+
+    def last(self, text: str) -> tuple[int, int]:
+        piece = self.pieces[self.encode(lines(text)[-1])[-1]]
         return len(piece.decode("utf-8", "ignore")), len(piece)
 
     @classmethod

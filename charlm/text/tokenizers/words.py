@@ -16,6 +16,7 @@ from charlm.text.tokenization import (
     MOST_TOKENS,
     SURROGATE,
     UNKNOWN,
+    BackwardDecoder,
     Decoder,
     Tokenizer,
     lowercase_normalizer,
@@ -210,6 +211,17 @@ class _ClassicDecoder(Decoder):
         return blank + token
 
 
+class _BackwardClassicDecoder(BackwardDecoder):
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self.at_end = True  # of a line, where no space stands after a word
+
+    def push(self, id: int) -> str:
+        token = self.tokens[id]
+        blank, self.at_end = "" if self.at_end or token.isspace() else " ", token.isspace()
+        return blank + token[::-1]
+
+
 @tokenizer_kinds.register("classic")
 class ClassicTokenizer(Pieces):
     """A tokenizer of words separated by white space, and of line ends.
@@ -246,3 +258,6 @@ class ClassicTokenizer(Pieces):
 
     def decoder(self) -> Decoder:
         return _ClassicDecoder(self)
+
+    def backward_decoder(self) -> Decoder:
+        return _BackwardClassicDecoder(self)
