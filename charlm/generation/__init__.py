@@ -9,6 +9,10 @@
    `streaming.Generation` generates several texts side by side and yields their pieces;
    `streaming.generate_texts` generates any number of texts, block by block.
 
+When a person and a network write together, `composition.Composition` takes the place of step 4. Its
+text is a path in a tree of tokens (`text_tree`); `spelling` converts typed text to tokens, and
+tokens to text.
+
 For metrics, `draw_text.draw_text` takes the place of step 4: it generates texts side by side,
 without processors, and joins them into one long text.
 """
