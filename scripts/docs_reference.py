@@ -28,6 +28,7 @@ from charlm.cli.doctor import DoctorOptions
 from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.generate import GenerateOptions, SamplingOptions
 from charlm.cli.options import option_names
+from charlm.cli.play import PlayOptions
 from charlm.cli.report import ReportOptions
 from charlm.cli.samples import SamplesOptions
 from charlm.cli.score import ScoreOptions
@@ -43,6 +44,7 @@ SETTINGS: dict[str, list[type]] = {
     "race": [RaceOptions],
     "sweep": [SweepOptions],
     "generate": [GenerateOptions, SamplingOptions],
+    "play": [PlayOptions, SamplingOptions],
     "evaluate": [EvaluateOptions],
     "score": [ScoreOptions],
     "attribute": [AttributeOptions],
