@@ -226,7 +226,7 @@ class Tokenizer:
                 encoding = self.library.encode(line, add_special_tokens=False)
             except TypeError as error:
                 raise CharlmError(SURROGATE) from error
-            covered, following = 0, [*(start for start, _ in encoding.offsets[1:]), len(line)]
+            covered, following = 0, [*(start for start, _ in encoding.offsets), len(line)][1:]
             for id, (_, end), next_start in zip(encoding.ids, encoding.offsets, following, strict=True):
                 upto = max(covered, min(end, next_start))
                 found.append((id, rest + line[covered:upto]))

@@ -99,6 +99,7 @@ def test_parts_are_the_text_and_their_ids_its_encoding(kind: str, lowercase: boo
         ("byte", "é!", ["", "é", "!"], ""),
         ("word", "ab  ab.\n", ["ab", " ", " ab", ".", "\n"], ""),
         ("classic", " ab  ab \nab ", [" ab", "  ab", " \n", "ab"], " "),
+        ("classic", "  ", [], "  "),
     ],
 )
 def test_a_part_is_what_its_token_encodes(kind: str, text: str, parts: list[str], rest: str) -> None:
