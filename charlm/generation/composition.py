@@ -354,7 +354,9 @@ class Composition:
         """
         logits = self._reader.read(version.node).logits[None]
         if version.pending:
-            logits = np.where(self._spelling.beginning_with(version.pending), logits, -np.inf)
+            fitting = self._spelling.beginning_with(version.pending)
+            if fitting.any():  # else it is white space that no token encodes
+                logits = np.where(fitting, logits, -np.inf)
         seed = np.random.SeedSequence([self.seed, self._drawn]).generate_state(1, np.uint64)[0]
         sampler = Sampler(int(seed >> np.uint64(1)), 1, self.tokenizer, **self._values)
         if any({"ids", "bits", "step"} & {*processors[name].needs} for name in self._values if name in processors):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.generation.text_tree import Node
+from charlm.text.items import lines
 
 if TYPE_CHECKING:
     from charlm.text.tokenization import Decoder, Tokenizer
@@ -29,7 +30,7 @@ class Spelling:
 
         The end is a last piece that the vocabulary lacks, if it has tokens that begin with the
         piece; a space, if it has tokens that begin with a space and have more; and white space that
-        no token encodes. If the vocabulary has the first word only with a space before it, this
+        no token encodes. If the vocabulary has the first word of a line only with a space before it, this
         token stands for the word.
 
         Returns:
@@ -38,11 +39,15 @@ class Spelling:
         Raises:
             CharlmError: the text is no Unicode text.
         """
-        unknown = self._tokenizer.unknown
-        parts, pending = self._tokenizer.parts(text)
-        if parts and parts[0][0] == unknown:
-            (id, _), *others = self._tokenizer.parts(f" {text}")[0]
-            parts[0] = (id if len(others) == len(parts) - 1 else parts[0][0], parts[0][1])
+        unknown, pending = self._tokenizer.unknown, ""
+        parts: list[tuple[int, str]] = []
+        for line in lines(text):
+            found, rest = self._tokenizer.parts(pending + line)
+            if found and found[0][0] == unknown:
+                (id, _), *others = self._tokenizer.parts(f" {line}")[0]
+                found[0] = (id if len(others) == len(found) - 1 else unknown, found[0][1])
+            parts += found
+            pending = rest
         if parts and not pending:
             id, last = parts[-1]
             if (id == unknown or last == " ") and self.beginning_with(last).any():
@@ -81,7 +86,8 @@ class Spelling:
         place of bytes that are no character.
         """
         text = self.added(node, id, part)
-        return text if text.endswith(part) else part
+        more = text.endswith(part) and not text.removesuffix(part).strip(" \ufffd")
+        return text if more and id != self._tokenizer.unknown else part
 
     def unfinished(self, node: Node) -> str:
         """Return U+FFFD if the last tokens up to a node are bytes of an incomplete character, else nothing."""

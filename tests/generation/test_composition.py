@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from fakes import Successor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from charlm.config import ModelConfig, TokenizerConfig
 from charlm.errors import CharlmError
@@ -27,9 +29,9 @@ LETTERS = learn(TokenizerConfig(kind="char"), ["abcdefghij\n"])  # ids: unknown,
 
 
 @cache
-def made(kind: str, unit: Unit = "stream") -> Tokenizer:
+def made(kind: str, unit: Unit = "stream", lowercase: bool = False) -> Tokenizer:
     size = 300 if kind in ("bpe", "unigram") else 0
-    return learn(TokenizerConfig(kind=kind, min_frequency=1, size=size), [TEXT], unit=unit)
+    return learn(TokenizerConfig(kind=kind, min_frequency=1, size=size, lowercase=lowercase), [TEXT], unit=unit)
 
 
 def network(tokenizer: Tokenizer, cell: str = "lstm") -> NumpyStepper:
@@ -94,6 +96,31 @@ def test_guesses_are_in_falling_order_and_only_those_that_are_possible() -> None
             one.choose(rank)
 
 
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("kind", ["char", "grapheme", "byte", "word", "classic", "bpe", "unigram"])
+@settings(max_examples=15, deadline=None)
+@given(text=st.text(st.sampled_from("The catsm.é😀中 \n\r\t\u0301\u200d\ufffdİ"), max_size=12))
+def test_typing_and_removing_keeps_the_text_and_gives_the_tokens_of_the_whole(
+    kind: str, lowercase: bool, text: str
+) -> None:
+    tokenizer = made(kind, lowercase=lowercase)
+    one, whole = (Composition(Successor(len(tokenizer)), tokenizer) for _ in range(2))
+    for number, character in enumerate(text):
+        one.type("x" + character)
+        one.delete()
+        one.type(character)
+        if number % 2:
+            one.type("The ca\n")
+            for _ in range(7):
+                one.delete()
+        one.delete()
+        one.delete()
+        one.type(character)
+        assert one.text == text[: number + 1]
+    whole.type(text)
+    assert (ids_of(one), one.pending) == (ids_of(whole), whole.pending)
+
+
 @pytest.mark.parametrize("kind", ["char", "grapheme", "byte", "word", "classic", "bpe", "unigram"])
 def test_a_text_that_is_typed_character_by_character_has_the_tokens_of_the_whole(kind: str) -> None:
     text = " The cat  sat.\nCafé über e\u0301 😀!\n"
@@ -153,6 +180,18 @@ def test_unknown_pieces_stay_in_the_text_and_are_told_once() -> None:
     with pytest.raises(CharlmError, match="surrogate"):
         letters.type("\udcff")
     assert letters.text == "aXb"
+
+
+def test_a_word_that_begins_a_line_may_be_known_only_with_a_space_before_it() -> None:
+    one = composed("word")
+    the, sat = (one.tokenizer.encode(f" {word}")[0] for word in ("the", "sat"))
+    assert one.tokenizer.encode("the")[0] == one.tokenizer.unknown
+    assert one.type("the\nsat\n") == []
+    assert ids_of(one)[1::2] == [the, sat]
+    one.type("sa")
+    assert [guess.text for guess in one.guesses(9)] == [" sat"]
+    one.choose(1)
+    assert one.text == "the\nsat\nsat"
 
 
 def test_the_words_of_classic_are_separated_by_spaces_that_are_no_tokens() -> None:
