@@ -82,10 +82,13 @@ def _prompt(config: PlayOptions) -> str:
 
 
 def _print_unsaved(session: Session) -> None:
-    """Print a text that was not saved, so that it is not lost."""
+    """Print a text that was not saved, so that it is not lost; without a terminal, save it."""
     from charlm.views.text import shown
 
     if text := session.unsaved:
-        print(shown(text))
-        sys.stdout.flush()
-        print("charlm: the text above was not saved", file=sys.stderr)
+        try:
+            print(shown(text))
+            sys.stdout.flush()
+            print("charlm: the text above was not saved", file=sys.stderr)
+        except OSError:
+            session.rescue()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import signal
 import time
 from collections.abc import Callable
@@ -55,6 +57,8 @@ SLICE = 0.04  # most seconds that the model reads between two looks at the keybo
 REDRAW = 0.02  # least seconds between two redraws
 PAGE = 10  # rows by which a key scrolls
 ESCAPE = 0.3  # seconds that Esc waits for a digit
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # signals that end the session
+GONE = (errno.EIO, errno.EPIPE, errno.EBADF, errno.ENXIO)  # errors of a terminal that was closed
 
 
 class Play:
@@ -72,6 +76,8 @@ class Play:
         self._helping, self._scrolled = False, 0  # rows of the help that are above the screen
         self._writing: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._signal = 0  # the one that ends the session
         self._command = Buffer(
             multiline=False,
             accept_handler=self._execute,
@@ -101,21 +107,37 @@ class Play:
         Returns:
             The number of the signal that ended the session, or 0.
         """
+        # These handlers stay until the text is safe: a signal may also come after the loop has ended.
+        before = {number: signal.signal(number, self._signalled) for number in ENDING}
         try:
             ended = asyncio.run(self._main())
-        except (EOFError, OSError):  # the terminal is gone
-            self.session.rescue()
-            ended = signal.SIGHUP
+        except (EOFError, OSError) as error:
+            ended, self._failure = 0, self._failure or error
+        try:
+            if _terminal_is_gone(self._failure):
+                self.session.rescue()
+                ended, self._failure = signal.SIGHUP, None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         if self._failure is not None:
             raise self._failure
         return ended
 
     async def _main(self) -> int:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            loop.add_signal_handler(number, self._leave, int(number))
-        return await self._app.run_async(set_exception_handler=False, handle_sigint=False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
+        return await self._app.run_async(self._begin, set_exception_handler=False, handle_sigint=False)
+
+    def _begin(self) -> None:
+        if self._signal:  # it came before the screen
+            self._app.exit(result=self._signal)
+
+    def _signalled(self, number: int, _: Any) -> None:
+        self._signal = number
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._leave, number)
 
     def _leave(self, number: int = 0) -> None:
         if number == signal.SIGHUP:
@@ -352,3 +374,8 @@ class Play:
                 self._act(lambda: self.session.type(text), types=True)
 
         return keys
+
+
+def _terminal_is_gone(error: BaseException | None) -> bool:
+    """Whether an error says that the terminal was closed."""
+    return isinstance(error, EOFError) or isinstance(error, OSError) and error.errno in GONE
