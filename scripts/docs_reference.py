@@ -29,6 +29,7 @@ from charlm.cli.evaluate import EvaluateOptions
 from charlm.cli.fill import FillOptions
 from charlm.cli.generate import GenerateOptions, SamplingOptions
 from charlm.cli.options import option_names
+from charlm.cli.play import PlayOptions
 from charlm.cli.report import ReportOptions
 from charlm.cli.samples import SamplesOptions
 from charlm.cli.score import ScoreOptions
@@ -44,6 +45,7 @@ SETTINGS: dict[str, list[type]] = {
     "race": [RaceOptions],
     "sweep": [SweepOptions],
     "generate": [GenerateOptions, SamplingOptions],
+    "play": [PlayOptions, SamplingOptions],
     "fill": [FillOptions],
     "evaluate": [EvaluateOptions],
     "score": [ScoreOptions],

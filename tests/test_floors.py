@@ -86,7 +86,7 @@ def modules_after(*arguments: str) -> tuple[set[str], str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in ("train", "race", "sweep", "generate", "report"))],
+    [["--help"], *([name, "--help"] for name in ("train", "race", "sweep", "generate", "play", "report"))],
 )
 def test_help_needs_no_torch(arguments: list[str]) -> None:
     loaded, printed = modules_after(*arguments)
@@ -104,6 +104,21 @@ def test_generate_samples_and_report_need_neither_torch_nor_lightning(tiny_run: 
     loaded, printed = modules_after("report", str(tiny_run), "--output", "-")
     assert "initialisation" in printed
     assert not loaded & {"torch", "lightning", "tensorboard"}
+
+
+def test_play_needs_no_torch(tiny_run: Path) -> None:
+    pytest.importorskip("prompt_toolkit")
+    code = (
+        "import sys\nfrom charlm.generation.composition import Composition\nfrom charlm.run import Run\n"
+        "from charlm.views.play import Play\nfrom charlm.views.play_session import Session\n"
+        f"run = Run({str(tiny_run)!r})\n"
+        "session = Session(Composition(run.load_stepper(), run.tokenizer), 9, 'The ')\n"
+        "print(len(session.composition.guesses(3)), *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    guesses, *modules = done.stdout.split()
+    assert guesses == "3"
+    assert not {name.split(".")[0] for name in modules} & {"torch", "lightning", "tensorboard"}
 
 
 def test_doctor_needs_no_torch(text_file: Path) -> None:

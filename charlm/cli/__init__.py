@@ -40,7 +40,7 @@ from charlm.views.text import visible
 
 GROUPS = {
     "Train": ["train", "race", "sweep"],
-    "Generate": ["generate", "fill"],
+    "Generate": ["generate", "play", "fill"],
     "Evaluate": ["evaluate", "score", "attribute", "doctor"],
     "Inspect": ["samples", "report", "cells"],
     "Settings": ["presets"],

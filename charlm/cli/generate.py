@@ -71,7 +71,11 @@ SamplingOptions = make_dataclass(
         for name, one in generation_settings().items()
     ],
     frozen=True,
-    namespace={"__doc__": "How a token is drawn from the logits.", "HEADING": "How a token is drawn"},
+    namespace={
+        "__doc__": "How a token is drawn from the logits.",
+        "HEADING": "How a token is drawn",
+        "HEADING_PLACE": 100,  # the last one
+    },
 )
 
 

@@ -121,8 +121,10 @@ def _option_class(cls: type) -> Any:
         else:
             option = _option(definition, hints[definition.name])
             if heading := _heading(cls, definition.name):
-                # Headings come after the group of options without one, in the order of their definition.
-                group = _headings.setdefault(heading, Group(heading, sort_key=2 + len(_headings)))
+                # Headings come after the group of options without one, in the order of their first use. A class that
+                # several commands use has a fixed place, so that the order does not depend on which is used first.
+                place = getattr(cls, "HEADING_PLACE", 2 + len(_headings))
+                group = _headings.setdefault(heading, Group(heading, sort_key=place))
                 option = Annotated[option, Parameter(group=group)]
             options.append((definition.name, option, _default(UNNAMED)))
     # Without `__module__` the class may belong to `types`, and cyclopts would take it for a plain

@@ -12,6 +12,10 @@
 
 `search.BeamSearch` takes the place of drawing in steps 3 and 4: it looks for the most probable texts.
 
+When a person and a network write together, `composition.Composition` takes the place of step 4. Its
+text is a path in a tree of tokens (`text_tree`); `spelling` converts typed text to tokens, and
+tokens to text.
+
 For metrics, `draw_text.draw_text` takes the place of step 4: it generates texts side by side,
 without processors, and joins them into one long text.
 """

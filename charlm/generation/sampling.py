@@ -68,13 +68,20 @@ class Sampler:
         if tokenizer is not None and "tokenizer" in self._needs:
             self.weights(np.zeros((batch, len(tokenizer))))  # a value that excludes everything is found at once
 
-    def start(self, ids: NDArray[np.int64]) -> None:
-        """Take the prompts, (batch, time), for processors that read the tokens so far.
+    def start(self, ids: NDArray[np.int64], bits: NDArray[np.float64] | None = None) -> None:
+        """Take the texts so far, for processors that read them.
 
-        -1 stands before the first token of a prompt that is shorter than others.
+        Args:
+            ids: The tokens, (batch, time); -1 stands before the first token of a text that is
+                shorter than others.
+            bits: -log2 of the probability of each of these tokens that was generated, not
+                prompted, (batch, generated); None: all belong to the prompts.
         """
         if "ids" in self._needs:
             self._ids.extend(ids)
+        if bits is not None:
+            self._available["step"] = bits.shape[1]
+            self._bits.extend(bits)
 
     def select(self, rows: NDArray[np.int64]) -> None:
         """Keep only some rows, in this order, with their random generators and all that was drawn.

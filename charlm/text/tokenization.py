@@ -240,6 +240,32 @@ class Tokenizer:
         unknown = iter(self._texts(pieces))
         return [next(unknown) if id == self.unknown else self.tokens[id] for id in found]
 
+    def parts(self, text: str) -> tuple[list[tuple[int, str]], str]:
+        """Return the ids of a text, each with the part of the text that it encodes, and the rest.
+
+        The ids are those of `encode`. Joined, the parts and the rest are the text. If several
+        tokens encode one character, the last of them has it and the parts of the others are empty.
+        White space that no token encodes belongs to the part of the next token; at the end of the
+        text it is the rest.
+
+        Raises:
+            CharlmError: the text holds a lone surrogate.
+        """
+        found: list[tuple[int, str]] = []
+        rest = ""
+        for line in lines(text):
+            try:
+                encoding = self.library.encode(line, add_special_tokens=False)
+            except TypeError as error:
+                raise CharlmError(SURROGATE) from error
+            covered, following = 0, [*(start for start, _ in encoding.offsets), len(line)][1:]
+            for id, (_, end), next_start in zip(encoding.ids, encoding.offsets, following, strict=True):
+                upto = max(covered, min(end, next_start))
+                found.append((id, rest + line[covered:upto]))
+                covered, rest = upto, ""
+            rest += line[covered:]
+        return found, rest
+
     def replace_unknowns(self, text: str, replacements: Mapping[str, str]) -> str:
         """Return a text in which each piece that is not in the vocabulary is replaced.
 

@@ -6,6 +6,8 @@
 3. `plots` defines a chart and draws it as pixels, `svg` draws it for HTML pages.
 4. `race` and `sweep` show the results of experiments. `diagnosis` shows what is known about a text.
    `scores` and `surprise` show how probable a run finds each token of a text.
-5. `text` makes control characters visible and wraps long lines. `pages` sets up Jinja, which fills
+5. `play` is an editor in the terminal: `play_screen` and `play_rows` say what is displayed, and
+   `play_session` runs its commands and saves its text. `generated` shows generated texts.
+6. `text` makes control characters visible and wraps long lines. `pages` sets up Jinja, which fills
    the templates of the HTML pages.
 """

@@ -80,6 +80,34 @@ def test_ids_and_text_are_those_of_the_library_for_text_never_seen(kind: str, te
         assert 0 <= literal <= text.count(tokenizer.unknown_token or "")
 
 
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30, deadline=None)
+@given(text=TEXTS)
+def test_parts_are_the_text_and_their_ids_its_encoding(kind: str, lowercase: bool, text: str) -> None:
+    tokenizer = made(kind, AWKWARD * 3, lowercase=True) if lowercase else AWKWARD_TOKENIZERS(kind)
+    parts, rest = tokenizer.parts(text)
+    assert "".join(part for _, part in parts) + rest == text
+    assert [id for id, _ in parts] == tokenizer.encode(text).tolist()
+    if kind != "classic":
+        assert rest == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "parts", "rest"),
+    [
+        ("byte", "é!", ["", "é", "!"], ""),
+        ("word", "ab  ab.\n", ["ab", " ", " ab", ".", "\n"], ""),
+        ("classic", " ab  ab \nab ", [" ab", "  ab", " \n", "ab"], " "),
+        ("classic", "  ", [], "  "),
+    ],
+)
+def test_a_part_is_what_its_token_encodes(kind: str, text: str, parts: list[str], rest: str) -> None:
+    found, left = made(kind, "ab ab. \n").parts(text)
+    assert [part for _, part in found] == parts
+    assert left == rest
+
+
 def _once(make: Callable[[str], Tokenizer]) -> Callable[[str], Tokenizer]:
     kept: dict[str, Tokenizer] = {}
 
