@@ -34,12 +34,6 @@ if TYPE_CHECKING:
     from charlm.text.spans import TrainingText
     from charlm.text.stream import TokenStream
 
-MANY_ROWS, MANY_TOKENS = 16, 20_000
-"""Rows, and tokens in all rows together, from which torch generates faster than numpy on a CPU.
-
-The time to import torch is counted.
-"""
-
 
 class Run:
     """A trained model with its vocabulary and its history: what `charlm.train` and `charlm.load` return.
@@ -117,9 +111,8 @@ class Run:
     ) -> Stepper:
         """Load the network as a `Stepper`, which computes one token at a time.
 
-        For the device "cpu" it computes by numpy, except for much text: from `MANY_ROWS` texts and
-        `MANY_TOKENS` tokens on, torch saves more time than its import takes. For every other device
-        it computes by torch.
+        For the device "cpu" it computes by numpy, in float32 whatever the number of texts, so that
+        a text of many is the same text alone. For every other device it computes by torch.
 
         Args:
             checkpoint: "best": the weights with the lowest validation loss; "last": the newest
@@ -134,10 +127,6 @@ class Run:
         if engine == "exact":
             functions = exact_functions(tokens, rows)
             return self._numpy_stepper(partial(ExactStepper, functions=functions), checkpoint)
-        if device == "cpu" and rows >= MANY_ROWS and tokens >= MANY_TOKENS:
-            from charlm.network.precision import fastest_dtype
-
-            return TorchStepper(self.load_model(checkpoint), fastest_dtype())
         if device == "cpu":
             return self._numpy_stepper(NumpyStepper, checkpoint)
         return TorchStepper(self.load_model(checkpoint, device))

@@ -26,12 +26,10 @@ from torch import Tensor, nn
 
 from charlm.config import ModelConfig
 from charlm.generation.sampling import Sampler, generate
-from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
+from charlm.generation.stepper import NumpyStepper, Stepper
 from charlm.network.cells import cells
 from charlm.network.layer import Layer
 from charlm.network.model import LanguageModel
-from charlm.network.precision import fastest_dtype
-from charlm.run import MANY_ROWS
 
 
 def torch_tokens(model: LanguageModel, batch: int) -> Iterator[list[int]]:
@@ -74,8 +72,6 @@ def compare(config: ModelConfig, vocab_size: int, rounds: int, block: float, bat
     model = LanguageModel(config, vocab_size)
     weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     stepper: Stepper = NumpyStepper(weights, config, vocab_size)
-    if batch >= MANY_ROWS:
-        stepper = TorchStepper(model.eval(), fastest_dtype())
     ours, on, off = generate(stepper, [0], Sampler(1, batch)), torch_tokens(model, batch), torch_tokens(model, batch)
     name = f"nn.{cells[config.cell].fused} once per token"
     timers: dict[str, Callable[[int], float]] = {

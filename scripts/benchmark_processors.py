@@ -22,10 +22,8 @@ from benchmark_generation import seconds
 from charlm.config import ModelConfig, TokenizerConfig
 from charlm.generation.processors import processors
 from charlm.generation.sampling import Sampler, generate
-from charlm.generation.stepper import NumpyStepper, Stepper, TorchStepper
+from charlm.generation.stepper import NumpyStepper, Stepper
 from charlm.network.model import LanguageModel
-from charlm.network.precision import fastest_dtype
-from charlm.run import MANY_ROWS
 from charlm.text.spans import TrainingText
 from charlm.text.stream import encode_text
 from charlm.text.tokenization import learn
@@ -64,8 +62,6 @@ def main() -> None:
         for batch in options.batch:
             weights = {key: value.detach().numpy() for key, value in model.state_dict().items()}
             stepper: Stepper = NumpyStepper(weights, config, len(tokenizer))
-            if batch >= MANY_ROWS:
-                stepper = TorchStepper(model.eval(), fastest_dtype())
             plain = generate(stepper, [1], Sampler(1, batch, tokenizer))
             changed = generate(stepper, [1], Sampler(1, batch, tokenizer, training_text, **values))
             seconds(changed, 1_000 if batch == 1 else 200)
