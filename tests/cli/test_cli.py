@@ -32,8 +32,8 @@ COMMANDS = [name for names in GROUPS.values() for name in names]
 
 def test_an_unknown_command(charlm: Charlm) -> None:
     assert charlm("trian").mistake == (
-        "there is no command 'trian'; choose from train, race, sweep, generate, play, evaluate, score, attribute, "
-        "doctor, samples, report, cells, presets; did you mean 'train'?"
+        "there is no command 'trian'; choose from train, race, sweep, generate, play, fill, evaluate, score, "
+        "attribute, doctor, samples, report, cells, presets; did you mean 'train'?"
     )
 
 

@@ -455,10 +455,11 @@ def test_processors_that_count_see_only_what_the_network_wrote() -> None:
     one = composed("char", surprise=2.0)
     one.type("The cat")
     list(one.generate(5))
+    logits = one.reading.logits  # read first: the last token has its bits then
     bits = [node.bits for node in one.path if node.typed is None]
     sampler = Sampler(1, 1, one.tokenizer, surprise=2.0)
     sampler.start(np.array([ids_of(one)]), np.array([bits], np.float64))
-    weights = sampler.weights(one.reading.logits[None])[0]
+    weights = sampler.weights(logits[None])[0]
     expected = np.sort(weights[weights > 0] / weights.sum())[::-1].tolist()
     assert [guess.probability for guess in one.guesses(99)] == pytest.approx(expected)
 
