@@ -187,8 +187,8 @@ def test_epochs_and_time_as_a_budget(source: Path, tmp_path: Path) -> None:
     assert (own.shares.trial.steps, own.budget) == (40, "40 optimiser steps")
     with pytest.raises(CharlmError, match=r"budget is too small: .* raise `budget`"):
         start(
-            replace(OPTIONS, tokens=0, budget="9s"),
-            settings(source, model={"hidden": 2048, "layers": 3}, data={"batch_size": 64, "seq_length": 64}),
+            replace(OPTIONS, tokens=0, budget="6s"),
+            settings(source, model={"hidden": 700, "layers": 3}, data={"batch_size": 64, "seq_length": 64}),
             tmp_path / "short",
             Reporter(),
         )
