@@ -83,7 +83,7 @@ class GenerationConfig:
 
     @property
     def whole(self) -> bool:
-        """Whether a text is known only when it is complete, because it is chosen among several."""
+        """Whether nothing of a text can be shown before its end, because it is chosen among complete texts."""
         return self.beams > 0 or self.best_of > 1 or self.dedupe
 
     def score(self, log_probability: float, tokens: int) -> float:

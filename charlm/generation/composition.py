@@ -97,7 +97,7 @@ class Composition:
 
     @property
     def path(self) -> list[Node]:
-        """The tokens of the text, without the start token; a later call may change the list."""
+        """The tokens of the text, without the start token. The list is used again: copy it to keep it."""
         missing, node = [], self._version.node
         while node.parent is not None and self._path[node.depth - 1 : node.depth] != [node]:
             missing.append(node)

@@ -122,7 +122,7 @@ class ExactFunctions(NumpyFunctions):
 
     @staticmethod
     def mean(x: Array) -> Array:
-        """Return the mean over the last axis, after rounding to 34 bits."""
+        """Return the mean over the last axis of numbers that are first rounded to 34 bits."""
         integers, step = _fixed_point(x, -1, SUMMAND_BITS)
         return integers.sum(-1, keepdims=True) * step / x.shape[-1]
 

@@ -15,7 +15,7 @@ from charlm.generation.exact import ENTRIES, LARGEST, SIGMOID, TANH, ExactFuncti
 from charlm.generation.stepper import Array
 
 MOST_VECTORS = 32
-"""Vectors up to which the compiled product is faster than numpy's product of matrices."""
+"""Most vectors for which the compiled product is faster than numpy's product of matrices."""
 
 
 class NumbaFunctions(ExactFunctions):

@@ -231,7 +231,10 @@ def candidates_of(forward: Beams, backward: Beams, length: int, width: int) -> I
 
 
 def _pairs(forward: Beams, backward: Beams, length: int) -> Iterator[tuple[Ids, NDArray[np.float64]]]:
-    """Yield the pairs of a beginning and an ending as ids (pairs, length), with the sums of their log probabilities."""
+    """Yield all candidates that join a beginning and an ending of a gap, one array for each place of the join.
+
+    Each is the ids (candidates, length) and the sums of both log probabilities (candidates,).
+    """
     for size in range(1, length):
         (begin, begin_scores), (end, end_scores) = forward[size], backward[length - size]
         ids = np.concatenate([begin.repeat(len(end), 0), np.tile(end[:, ::-1], (len(begin), 1))], 1)

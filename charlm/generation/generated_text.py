@@ -89,7 +89,7 @@ def most_probable(log_p: NDArray[np.float64], count: int) -> list[Alternatives]:
 
 
 class Row:
-    """The decoding of one text, token by token, to whole characters.
+    """A decoder of one text: it takes token after token and returns whole characters until the text ends.
 
     Args:
         tokenizer: The vocabulary.

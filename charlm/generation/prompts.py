@@ -151,6 +151,7 @@ def _plain(text: str) -> str:
 
 
 def _blank(prompt: str, encoded: str, direction: Direction) -> str:
+    """Return the entry of `Prompts.blanks` for a prompt and the form of it that is encoded."""
     if direction == "forward":
         return " " if prompt.endswith(" ") > encoded.endswith(" ") else ""
     return " " if encoded.startswith(" ") > prompt.startswith(" ") else ""

@@ -111,14 +111,19 @@ class Sampler:
             CharlmError: the logits are not finite, as after a training that diverged, or the
                 processors exclude every token.
         """
+        return self._checked(logits)[0]
+
+    def _checked(self, logits: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the logits after all processors, see `processed`, and the highest of each row, (batch, 1)."""
         values = logits.astype(np.float64)
         if self._processors and math.isfinite(values.max()):
             values = self._processed(values)
-        if not math.isfinite(values.max(-1).sum()):
+        highest = values.max(-1, keepdims=True)
+        if not math.isfinite(highest.sum()):
             finite(logits)
             named = [f"`{one.name}`" for one, _ in self._processors if "tokenizer" in one.needs]
             raise CharlmError(f"{' and '.join(named)} leave no token that could follow; allow more")
-        return values
+        return values, highest
 
     def weights(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """Return the probabilities of the next token, not normalised: at most 1 each.
@@ -134,8 +139,8 @@ class Sampler:
         Raises:
             CharlmError: see `processed`.
         """
-        values = self.processed(logits)
-        return self._exp(np.subtract(values, values.max(-1, keepdims=True), values))
+        values, highest = self._checked(logits)
+        return self._exp(np.subtract(values, highest, values))
 
     @np.errstate(invalid="ignore")  # of -inf minus -inf, where no token is left
     def _processed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -175,7 +175,11 @@ def is_unknown(composition: Composition) -> bool:
 
 
 def status(session: Session, width: int) -> list[str]:
-    """Return one or two lines: the values of the processors, position, seed, bits per typed character, bookmarks."""
+    """Return the status in one or two lines.
+
+    They show the values of the processors, the position, the seed, the bits per typed character and
+    the bookmarks.
+    """
     one = session.composition
     changed = [f"{name} {session.value(name)}" for name in generation_settings() if name in one.values]
     changed = changed if "temperature" in one.values else ["temperature 1", *changed]

@@ -116,7 +116,7 @@ def _completions(tokenizer: Tokenizer, state: Any, length: int) -> _Completions:
 
 
 def _tails(tokenizer: Tokenizer, ids: NDArray[np.int64], size: int) -> list[tuple[str, Any]]:
-    """Return the last characters of the text of each row, and the state of the decoder after them.
+    """Return the last characters of each row's text, and the state of the row's decoder after them.
 
     Args:
         tokenizer: The vocabulary.
